@@ -1,0 +1,290 @@
+"""The house: rooms and their order, what may be committed, the files around the package, README's example."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULES = sorted((ROOT / "vsmd").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# A room imports only rooms that stand before it.
+ORDER = [
+    *("checks", "random", "data", "metrics"),
+    *("schedules", "kernels", "steering", "priors", "processes", "family", "adaptation"),
+    *("networks", "scores", "samplers", "model", "training"),
+    *("forecasting", "images", "latent", "experiments", "reports", "reproduce"),
+]
+# Rooms that may import even less than their place allows.
+ONLY = {
+    "data": {"checks", "random"},
+    "metrics": {"checks", "random"},
+    "reports": {"checks", "experiments"},  # stored tables only, through experiments
+}
+# `import vsmd` itself (the public face) is for rooms above training.
+FACE_FROM = ORDER.index("training") + 1
+
+pyproject: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def tracked() -> list[Path]:
+    """Files that are committed or would be with the next `git add`."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [path for name in done.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+# ---- rooms ---------------------------------------------------------------------------------------
+
+
+def room_of(path: Path) -> str:
+    """`vsmd/networks/mlp.py` -> `networks`; `vsmd/__init__.py` -> ``."""
+    part = path.relative_to(ROOT / "vsmd").with_suffix("").parts[0]
+    return "" if part == "__init__" else part
+
+
+def imported_rooms(path: Path) -> Iterator[str]:
+    """Rooms of vsmd that a file imports anywhere, inside functions too; the package itself is ``."""
+    package = ("vsmd", *path.relative_to(ROOT / "vsmd").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else ())))
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for parts in (name.split(".") for name in names):
+            if parts[0] == "vsmd":
+                yield parts[1] if len(parts) > 1 and parts[1] in ORDER else ""
+
+
+def test_every_room_has_its_place() -> None:
+    assert MODULES
+    assert {room_of(path) for path in MODULES} - {""} <= set(ORDER)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in MODULES if room_of(p)], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_imports_point_downwards(path: Path) -> None:
+    room = room_of(path)
+    rank = ORDER.index(room)
+    below = ONLY.get(room, set(ORDER[:rank])) | {room} | ({""} if rank >= FACE_FROM else set())
+    assert set(imported_rooms(path)) <= below
+
+
+def test_upward_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check above on a file that breaks the rule in every way it can be written."""
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    path = tmp_path / "vsmd" / "networks" / "mlp.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import torch, vsmd.kernels\nfrom vsmd import training, fit\nfrom .. import scores\n"
+        "from ..model import Model\nfrom . import blocks\ndef f():\n    from vsmd.samplers import heun\n"
+    )
+    assert room_of(path) == "networks"
+    assert set(imported_rooms(path)) == {"kernels", "training", "", "scores", "model", "networks", "samplers"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled(path: Path) -> None:
+    """A file from elsewhere must not be able to run code: no pickle in any of its guises."""
+    pickles = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None) or ""}
+            assert not {name.split(".")[0] for name in names} & pickles, f"line {node.lineno}"
+        elif isinstance(node, ast.Attribute):
+            assert ast.unparse(node) not in {"torch.load", "torch.save"}, f"line {node.lineno}"
+            assert node.attr not in {"read_pickle", "to_pickle"}, f"line {node.lineno}"
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert ast.unparse(node.value) == "False", f"line {node.value.lineno}"
+
+
+def test_import_is_light() -> None:
+    """The public face needs torch and numpy only; the rest is imported by the rooms that use it."""
+    heavy = {"PIL", "cleanfid", "currency_converter", "gluonts", "lightning", "matplotlib", "mlxtend", "ot"}
+    heavy |= {"pandas", "papermill", "scipy", "seaborn", "sklearn", "statsmodels", "torchvision"}
+    code = "import sys, vsmd; vsmd.forward_process, vsmd.fit, vsmd.load;"
+    code += "print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded
+    assert not heavy & loaded
+
+
+# ---- what may be committed -----------------------------------------------------------------------
+
+# Written so that this file does not match itself.
+FORBIDDEN = {
+    "a registry's host": "|".join(
+        [
+            r"pypi\.(?:org|python)",
+            r"python(?:hosted)\.",
+            r"(?:conda\.)anaconda\.org",
+            r"registry\.(?:npmjs|yarnpkg)",
+        ]
+        + [r"(?:index-)url\s*[=:]?\s*http", r"proxy\.(?:golang)"]
+    ),
+    "a path of one machine": r"(?<![\w.~/+=:>}$)-])/(?:work|home|root|opt|tmp|mnt|srv|scratch|Users)/",
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names(what: str) -> None:
+    pattern, found = re.compile(FORBIDDEN[what]), []
+    for path in tracked():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue  # pictures, archives
+        found += [f"{path.relative_to(ROOT)}:{i}" for i, line in enumerate(lines, 1) if pattern.search(line)]
+    assert not found
+
+
+def test_forbidden_patterns_match() -> None:
+    host, path = FORBIDDEN.values()
+    assert re.search(host, "https://" + "pypi" + ".org/simple")
+    assert re.search(host, "--index-" + "url https://x")
+    assert all(re.search(path, before + "/" + "work/main") for before in ("", " ", '"', "'", "(", "`"))
+    assert not re.search(path, "https://example.org/" + "work/x")
+
+
+def test_no_file_over_2_mb() -> None:
+    assert [path.name for path in tracked() if path.stat().st_size > 2_000_000] == []
+
+
+def test_notebooks_are_clean() -> None:
+    """No outputs except the exact facts that `make test` compares; the profile comes from one tagged cell."""
+    for path in NOTEBOOKS:
+        cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+        for cell in cells:  # nbval takes a cell without execution_count for one that was never run
+            checked = "nbval-check-output" in cell["metadata"].get("tags", ())
+            assert bool(cell["outputs"]) == checked, f"{path.name}: {''.join(cell['source'])}"
+            assert (cell["execution_count"] is not None) == checked, f"{path.name}: {''.join(cell['source'])}"
+        parameters = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", ())]
+        assert len(parameters) == 1, path.name
+        assert 'profile = os.environ.get("VSMD_PROFILE", "quick")' in parameters[0], path.name
+
+
+# ---- environment ---------------------------------------------------------------------------------
+
+
+def required() -> dict[str, Requirement]:
+    project = pyproject["project"]
+    lines = [
+        *project["dependencies"],
+        *(r for extra in project["optional-dependencies"].values() for r in extra),
+    ]
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+def locked(name: str) -> dict[str, list[Version]]:
+    pins: dict[str, list[Version]] = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"([A-Za-z0-9._-]+)==([^\s;\\]+)", line):
+            pins.setdefault(canonicalize_name(match[1]), []).append(Version(match[2]))
+    return pins
+
+
+def test_lock_satisfies_pyproject() -> None:
+    pins = locked("requirements.lock")
+    assert set(required()) <= set(pins)
+    wrong = [f"{r} {v}" for name, r in required().items() for v in pins[name] if v not in r.specifier]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-uv.lock"])
+def test_lock_is_hashed(name: str) -> None:
+    entries = re.split(r"\n(?=[A-Za-z0-9])", (ROOT / name).read_text(encoding="utf-8"))
+    assert entries
+    assert all(re.match(r"[\w.-]+==.*\n\s+--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+
+
+def test_environment_yml_in_step() -> None:
+    """Names and bounds of environment.yml are those of pyproject.toml, both ways."""
+    conda_names = {"pytorch": "torch"}
+    entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    (pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
+    lines = [entry for entry in entries if isinstance(entry, str)] + [line for line in pip if line != "-e ."]
+    listed = {
+        canonicalize_name(conda_names.get(r.name, r.name)): r.specifier for r in map(Requirement, lines)
+    }
+    python = listed.pop(canonicalize_name("python"))
+    assert listed.pop(canonicalize_name("pip")) == ""
+    assert listed == {name: r.specifier for name, r in required().items()}
+    lowest = pyproject["project"]["requires-python"].removeprefix(">=")
+    assert lowest in python
+    assert f"{lowest[:2]}{int(lowest[2:]) - 1}" not in python
+
+
+def test_environment_yml_gives_reasons() -> None:
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:")[1].splitlines()
+    assert [line for line in lines if re.match(r"\s+- (?!pip:)", line) and " # " not in line] == []
+
+
+def test_citation() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == pyproject["project"]["version"]
+    assert citation["license"] == pyproject["project"]["license"]
+    assert {"cff-version", "title", "message", "authors"} <= set(citation)
+    arxiv = {i["value"] for reference in citation["references"] for i in reference["identifiers"]}
+    assert arxiv == {"arXiv:2501.16675", "arXiv:2404.13309"}
+
+
+# ---- README --------------------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_example_runs_as_printed(tmp_path: Path) -> None:
+    match = re.search(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    assert match
+    done = subprocess.run(
+        [sys.executable, "-c", match[1]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.safetensors").stat().st_size > 0
+
+
+def test_readme_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_readme_is_filled_in() -> None:
+    assert re.findall("<!-- " + "fill:.*", README) == []

@@ -1,0 +1,75 @@
+"""Run functions for the tests of experiments, reports and the driver: importable by the child processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vsmd.experiments import Result
+
+
+def run(method: str, seed: int, slow: float = 0.0, log: str = "", extra: bool = False) -> Result:
+    """Deterministic rows; `log` collects a line for each call, so that tests can count executions."""
+    if log:
+        with Path(log).open("a") as file:
+            file.write(f"{method}-{seed}\n")
+    time.sleep(slow)
+    random = np.random.default_rng([seed, len(method)])
+    rows: list[dict[str, Any]] = [
+        {
+            "method": method,
+            "seed": seed,
+            "nfe": nfe,
+            "error": float(random.random() / nfe),
+            "train_seconds": time.time(),
+        }
+        for nfe in (100, 20)
+    ]
+    if extra:
+        rows[0]["note"] = "an extra, with comma"
+    points = {f"{method}-{seed}": random.standard_normal((5, 2))}
+    return Result({"tiny": rows, "tiny_curves": [{"method": method, "seed": seed, "step": 1}]}, points)
+
+
+def fail(kind: str) -> Result:
+    """Fail in one of several ways, or not."""
+    if kind == "raise":
+        raise ValueError("beta=-1: must be a finite number > 0")
+    if kind == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "type":
+        return {"rows": []}  # type: ignore[return-value]
+    return Result({"tiny": [{"kind": kind, "ok": True, "lost": float("nan")}]})
+
+
+def checkpointed(log: str, workdir: Path) -> Result:
+    """Stops the first time, after a checkpoint; the second time it continues."""
+    state = workdir / "state.txt"
+    if not state.exists():
+        state.write_text("41")
+        raise RuntimeError("stopped at 41")
+    Path(log).write_text(str(workdir))
+    return Result({"resumed": [{"value": int(state.read_text()) + 1}]})
+
+
+def pids(log: str, seed: int) -> Result:
+    """Note our process, then sleep for long."""
+    with Path(log).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(60)
+    return Result({"tiny": []})
+
+
+def overlap(log: str, seed: int) -> Result:
+    """Note begin and end, to see how many runs were at it together."""
+    with Path(log).open("a") as file:
+        file.write("+\n")
+        file.flush()
+        time.sleep(0.15)
+        file.write("-\n")
+    return Result({"tiny": [{"seed": seed}]})

@@ -1,0 +1,211 @@
+r"""Stochastic approximation of the variational score, paper (13): pure functions (moments of a backward simulation, A) -> A.
+
+Per direction and piece of the grid, with z the frozen backward policy over g and weight w = beta gamma dt,
+
+    J(A) = sum w [ 1/2 E (A a)^2 + tr A_v + interaction E (A a) z ],     A a = A_x x + A_v v,
+
+so five moments are sufficient: E x^2, E xv, E v^2, E zx, E zv. J is quadratic in an untied (A_x, A_v) and a quartic in
+q = sqrt s under the damping transform (14), A_x = (1 - q^2)/(2 gamma), A_v = 1/2 - (sqrt R/gamma) q. In the overdamped
+family J(A) = sum w [1/2 A^2 E x^2 + A + interaction A E zx]. The leading minus of (13) as printed is a slip.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsmd import checks
+from vsmd.processes import ForwardProcess
+
+POLICIES = ("duality", "score")
+STARTS = ("target", "terminal")
+RULES = ("minimiser", "gradient")
+FREE = ("A_x", "A_v")
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How A is adapted during training; the defaults are the reading of the paper that has a finite fixed point.
+
+    rounds: backward simulations, spread evenly over training from `begin` to `end` (shares of the steps).
+    eta_k = eta / (1 + k)^alpha with alpha in (1/2, 1]: the sums of eta_k and eta_k^2 diverge and converge.
+    rule: "minimiser" moves A by eta_k towards the exact minimiser of J; "gradient" takes A <- A - eta_k dJ/dA with J
+    per unit of weight. policy: z = s - A a ("duality") or z = s ("score", the released code's). start: of the backward
+    simulation, the stationary law of the reference ("target") or N(0, Sigma_{1|0}) ("terminal", Algorithm 2's).
+    max_prior_kl: the bridge's terminal constraint, in nats per direction: a constant tied A is projected onto the
+    stiffnesses from which on KL(N(0, S_1) || N(0, Sigma_{1|0})) stays within it (`least_stiffness`); None leaves it out.
+    free: the parameter that a gradient step moves, A_x (Algorithm 1) or A_v. tied: keep (14). interaction: its weight.
+    pieces: of the piecewise-constant A_t. paths, nodes: size of a simulation.
+    """
+
+    rounds: int = 30
+    begin: float = 0.05
+    end: float = 0.7
+    eta: float = 1.0
+    alpha: float = 0.6
+    rule: str = "minimiser"
+    policy: str = "duality"
+    start: str = "target"
+    max_prior_kl: float | None = 2e-3
+    free: str = "A_x"
+    tied: bool = True
+    interaction: float = 1.0
+    pieces: int = 1
+    paths: int = 2_000
+    nodes: int = 40
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("rule", RULES), ("policy", POLICIES), ("start", STARTS), ("free", FREE)):
+            checks.one_of(name, getattr(self, name), allowed)
+        for name in ("rounds", "pieces", "paths", "nodes"):
+            checks.positive_int(name, getattr(self, name))
+        checks.positive("eta", self.eta)
+        if self.max_prior_kl is not None:
+            checks.positive("max_prior_kl", self.max_prior_kl)
+        checks.in_range("alpha", self.alpha, 0.0, 1.0)
+        if not 0 <= self.begin < self.end <= 1:
+            raise ValueError(f"begin={self.begin!r}, end={self.end!r}: must satisfy 0 <= begin < end <= 1")
+
+    def step_size(self, k: int) -> float:
+        """eta_k of round k = 0, 1, …, at most 1 for the minimiser rule."""
+        eta = self.eta / (1 + k) ** self.alpha
+        return min(eta, 1.0) if self.rule == "minimiser" else eta
+
+    def schedule(self, steps: int) -> list[int]:
+        """Training steps after which A is adapted: `rounds` of them between begin and end."""
+        marks = np.linspace(self.begin, self.end, self.rounds)
+        return sorted({max(1, round(m * steps)) for m in marks})
+
+
+class Moments(NamedTuple):
+    """Sums over the nodes of one piece (pieces, *shape) of w E[.], and the weight (pieces, 1…) itself.
+
+    sx, sv: with the score s. The policy's moments follow: z = s - A a or z = s.
+    """
+
+    weight: Tensor
+    xx: Tensor
+    sx: Tensor
+    xv: Tensor
+    vv: Tensor
+    sv: Tensor
+
+
+def policy_moments(process: ForwardProcess, m: Moments, policy: str) -> tuple[Tensor, Tensor]:
+    """Sums of w E[z x] and w E[z v] for the frozen policy."""
+    if policy == "score":
+        return m.sx, m.sv
+    if process.a_v is None:
+        return m.sx - process.a_x * m.xx, m.sv
+    return m.sx - process.a_x * m.xx - process.a_v * m.xv, m.sv - process.a_x * m.xv - process.a_v * m.vv
+
+
+def gradient(process: ForwardProcess, m: Moments, how: Adaptation) -> tuple[Tensor, Tensor]:
+    """dJ/dA_x and dJ/dA_v at the process's A, per unit of weight; (pieces, *shape) each."""
+    zx, zv = policy_moments(process, m, how.policy)
+    if process.a_v is None:
+        return (process.a_x * m.xx + m.weight + how.interaction * zx) / m.weight, torch.zeros_like(zx)
+    g_x = process.a_x * m.xx + process.a_v * m.xv + how.interaction * zx
+    g_v = process.a_x * m.xv + process.a_v * m.vv + m.weight + how.interaction * zv
+    return g_x / m.weight, g_v / m.weight
+
+
+def minimiser(process: ForwardProcess, m: Moments, how: Adaptation) -> tuple[Tensor, Tensor | None]:
+    """The exact minimiser (A_x, A_v) of J for these moments, (pieces, *shape); the old A where there is none."""
+    zx, zv = (how.interaction * z for z in policy_moments(process, m, how.policy))
+    if process.a_v is None:
+        return -(m.weight + zx) / m.xx, None
+    if not how.tied:  # 2x2 linear system per direction
+        det = m.xx * m.vv - m.xv.square()
+        b_x, b_v = -zx, -(m.weight + zv)
+        return (m.vv * b_x - m.xv * b_v) / det, (m.xx * b_v - m.xv * b_x) / det
+    assert process.damping is not None
+    g, root = process.gamma, process.damping**0.5
+    r = root / g
+    cubic = [  # dJ/dq = 0, highest power first
+        -m.xx / (2 * g),
+        -r * m.xv - root * m.xv / (2 * g),
+        m.xx / (2 * g) + m.xv / 2 + zx - root * r * m.vv,
+        root * (m.xv / (2 * g) + m.vv / 2 + m.weight + zv),
+    ]
+    coefficients = torch.stack(torch.broadcast_tensors(*cubic), -1)
+    lead = coefficients[..., :1]
+    companion = torch.zeros(*lead.shape[:-1], 3, 3, dtype=torch.float64)
+    companion[..., 0, :] = -coefficients[..., 1:] / lead
+    companion[..., 1, 0] = companion[..., 2, 1] = 1.0
+    q = torch.linalg.eigvals(companion)
+    real = q.real
+    feasible = (q.imag.abs() < 1e-8 * (1 + real.abs())) & (real > 0)
+    a_x, a_v = (1 - real.square()) / (2 * g), 0.5 - r * real
+    value = (
+        0.5 * (a_x.square() * m.xx[..., None] + a_v.square() * m.vv[..., None]) + a_x * a_v * m.xv[..., None]
+        + a_v * m.weight[..., None] + a_x * zx[..., None] + a_v * zv[..., None]
+    )  # fmt: skip
+    best = torch.where(feasible, value, torch.inf).argmin(-1, keepdim=True)
+    found = feasible.any(-1)
+    old_q = process.stiffness.clamp(min=1e-12).sqrt()
+    q_best = torch.where(found, real.gather(-1, best)[..., 0], old_q)
+    return (1 - q_best.square()) / (2 * g), 0.5 - r * q_best
+
+
+STIFFNESSES = torch.logspace(-2, 3, 501, dtype=torch.float64)
+
+
+def least_stiffness(process: ForwardProcess, how: Adaptation) -> Tensor:
+    """Least stiffness (*shape) from which on the data's law ends within `max_prior_kl` of the prior; 1e-3 without it.
+
+    A closed form in the data's variance on a grid of stiffnesses (at R < 1 the KL is not monotone). It binds for a
+    constant tied A only: the law of a time-varying or untied one is not a function of one stiffness.
+    """
+    if how.max_prior_kl is None or not how.tied or process.pieces > 1:
+        return torch.full(process.shape, 1e-3, dtype=torch.float64)
+    grid = STIFFNESSES.view(-1, *[1] * len(process.shape)).expand(-1, *process.shape)
+    flat = dataclasses.replace(process, shape=grid.shape, moments=None, basis=None).with_stiffness(grid[None])
+    over = flat.prior_kl(0.0, process.known().var) > how.max_prior_kl
+    index = torch.arange(1, len(STIFFNESSES) + 1).view(-1, *[1] * len(process.shape))
+    last = torch.where(over, index, torch.zeros_like(index)).amax(0)
+    return STIFFNESSES[last.clamp(max=len(STIFFNESSES) - 1)]
+
+
+def update(process: ForwardProcess, m: Moments, how: Adaptation, k: int, least: Tensor) -> ForwardProcess:
+    """The process after round k: A moved by eta_k, kept where stiffness and friction are positive; never NaN.
+
+    A tied or overdamped A moves in q = sqrt s (minimiser) or in the free parameter (gradient) and is projected onto
+    s >= `least` (from `least_stiffness`); an untied one moves in (A_x, A_v) and may leave the positive set, as the exact
+    solution does.
+    """
+    eta = how.step_size(k)
+    if how.rule == "minimiser":
+        a_x, a_v = minimiser(process, m, how)
+        new_x = process.a_x + eta * (a_x - process.a_x)
+        if a_v is not None and not how.tied:
+            assert process.a_v is not None
+            return _accept(process, new_x, process.a_v + eta * (a_v - process.a_v))
+    else:
+        g_x, g_v = gradient(process, m, how)
+        if process.a_v is None:
+            new_x = process.a_x - eta * g_x
+        elif not how.tied:
+            return _accept(process, process.a_x - eta * g_x, process.a_v - eta * g_v)
+        else:
+            assert process.damping is not None
+            slope = (process.damping / process.stiffness).sqrt()  # dA_v/dA_x along (14)
+            if how.free == "A_x":
+                new_x = process.a_x - eta * (g_x + slope * g_v)
+            else:
+                c = (1 - 2 * (process.a_v - eta * (g_v + g_x / slope))).clamp(min=1e-3)
+                new_x = (1 - (process.gamma * c / 2).square() / process.damping) / (2 * process.gamma)
+    stiffness = 1 - 2 * (process.gamma if process.k == 2 else 1.0) * new_x
+    tied = process.with_stiffness(torch.maximum(stiffness, least).clamp(max=1e4))
+    return _accept(process, tied.a_x, tied.a_v)
+
+
+def _accept(process: ForwardProcess, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
+    finite = torch.isfinite(a_x) & (torch.isfinite(a_v) if a_v is not None else True)
+    keep_v = None if a_v is None or process.a_v is None else torch.where(finite, a_v, process.a_v)
+    return process.with_score(torch.where(finite, a_x, process.a_x), keep_v)

@@ -1,0 +1,57 @@
+"""Argument checks: one clear line that names the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def positive(name: str, value: object) -> float:
+    """Return `value` as a float, or raise ValueError unless it is a finite number > 0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name}={value!r}: must be a finite number > 0")
+    return float(value)
+
+
+def in_range(name: str, value: object, low: float, high: float) -> float:
+    """Return `value` as a float, or raise ValueError unless low <= value <= high."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
+        raise ValueError(f"{name}={value!r}: must be a number between {low:g} and {high:g}")
+    return float(value)
+
+
+def positive_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise ValueError unless it is an integer >= 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name}={value!r}: must be an integer >= 1")
+    return int(value)
+
+
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value`, or raise ValueError that lists what is allowed and suggests the nearest name."""
+    names = list(allowed)
+    if isinstance(value, str) and value in names:
+        return value
+    folded = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(str(value).lower(), list(folded), n=1, cutoff=0.5)
+    hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
+    raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, names))}{hint}")
+
+
+def device(name: str, value: object) -> torch.device:
+    """Return `value` as a torch device, or raise ValueError unless this machine has it."""
+    import torch
+
+    try:
+        found = torch.device(value)  # type: ignore[call-overload]
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError):
+        have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise ValueError(f"{name}={value!r}: not on this machine, which has {', '.join(have)}") from None
+    return found  # type: ignore[no-any-return]

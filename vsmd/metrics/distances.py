@@ -1,0 +1,96 @@
+"""Distances between sets of points: exact and sliced 2-Wasserstein, Fréchet."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsmd import checks, random
+from vsmd.metrics._inputs import Array, pair, real
+
+
+def wasserstein2(x: Array, y: Array) -> float:
+    """Return the exact 2-Wasserstein distance of the point sets `x` (n, *shape) and `y` (m, *shape).
+
+    W₂ = √(min over plans P of Σ P_ij ‖x_i - y_j‖²), weights 1/n and 1/m, by POT's network simplex: about a
+    second and 32 MB for 2,000 x 2,000. RuntimeError if the simplex does not finish.
+    """
+    import ot
+    from scipy.spatial.distance import cdist
+
+    a, b = (z.cpu().numpy() for z in pair(("x", "y"), x, y))
+    cost = cdist(a, b, "sqeuclidean")  # by differences: no cancellation far from the origin
+    uniform = (np.full(len(z), 1 / len(z)) for z in (a, b))
+    value, log = ot.emd2(*uniform, cost, numItermax=100_000_000, log=True)
+    if log["warning"] is not None:
+        raise RuntimeError(f"wasserstein2: did not finish for {len(a)} x {len(b)} points: {log['warning']}")
+    return math.sqrt(max(float(value), 0.0))
+
+
+def sliced_wasserstein2(x: Array, y: Array, projections: int = 256, generator: torch.Generator | None = None) -> float:
+    """Return √(E_θ W₂²(θ·x, θ·y)) of `x` (n, *shape) and `y` (m, *shape) over random unit directions θ.
+
+    Exact in each of the `projections` directions, for equal and different sizes. `generator` gives the
+    directions; without one they are the same in every call.
+    """
+    a, b = pair(("x", "y"), x, y)
+    generator = generator if generator is not None else random.generator(0, "sliced-wasserstein")
+    shape = (checks.positive_int("projections", projections), a.shape[1])
+    directions = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    directions = (directions / directions.norm(dim=1, keepdim=True)).to(a.device)
+    # Both quantile functions are constant between neighbours among i/n and j/m: integers in units of 1/(nm).
+    # One that is there twice has weight 0.
+    n, m = len(a), len(b)
+    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).sort().values.to(a.device)
+    weights = ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)
+    total = a.new_zeros(())
+    for part in directions.split(16):
+        p, q = (a @ part.T).sort(0).values, (b @ part.T).sort(0).values
+        total += (weights @ (p[(ends - 1) // m] - q[(ends - 1) // n]).square()).sum()
+    return (total / projections).sqrt().item()
+
+
+def _root(name: str, cov: Tensor) -> Tensor:
+    """The symmetric square root of a positive semi-definite matrix."""
+    scale = cov.abs().max().item()
+    if (cov - cov.T).abs().max() > 1e-6 * scale:
+        raise ValueError(f"{name}: is not symmetric")
+    values: Tensor
+    vectors: Tensor
+    values, vectors = torch.linalg.eigh((cov + cov.T) / 2)
+    if values[0] < -1e-6 * scale:
+        raise ValueError(f"{name}: smallest eigenvalue {values[0]:g}; must be positive semi-definite")
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> float:
+    """Return the Fréchet distance of N(mean1, cov1) and N(mean2, cov2): W₂², *not* its root, as FID has it.
+
+    ‖m₁ - m₂‖² + tr C₁ + tr C₂ - 2 tr(C₁^½ C₂ C₁^½)^½, means (d,), covariances (d, d). The last trace is the
+    sum of the singular values of C₁^½ C₂^½: no root of a product's rounding errors, so singular covariances
+    are safe.
+    """
+    m1, c1, m2, c2 = (
+        real(name, value).cpu() for name, value in (("mean1", mean1), ("cov1", cov1), ("mean2", mean2), ("cov2", cov2))
+    )
+    if m1.ndim != 1:
+        raise ValueError(f"mean1: shape {tuple(m1.shape)}; must be (d,)")
+    d = len(m1)
+    for name, value, shape in (("cov1", c1, (d, d)), ("mean2", m2, (d,)), ("cov2", c2, (d, d))):
+        if value.shape != shape:
+            raise ValueError(f"{name}: shape {tuple(value.shape)}; must be {shape}")
+    cross: Tensor = torch.linalg.svdvals(_root("cov1", c1) @ _root("cov2", c2)).sum()
+    return max(((m1 - m2).square().sum() + c1.trace() + c2.trace() - 2 * cross).item(), 0.0)
+
+
+def frechet_distance_of(features1: Array, features2: Array) -> float:
+    """Return `frechet_distance` of the moments of two sets of features, (n, *shape) and (m, *shape).
+
+    Covariances divide by n - 1. Biased upwards at small n: compare at equal n only.
+    """
+    a, b = pair(("features1", "features2"), features1, features2)
+    square = (a.shape[1], a.shape[1])  # torch.cov gives a scalar for one feature
+    return frechet_distance(a.mean(0), a.T.cov().view(square), b.mean(0), b.T.cov().view(square))

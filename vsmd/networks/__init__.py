@@ -1,0 +1,22 @@
+"""Score networks: net(z, log_snr, context) -> tensor like z.
+
+z (n, *shape) is the standardised statistic of the noisy state, log_snr (n or 1, *shape) its log signal-to-noise
+amplitude per direction. The same network therefore serves all six methods, with or without velocity.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from torch import nn
+
+from vsmd import checks
+
+NETWORKS = {"mlp": "vsmd.networks.mlp:MLP"}
+
+
+def build(name: str, **settings: Any) -> nn.Module:
+    """Build a network by name from its JSON settings, as written into model files (ValueError if unknown)."""
+    module, cls = NETWORKS[checks.one_of("network", name, NETWORKS)].split(":")
+    return getattr(importlib.import_module(module), cls)(**settings)

@@ -1,0 +1,28 @@
+"""First-order solvers: Euler on the probability flow and Euler–Maruyama on the reverse SDE, paper (16)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vsmd.samplers.base import Solver
+
+
+class Euler(Solver):
+    """a <- a + h f(a, t) on the probability flow; one evaluation, order 1."""
+
+    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+        return a + self.h[i] * self.drift(a, self.table.at(i), 0.5)
+
+
+class EulerMaruyama(Solver):
+    """a <- a + h f(a, t) + sqrt(g^2 h) xi on the reverse SDE, (16) with the factor x it drops; weak order 1."""
+
+    stochastic = True
+
+    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+        at = self.table.at(i)
+        xi = torch.randn(a[:, -1].shape, generator=generator, dtype=a.dtype, device="cpu").to(a.device)
+        a = a + self.h[i] * self.drift(a, at, 1.0)
+        a[:, -1] += (at.noise * self.h[i]).sqrt() * xi
+        return a

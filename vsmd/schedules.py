@@ -1,0 +1,45 @@
+"""Noise schedules beta(t) and the clock tau(t) = 1/2 int_0^t beta that all kernels run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vsmd import checks
+
+
+@dataclass(frozen=True)
+class BetaSchedule:
+    """beta(t) = b_min + (b_max - b_min) t^power on t in [0, 1]; constant where b_min = b_max.
+
+    The VP schedule of SGM has power 1, that of VSDM-10 power 1.7 (b_min = .1, b_max = 10).
+    Raises ValueError unless 0 < b_min <= b_max and power > 0.
+    """
+
+    b_min: float
+    b_max: float
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.positive("b_min", self.b_min)
+        checks.positive("power", self.power)
+        if checks.positive("b_max", self.b_max) < self.b_min:
+            raise ValueError(f"b_max={self.b_max!r}: must be at least b_min={self.b_min!r}")
+
+    @classmethod
+    def of(cls, beta: float | BetaSchedule) -> BetaSchedule:
+        """Return `beta` itself if it is a schedule, else the constant schedule (ValueError unless beta > 0)."""
+        if isinstance(beta, BetaSchedule):
+            return beta
+        return cls(checks.positive("beta", beta), float(beta))
+
+    def beta(self, t: Tensor) -> Tensor:
+        """beta(t), same shape and dtype as t."""
+        return self.b_min + (self.b_max - self.b_min) * t**self.power
+
+    def clock(self, t: Tensor) -> Tensor:
+        """tau(t) = 1/2 int_0^t beta(u) du in float64."""
+        t = t.to(torch.float64)
+        return 0.5 * (self.b_min * t + (self.b_max - self.b_min) * t ** (self.power + 1) / (self.power + 1))

@@ -1,0 +1,75 @@
+"""Training data as batches that are pure functions of (seed, step): a tensor, or a sampler that draws afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vsmd import random
+from vsmd.processes import ForwardProcess
+
+MOMENT_DRAWS = 100_000
+
+Drawn = Tensor | tuple[Tensor, Tensor]
+Sampler = Callable[[int, torch.Generator], Drawn]
+Data = Tensor | tuple[Tensor, Tensor] | Sampler
+
+
+class Batch(NamedTuple):
+    """Data points x (n, *shape) and what the network may condition on."""
+
+    x: Tensor
+    context: Tensor | None
+
+
+class Source:
+    """Batches from a tensor (n, *shape), a pair (data, context), or a sampler (n, generator) -> either of them."""
+
+    def __init__(self, data: Data, shape: tuple[int, ...]) -> None:
+        self.shape, self.data = shape, data
+        if not callable(data):
+            points = data[0] if isinstance(data, tuple) else data
+            self._check(points, least=2)
+
+    def _check(self, x: object, least: int) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"data={type(x).__name__}: must be a tensor (n, *shape) or a sampler (n, generator) -> tensor"
+            )
+        if not x.is_floating_point():
+            raise TypeError(f"data: dtype {x.dtype} must be a floating one; convert with .float()")
+        if tuple(x.shape[1:]) != self.shape or len(x) < least:
+            want = ", ".join(map(str, self.shape))
+            raise ValueError(f"data: shape {tuple(x.shape)} must be (n, {want}) with n >= {least}")
+        if not bool(torch.isfinite(x).all()):
+            bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+            raise ValueError(f"data: must be finite, {bad} of {len(x)} rows have NaN or inf")
+
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        """n points: rows drawn with replacement, or fresh from the sampler."""
+        if callable(self.data):
+            drawn = self.data(n, generator)
+        else:
+            points = self.data[0] if isinstance(self.data, tuple) else self.data
+            rows = torch.randint(len(points), (n,), generator=generator)
+            drawn = (points[rows], self.data[1][rows]) if isinstance(self.data, tuple) else points[rows]
+        x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
+        return Batch(x.float(), context)
+
+    def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
+        """The process knowing the data's mean and variance per direction (principal axes for a full matrix)."""
+        if callable(self.data):
+            x = self.draw(MOMENT_DRAWS, random.generator(seed, "moments")).x
+            self._check(x, least=2)
+        else:
+            x = self.data[0] if isinstance(self.data, tuple) else self.data
+        x = x.double()
+        mean = x.mean(0)
+        basis = process.basis
+        if process.matrix == "full" and basis is None:
+            basis = torch.linalg.eigh(torch.cov((x - mean).flatten(1).T).view(process.dim, process.dim))[1]
+        centred = (x - mean) if basis is None else ((x - mean).flatten(1) @ basis).view_as(x)
+        return process.with_moments(mean, centred.square().mean(0), basis)
