@@ -1,4 +1,4 @@
-r"""Stochastic approximation of the variational score, paper (13): pure functions (moments of a backward simulation, A) -> A.
+r"""Stochastic approximation of the variational score, paper (13): (moments of a backward simulation, A) -> A, pure.
 
 Per direction and piece of the grid, with z the frozen backward policy over g and weight w = beta gamma dt,
 
@@ -38,7 +38,7 @@ class Adaptation:
     per unit of weight. policy: z = s - A a ("duality") or z = s ("score", the released code's). start: of the backward
     simulation, the stationary law of the reference ("target") or N(0, Sigma_{1|0}) ("terminal", Algorithm 2's).
     max_prior_kl: the bridge's terminal constraint, in nats per direction: a constant tied A is projected onto the
-    stiffnesses from which on KL(N(0, S_1) || N(0, Sigma_{1|0})) stays within it (`least_stiffness`); None leaves it out.
+    stiffnesses from which on KL(N(0, S_1) || N(0, Sigma_{1|0})) is within it (`least_stiffness`); None leaves it out.
     free: the parameter that a gradient step moves, A_x (Algorithm 1) or A_v. tied: keep (14). interaction: its weight.
     pieces: of the piecewise-constant A_t. paths, nodes: size of a simulation.
     """
@@ -176,8 +176,8 @@ def update(process: ForwardProcess, m: Moments, how: Adaptation, k: int, least: 
     """The process after round k: A moved by eta_k, kept where stiffness and friction are positive; never NaN.
 
     A tied or overdamped A moves in q = sqrt s (minimiser) or in the free parameter (gradient) and is projected onto
-    s >= `least` (from `least_stiffness`); an untied one moves in (A_x, A_v) and may leave the positive set, as the exact
-    solution does.
+    s >= `least` (from `least_stiffness`); an untied one moves in (A_x, A_v) and may leave the positive set, as the
+    exact solution does.
     """
     eta = how.step_size(k)
     if how.rule == "minimiser":

@@ -54,4 +54,4 @@ def device(name: str, value: object) -> torch.device:
     except (RuntimeError, AssertionError, TypeError):
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ValueError(f"{name}={value!r}: not on this machine, which has {', '.join(have)}") from None
-    return found  # type: ignore[no-any-return]
+    return found

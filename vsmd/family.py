@@ -90,6 +90,7 @@ def forward_process(
         mode = "fixed"
         stiffness, basis = _given_score(variational_score, shape, gamma if k == 2 else 1.0)
         matrix = "full" if basis is not None else matrix
+    a_x, a_v = score_of_stiffness(stiffness, k, gamma, damping)
     return ForwardProcess(
         method=method,
         shape=shape,
@@ -100,6 +101,7 @@ def forward_process(
         prior=checks.one_of("prior", prior, PRIORS),
         matrix=matrix,
         score_matching=checks.one_of("score_matching", score_matching, SCORE_MATCHING),
-        **dict(zip(("a_x", "a_v"), score_of_stiffness(stiffness, k, gamma, damping))),
+        a_x=a_x,
+        a_v=a_v,
         basis=basis,
     )

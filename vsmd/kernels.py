@@ -1,9 +1,9 @@
 r"""Closed-form Gaussian kernels of the linear forward processes: pure functions, float64, no state.
 
-Everything holds per *direction* (a coordinate, or an eigenvector of A). A k x k matrix is a tuple of rows whose entries
-are tensors over times and directions: k = 1 for the overdamped family, k = 2 for (x, v).
+Everything holds per *direction* (a coordinate, or an eigenvector of A). A k x k matrix is a tuple of rows of entries,
+which are tensors over times and directions: k = 1 for the overdamped family, k = 2 for (x, v).
 
-In the clock tau(t) = 1/2 \int_0^t beta the momentum process (paper (5), (15)) is da = M a dtau + sqrt(2 gamma) e_v dw with
+In the clock tau(t) = 1/2 \int_0^t beta the momentum process, (5) and (15), is da = M a dtau + sqrt(2 gamma) e_v dw,
 
     M = [[0, 1], [-s, -gamma c]],     s = 1 - 2 gamma A_x (stiffness),     c = 1 - 2 A_v (friction),
 
@@ -13,17 +13,19 @@ and the overdamped one dx = -D x dtau + sqrt(2) dw, D = 1 - 2 A. A kernel is the
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import reduce
 from operator import add, mul
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-SERIES_BELOW = 1e-2  # |disc| tau^2 under which C and S come from their power series
+NEAR = 1e-6  # |disc| / p^2 under which a direction counts as critically damped and C and S come from their series
 CLOSED_ABOVE = 1e-3  # share of the stationary variance above which the difference form of N keeps 1e-12
-_NODES, _WEIGHTS = (torch.from_numpy(0.5 * v + o) for v, o in zip(np.polynomial.legendre.leggauss(8), (0.5, 0.0)))
+# 8-point Gauss–Legendre on [0, 1], twice the weights, and the end of the interval as a ninth node of weight zero
+_NODES = torch.from_numpy(np.append((1 + np.polynomial.legendre.leggauss(8)[0]) / 2, 1.0))
+_WEIGHTS = torch.from_numpy(np.append(np.polynomial.legendre.leggauss(8)[1], 0.0))
 
 Matrix = tuple[tuple[Tensor, ...], ...]  # k x k entries, each a tensor over times and directions
 
@@ -60,59 +62,22 @@ def _double(*values: Tensor | float) -> list[Tensor]:
     return [torch.as_tensor(v, dtype=torch.float64) for v in values]
 
 
-def _cosh_sinh(tau: Tensor, p: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:
-    """C = e^{-p tau} cosh(k tau) and S = e^{-p tau} sinh(k tau)/k with k = sqrt(disc) of either sign, without overflow.
-
-    The regime is decided per direction, so that most calls take one branch; where directions differ, each branch sees
-    harmless arguments outside its own (double `where`), which keeps gradients finite through disc = 0.
-    """
-    reach = tau.detach().max() if tau.numel() else tau.new_ones(())
-    near = disc.detach().abs() * reach**2 < SERIES_BELOW
-    result: tuple[Tensor, Tensor] | None = None
-    for mask, branch in (
-        (near, _series),
-        (~near & (disc < 0), _oscillating),
-        (~near & (disc > 0), _decaying),
-    ):
-        if not bool(mask.any()):
-            continue
-        if bool(mask.all()):
-            return branch(tau, p, disc)
-        safe_p, safe_disc = (torch.where(mask, v, torch.full_like(v, o)) for v, o in zip((p, disc), branch.harmless))
-        values = branch(tau, safe_p, safe_disc)
-        result = values if result is None else tuple(map(partial(torch.where, mask), values, result))  # type: ignore
-    assert result is not None
-    return result
-
-
-def _regime(p: float, disc: float) -> Callable[[Callable[..., Any]], Any]:
-    """Attach to a branch arguments that are harmless to it."""
-
-    def mark(branch: Any) -> Any:
-        branch.harmless = (p, disc)
-        return branch
-
-    return mark
-
-
-@_regime(0.0, 0.0)
 def _series(tau: Tensor, p: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:
     x = disc * tau.square()
-    even, odd = 1 + x / 132, 1 + x / 156
-    for n in range(5, 0, -1):  # Horner; the first term left out is below 1e-25
-        even, odd = 1 + even * x / ((2 * n - 1) * (2 * n)), 1 + odd * x / ((2 * n) * (2 * n + 1))
+    even, odd = (
+        1 + x / 2 * (1 + x / 12 * (1 + x / 30)),
+        1 + x / 6 * (1 + x / 20 * (1 + x / 42)),
+    )  # |x| <= NEAR (p tau)^2
     decay = torch.exp(-p * tau)
     return decay * even, decay * tau * odd
 
 
-@_regime(0.0, -1.0)
 def _oscillating(tau: Tensor, p: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:
     k = (-disc).sqrt()
-    decay, angle = torch.exp(-p * tau), k * tau
-    return decay * torch.cos(angle), decay * torch.sin(angle) / k
+    decay, angle = torch.exp(tau * -p), tau * k
+    return decay * torch.cos(angle), decay * torch.sin(angle) * k.reciprocal()
 
 
-@_regime(1.0, 1.0)
 def _decaying(tau: Tensor, p: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:
     k = disc.sqrt()
     positive = p > 0  # there k - p = -s/(k + p) keeps all digits where s is small
@@ -121,13 +86,7 @@ def _decaying(tau: Tensor, p: Tensor, disc: Tensor) -> tuple[Tensor, Tensor]:
     return lead * (1 + torch.exp(kt2)) / 2, lead * torch.expm1(kt2) / (-2 * k)
 
 
-def momentum_mean(tau: Tensor, s: Tensor, c: Tensor, gamma: float) -> Matrix:
-    """Mean map F(tau) = exp(M tau) = C I + S (M + p I), p = gamma c / 2, for any real s and c."""
-    tau, s, c = _double(tau, s, c)
-    p = gamma * c / 2
-    cosh, sinh = _cosh_sinh(tau, p, p * p - s)
-    shift = p * sinh
-    return (cosh + shift, sinh), (-s * sinh, cosh - shift)
+_BRANCHES = ((_series, 0.0, 0.0), (_oscillating, 0.0, -1.0), (_decaying, 1.0, 1.0))  # with arguments harmless to each
 
 
 def stationary(s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,59 +94,106 @@ def stationary(s: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     return 1 / (s * c), 1 / c
 
 
-def _noise_by_quadrature(tau: Tensor, s: Tensor, c: Tensor, gamma: float) -> Matrix:
-    """N = 2 gamma int_0^tau phi phi' du by Gauss-Legendre on tau/2^m, then m doublings: sums of positive terms only."""
-    p = gamma * c / 2
-    disc = p * p - s
-    rate = torch.where(disc > 0, p.abs() + disc.clamp(min=0).sqrt(), s.abs().sqrt() + p.abs())
-    m = int(torch.log2((rate * tau).detach().max().clamp(min=1)).ceil().clamp(max=60))
-    h = tau / 2**m
-    nodes, weights = (v.to(h.device)[:, None] for v in (_NODES, _WEIGHTS))
-    cosh, sinh = _cosh_sinh(nodes * h, p, disc)
-    w = 2 * gamma * weights * h
-    mean = momentum_mean(h, s, c, gamma)
-    nxv = gamma * mean[0][1].square()
-    nxx, nvv = (w * sinh.square()).sum(0), (w * (cosh - p * sinh).square()).sum(0)
-    kernel = Kernel(mean, ((nxx, nxv), (nxv, nvv)))
-    for _ in range(m):
-        kernel = compose(kernel, kernel)
-    return kernel.noise
+class Momentum:
+    r"""Kernel of the momentum process over a step tau > 0 of the clock, for any real stiffness s and friction c.
+
+    mean: F = exp(M tau) = C I + S (M + p I) with p = gamma c/2, disc = p^2 - s, k = sqrt(disc) of either sign and
+    C = e^{-p tau} cosh(k tau), S = e^{-p tau} sinh(k tau)/k.
+    noise: N = 2 gamma \int_0^tau phi phi' du, phi the v-column of F. Where N is a fair share of the stationary law
+    Sigma = diag(1/(s c), 1/c) it is Sigma - F Sigma F', elsewhere (small tau; s or c near or below 0, where that form
+    cancels or Sigma does not exist) a Gauss–Legendre sum. Relative error of N about 1e-12, of F about 1e-15.
+
+    What depends on directions alone is computed once, here; a call costs some twenty passes over times x directions.
+    s, c: broadcastable tensors (float64 inside); tau broadcasts against them.
+    """
+
+    def __init__(self, s: Tensor, c: Tensor, gamma: float) -> None:
+        self.gamma = gamma
+        self.s, self.c = s, c = tuple(torch.broadcast_tensors(*_double(s, c)))
+        self.p = p = gamma * c / 2
+        self.disc = disc = p * p - s
+        with torch.no_grad():
+            near = disc.abs() <= NEAR * p * p
+            masks = (near, ~near & (disc < 0), ~near & (disc > 0))
+            self.branches = [(m, *b) for m, b in zip(masks, _BRANCHES) if bool(m.any())]
+            self.rate = torch.where(disc > 0, p.abs() + disc.clamp(min=0).sqrt(), s.abs().sqrt() + p.abs())
+            # earliest tau at which N is that share: short-time law tau^3, diffusive law, v-component
+            r = CLOSED_ABOVE
+            short = (1.5 * r / (gamma * s * c).abs()) ** (1 / 3)
+            share = torch.stack([short, r * gamma * c.abs() / s.abs(), r / c.abs()]).amax(0)
+            usable = (s > 0) & (c > 0)
+            self.closed_from = torch.where(usable, share, torch.inf)
+            self.closed_after = float(self.closed_from.max()) if s.numel() else 0.0
+        one = torch.ones_like(s)
+        self.px, self.pv = stationary(torch.where(usable, s, one), torch.where(usable, c, one))
+        self.sc = s * s * self.px  # s/c
+
+    def cosh_sinh(self, tau: Tensor, flat: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """C and S (of the flat entries only, if given). Branches see harmless arguments outside their own regime."""
+        pick = (lambda v: v) if flat is None else (lambda v: v.expand(self.s.shape).reshape(-1)[flat])
+        p, disc = pick(self.p), pick(self.disc)
+        (_, branch, *_), *others = self.branches
+        if not others:
+            return branch(tau, p, disc)
+        result = (torch.zeros((), dtype=torch.float64),) * 2
+        for mask, branch, p_, disc_ in self.branches:  # double `where`: gradients stay finite through disc = 0
+            here = pick(mask)
+            safe = (torch.where(here, v, torch.full_like(v, o)) for v, o in ((p, p_), (disc, disc_)))
+            values = branch(tau, *safe)
+            result = (torch.where(here, values[0], result[0]), torch.where(here, values[1], result[1]))
+        return result
+
+    def mean(self, tau: Tensor) -> Matrix:
+        """F(tau)."""
+        cosh, sinh = self.cosh_sinh(tau)
+        return (torch.addcmul(cosh, self.p, sinh), sinh), (sinh * -self.s, torch.addcmul(cosh, self.p, sinh, value=-1))
+
+    def __call__(self, tau: Tensor) -> Kernel:
+        """F and N over the step(s) tau."""
+        (tau,) = _double(tau)
+        mean = (xx, xv), (_, vv) = self.mean(tau)
+        square = xv * xv
+        nxv = square * self.gamma
+        nxx = torch.addcmul(self.px, self.px * xx, xx, value=-1).addcmul_(square, self.pv, value=-1)
+        nvv = torch.addcmul(self.pv, self.pv * vv, vv, value=-1).addcmul_(square, self.sc, value=-1)
+        if tau.numel() and float(tau.detach().min()) < self.closed_after:
+            rest = (tau < self.closed_from).expand(nxx.shape).reshape(-1).nonzero()[:, 0]
+            if len(rest):
+                exact = self.quadrature(tau.expand(nxx.shape).reshape(-1)[rest], self._direction(nxx.shape, rest))
+                nxx, nxv, nvv = (
+                    n.reshape(-1).index_put((rest,), q).view(n.shape) for n, q in zip((nxx, nxv, nvv), exact)
+                )
+        return Kernel(mean, ((nxx, nxv), (nxv, nvv)))
+
+    def _direction(self, shape: torch.Size, flat: Tensor) -> Tensor:
+        """Flat index into s of each flat index into the broadcast `shape`."""
+        if self.s.shape == shape:
+            return flat
+        return torch.arange(self.s.numel(), device=flat.device).view(self.s.shape).expand(shape).reshape(-1)[flat]
+
+    def quadrature(self, tau: Tensor, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N_xx, N_xv, N_vv) at the flat entries, by Gauss–Legendre on tau/2^m and m doublings: positive sums."""
+        m = int(torch.log2((self.rate.reshape(-1)[flat] * tau.detach()).max().clamp(min=1)).ceil().clamp(max=60))
+        h = tau / 2**m
+        p = self.p.reshape(-1)[flat]
+        cosh, sinh = self.cosh_sinh(_NODES.to(h.device)[:, None] * h, flat)  # the last node is the end of the step
+        across = torch.addcmul(cosh, p, sinh, value=-1)
+        weights = self.gamma * _WEIGHTS.to(h.device)
+        nxx, nvv = weights @ sinh.square() * h, weights @ across.square() * h
+        nxv = self.gamma * sinh[-1].square()
+        if m:
+            last = sinh[-1]
+            mean = ((cosh[-1] + p * last, last), (-self.s.reshape(-1)[flat] * last, across[-1]))
+            kernel = Kernel(mean, ((nxx, nxv), (nxv, nvv)))
+            for _ in range(m):
+                kernel = compose(kernel, kernel)
+            ((nxx, nxv), (_, nvv)) = kernel.noise
+        return nxx, nxv, nvv
 
 
 def momentum(tau: Tensor, s: Tensor, c: Tensor, gamma: float) -> Kernel:
-    r"""Kernel of the momentum process over a step tau > 0 of the clock, for any real s and c.
-
-    N = 2 gamma \int_0^tau phi phi' du, phi the v-column of exp(M u). Where N is a fair share of the stationary law
-    Sigma = diag(1/(s c), 1/c) it is Sigma - F Sigma F', elsewhere (small tau; s or c near or below 0, where that form
-    cancels or Sigma does not exist) a Gauss-Legendre sum. Relative error of N about 1e-12, of F about 1e-15.
-
-    tau, s, c: broadcastable tensors (float64 inside). Each entry of the result has their common shape.
-    """
-    tau, s, c = _double(tau, s, c)
-    s, c = torch.broadcast_tensors(s, c)
-    mean = (xx, xv), (vx, vv) = momentum_mean(tau, s, c, gamma)
-    with torch.no_grad():  # earliest tau at which N is that share: short-time law tau^3, diffusive law, v-component
-        r = CLOSED_ABOVE
-        share = torch.stack([(1.5 * r / (gamma * s * c).abs()) ** (1 / 3), r * gamma * c.abs() / s.abs(), r / c.abs()])
-        from_tau = torch.where((s > 0) & (c > 0), share.amax(0), torch.inf)
-        rest = tau < from_tau
-        usable = torch.isfinite(from_tau)
-    some_rest = bool(rest.any())
-    if some_rest and not bool(usable.all()):
-        s_, c_ = (torch.where(usable, v, torch.ones_like(v)) for v in (s, c))
-    else:
-        s_, c_ = s, c
-    px, pv = stationary(s_, c_)
-    nxv = gamma * xv.square()
-    nxx = px * (1 - xx.square()) - pv * xv.square()
-    nvv = pv * (1 - vv.square()) - px * vx.square()
-    if some_rest:
-        t, s_, c_ = (v.expand(rest.shape)[rest] for v in (tau, s, c))
-        quad = _noise_by_quadrature(t, s_, c_, gamma)
-        nxx, nxv, nvv = (
-            n.masked_scatter(rest, q) for n, q in zip((nxx, nxv, nvv), (quad[0][0], quad[0][1], quad[1][1]))
-        )
-    return Kernel(mean, ((nxx, nxv), (nxv, nvv)))
+    """`Momentum(s, c, gamma)(tau)`: the kernel for stiffness, friction and steps given together."""
+    return Momentum(s, c, gamma)(tau)
 
 
 def overdamped(tau: Tensor, drift: Tensor) -> Kernel:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -69,9 +71,14 @@ class Coefficients(NamedTuple):
     log_snr: Tensor
     kappa: Tensor
 
+    def map(self, f: Callable[[Tensor], Tensor]) -> Coefficients:
+        """Apply `f` to every tensor."""
+        values = (tuple(map(f, v)) if isinstance(v, tuple) else f(v) for v in self)
+        return Coefficients(*values)  # type: ignore[arg-type]
+
     def at(self, index: int | slice | Tensor) -> Coefficients:
         """Coefficients at one time (index) or several."""
-        return Coefficients(*(tuple(e[index] for e in v) if isinstance(v, tuple) else v[index] for v in self))
+        return self.map(lambda e: e[index])
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,13 @@ class ForwardProcess:
     def _step(self, tau: Tensor, piece: Tensor) -> Kernel:
         if self.k == 1:
             return kernels.overdamped(tau, self.stiffness[piece])
+        if self.pieces == 1:
+            return self._momentum(tau)
         return kernels.momentum(tau, self.stiffness[piece], self.friction[piece], self.gamma)
+
+    @cached_property
+    def _momentum(self) -> kernels.Momentum:
+        return kernels.Momentum(self.stiffness, self.friction, self.gamma)
 
     def kernel(self, t: Tensor) -> Kernel:
         """Kernel a_0 -> a_t at times t (n,), entries (n, *shape): exact steps of A's pieces composed."""
@@ -239,9 +252,7 @@ class ForwardProcess:
         noise = beta * (self.gamma if self.k == 2 else 1.0)
         log_snr = ch.snr.clamp(min=1e-12).log()
         values = Coefficients(beta, row, noise, ch.inp, ch.gain, ch.out, log_snr, ch.kappa)
-        return Coefficients(
-            *(tuple(e.to(device, dtype) for e in v) if isinstance(v, tuple) else v.to(device, dtype) for v in values)
-        )
+        return values.map(lambda e: e.to(device, dtype))
 
     def snr(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Signal-to-noise amplitude and kappa of the channel at times t: all that score training needs; float64."""

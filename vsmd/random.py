@@ -1,4 +1,4 @@
-"""Random streams that are pure functions of (seed, labels): nothing to save, so every run can be resumed bit for bit."""
+"""Random streams that are pure functions of (seed, labels): nothing to save, so runs resume bit for bit."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@ r"""From a network to a score, and the loss that trains it.
 
 Only the score of the last component enters the dynamics (paper (10)–(11)). With v_0 marginalised (hybrid score
 matching) a_t given x_0 is Gaussian with linear mean, so that a_t informs about x_0 through one number per direction
-(`kernels.Channel`). The denoising loss E kappa^2 |eps_v - eps_v^|^2 of the momentum process *is* then, sample by sample,
+(`kernels.Channel`). The denoising loss E |eps_v - eps_v^|^2 of the momentum process *is* then, sample by sample,
 
     kappa^2 |target - net(z, log snr)|^2,   z = (snr xi + n)/sqrt(1 + snr^2),   target = (xi - snr n)/sqrt(1 + snr^2),
 

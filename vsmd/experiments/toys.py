@@ -66,10 +66,31 @@ def _paths(model: Model, points: int, seed: int) -> Row:
     return {"straightness_x": float(bend[0]), "straightness_y": float(bend[1]), "path_energy": energy}
 
 
-TOYS_COLUMNS = (
-    "dataset method beta schedule R a_mode matrix prior solver nfe seed n_samples pmf_rmse outside w2 w2_n straightness_x "
-    "straightness_y path_energy gen_std_x gen_std_y train_steps train_seconds"
-).split()
+TOYS_COLUMNS = [
+    "dataset",
+    "method",
+    "beta",
+    "schedule",
+    "R",
+    "a_mode",
+    "matrix",
+    "prior",
+    "solver",
+    "nfe",
+    "seed",
+    "n_samples",
+    "pmf_rmse",
+    "outside",
+    "w2",
+    "w2_n",
+    "straightness_x",
+    "straightness_y",
+    "path_energy",
+    "gen_std_x",
+    "gen_std_y",
+    "train_steps",
+    "train_seconds",
+]
 
 
 def _ordered(row: Row) -> Row:

@@ -22,6 +22,7 @@ class MLP(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], width: int = 128, depth: int = 3, frequencies: int = 16) -> None:
         super().__init__()
+        self.freqs: Tensor
         self.settings: dict[str, Any] = {
             "shape": list(shape),
             "width": width,

@@ -1,4 +1,4 @@
-r"""Splittings of the reverse SDE as printed in paper (17): A moves x, B kicks v by the stiffness, O is Ornstein–Uhlenbeck.
+r"""Splittings of the reverse SDE as in paper (17): A moves x, B kicks v by the stiffness, O is Ornstein–Uhlenbeck.
 
 With step h in r and the clock's dtau = \int beta/2:
 

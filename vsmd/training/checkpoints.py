@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from vsmd.model import read_safetensors, write_safetensors
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ FORMAT = "vsmd-checkpoint-1"
 
 def save(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
     """Write the trainer's state; `path` holds the old checkpoint until the new one is complete."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, module in (("network", trainer.network), ("average", trainer.average)):
         tensors |= {f"{name}.{k}": v.detach().cpu().clone() for k, v in module.state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():

@@ -1,4 +1,4 @@
-"""The training loop: channel pairs in, one optimiser step out, A adapted on the way; every draw a function of its step."""
+"""The training loop: channel pairs in, a step of Adam out, A adapted on the way; draws are functions of the step."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Trainer:
             torch.manual_seed(random.generator(seed, "network").initial_seed())
             self.network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
-        self.parameters = list(self.network.parameters())
+        self.parameters: list[Tensor] = list(self.network.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0, fused=True)
         self.steps, self.batch_size, self.rate, self.decay = (
             steps,
@@ -123,13 +124,13 @@ class Trainer:
             group["lr"] = self.rate * self.decay(self.step / self.steps)
         loss = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
         self.optimizer.step()
         self.step += 1
         decay = min(self.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
+        torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         if self.step in self.rounds:
             self.adapt(self.rounds[self.step])
         return loss.detach()
@@ -159,7 +160,7 @@ def fit(
     *,
     steps: int = 6_000,
     batch_size: int = 1_024,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 4e-3,
     schedule: str = "cosine",
     ema: float = 0.999,
     clip: float = 1.0,
@@ -180,8 +181,8 @@ def fit(
     ema: decay of the weight average that the model uses. adaptation: how A is adapted if the process is adaptive.
     network: an `MLP` by default; it is copied. seed: of everything random; same seed, same machine, same bits.
     checkpoint: a file to save to every `checkpoint_every` steps and to resume from if it exists, bit for bit.
-    on_snapshot(step, model) is called after each of the steps in `snapshots` (also those before a resume are not
-    repeated). progress: a bar with loss and time left.
+    on_snapshot(step, model) is called after each of the steps in `snapshots` (those before a resume are
+    not repeated). progress: a bar with loss and time left.
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite.
     """
     if not isinstance(process, ForwardProcess):
