@@ -10,8 +10,8 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-# These store and schedule runs; no figure depends on them. `vsmd` itself only re-exports names.
-MACHINERY = frozenset({"vsmd", "vsmd.experiments"}) | {
+# These store and schedule runs, or only list names (packages' registries): no figure depends on them.
+MACHINERY = frozenset({"vsmd", "vsmd.experiments", "vsmd.data", "vsmd.metrics", "vsmd.networks", "vsmd.samplers"}) | {
     f"vsmd.experiments.{m}"
     for m in ("code", "files", "pool", "profiles", "progress", "rows", "runs", "store", "worker")
 }

@@ -13,7 +13,7 @@ from torch import nn
 
 from vsmd import checks
 
-NETWORKS = {"mlp": "vsmd.networks.mlp:MLP"}
+NETWORKS = {"conditional": "vsmd.networks.conditional:ConditionalMLP", "mlp": "vsmd.networks.mlp:MLP"}
 
 
 def build(name: str, **settings: Any) -> nn.Module:

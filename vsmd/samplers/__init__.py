@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from vsmd import checks
-from vsmd.samplers.base import Solver, time_grid
+from vsmd.samplers.base import Solver, integrate, time_grid
 from vsmd.scores import Score
 
 __all__ = ["SOLVERS", "Solver", "integrate", "make_solver", "time_grid"]
@@ -34,20 +32,3 @@ def solver_class(name: str) -> type[Solver]:
 def make_solver(name: str, score: Score, times: Tensor, context: Tensor | None = None, **options: float) -> Solver:
     """Build the solver `name` on a decreasing grid of times."""
     return solver_class(name)(score, times, context, **options)
-
-
-def integrate(
-    solver: Solver,
-    a: Tensor,
-    generator: torch.Generator | None = None,
-    watch: Callable[[int, Tensor], None] | None = None,
-) -> Tensor:
-    """Carry states a (n, k, *shape) down the solver's grid; `watch(i, a)` sees every node, the start included."""
-    with torch.no_grad():
-        if watch:
-            watch(0, a)
-        for i in range(len(solver.times) - 1):
-            a = solver.step(a, i, generator)
-            if watch:
-                watch(i + 1, a)
-    return a

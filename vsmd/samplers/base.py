@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -57,3 +58,20 @@ def reverse_drift(score: Tensor, a: Tensor, at: Coefficients, share: float) -> T
     """-(forward drift) + share g^2 s in the last component."""
     last = torch.addcmul(combine(at.row, a), at.noise, score, value=share)
     return last[:, None] if a.shape[1] == 1 else torch.stack([a[:, 1] * (at.beta * -0.5), last], 1)
+
+
+def integrate(
+    solver: Solver,
+    a: Tensor,
+    generator: torch.Generator | None = None,
+    watch: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Carry states a (n, k, *shape) down the solver's grid; `watch(i, a)` sees every node, the start included."""
+    with torch.no_grad():
+        if watch:
+            watch(0, a)
+        for i in range(len(solver.times) - 1):
+            a = solver.step(a, i, generator)
+            if watch:
+                watch(i + 1, a)
+    return a

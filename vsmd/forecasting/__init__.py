@@ -1,0 +1,28 @@
+"""Forecasting of multivariate series as GluonTS models.
+
+    estimator = VSMDEstimator(prediction_length=30, freq="B", method="VSULD")
+    predictor = estimator.train(panel.train)                       # a GluonTS predictor
+    forecasts = list(predictor.predict(panel.histories))           # SampleForecast, samples (100, 30, d)
+    predictor.serialize(path); VSMDPredictor.deserialize(path)     # safetensors and JSON
+
+`NaivePredictor` gives the rows that every forecaster must beat, `scores_of` CRPS-Sum and its companions.
+"""
+
+from __future__ import annotations
+
+from vsmd.forecasting.estimator import VSMDEstimator
+from vsmd.forecasting.evaluation import coverage, forecast, scores_of
+from vsmd.forecasting.increments import Increments
+from vsmd.forecasting.naive import NAIVE, NaivePredictor
+from vsmd.forecasting.predictor import VSMDPredictor
+
+__all__ = [
+    "NAIVE",
+    "Increments",
+    "NaivePredictor",
+    "VSMDEstimator",
+    "VSMDPredictor",
+    "coverage",
+    "forecast",
+    "scores_of",
+]
