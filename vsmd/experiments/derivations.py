@@ -19,10 +19,9 @@ from scipy.integrate import quad_vec, solve_ivp
 from scipy.linalg import expm
 from torch import Tensor, nn
 
-from .. import kernels, metrics, random
+from .. import kernels, random
 from ..adaptation import Adaptation, Moments, least_stiffness, update
 from ..kernels import Kernel, Matrix
-from ..model import Model
 from ..processes import ForwardProcess
 from ..samplers import integrate, make_solver, time_grid
 from ..schedules import BetaSchedule
@@ -111,35 +110,34 @@ def monte_carlo(process: Linear, paths: int, steps: int, start: Array, seed: int
     return cov, np.sqrt((cov**2 + np.outer(np.diag(cov), np.diag(cov))) / paths)
 
 
-def exact_noise(tau: float, s: float, c: float, gamma: float) -> list[list[Any]]:
-    """N = Sigma - F Sigma F' of the momentum process in mpmath, with digits for all that cancels (mpf entries)."""
+def exact_kernel(tau: float, s: float, c: float, gamma: float) -> tuple[Any, Any]:
+    """F and N = Sigma - F Sigma F' of the momentum process as mpmath matrices, with digits for all that cancels."""
     p = gamma * c / 2
-    with mpmath.workdps(int(2 * tau * (abs(p) + math.sqrt(abs(p * p - s))) / math.log(10)) + 60):
+    with mpmath.workdps(int(2 * tau * (abs(p) + math.sqrt(abs(p * p - s))) / math.log(10)) + 80):
         t, s_, c_, g = (mpmath.mpf(v) for v in (tau, s, c, gamma))
         f = mpmath.expm(t * mpmath.matrix([[0, 1], [-s_, -g * c_]]))
         law = mpmath.diag([1 / (s_ * c_), 1 / c_])
-        return (law - f * law * f.T).tolist()
+        return f, law - f * law * f.T
 
 
 def relative_errors(taus: Sequence[float], s: float, c: float, gamma: float) -> dict[str, dict[str, list[float]]]:
-    """Relative errors over taus of N_xx and L_vv, each by the cancelling form and the package's, against mpmath."""
-    found: dict[str, dict[str, list[float]]] = {
-        "N_xx": {"difference": [], "vsmd.kernels": []},
-        "L_vv": {"difference": [], "vsmd.kernels": []},
-    }
-    one = torch.ones((), dtype=torch.float64)
+    """Relative errors over taus of N_xx and L_vv (v_0 marginalised), textbook form and package's, against mpmath."""
+    found: dict[str, dict[str, list[float]]] = {n: {"textbook": [], "package": []} for n in ("N_xx", "L_vv")}
+    one, start = torch.ones((), dtype=torch.float64), mpmath.diag([0, 1])
     for tau in taus:
-        true = exact_noise(tau, s, c, gamma)
-        with mpmath.workdps(60):
-            lvv = mpmath.sqrt(true[1][1] - true[0][1] ** 2 / true[0][0])
+        f, noise = exact_kernel(tau, s, c, gamma)
+        with mpmath.workdps(80):
+            cov = noise + f * start * f.T
+            true = {"N_xx": noise[0, 0], "L_vv": mpmath.sqrt(cov[1, 1] - cov[0, 1] ** 2 / cov[0, 0])}
         kernel = kernels.momentum(tau * one, s * one, c * one, gamma)
-        ((xx, xv), _), ((nxx, nxv), (_, nvv)) = kernel
+        ((xx, xv), (_, vv)), ((nxx, nxv), (_, nvv)) = kernel
         px, pv = kernels.stationary(s * one, c * one)
-        forms = {"N_xx": [px - px * xx**2 - pv * xv**2, nxx]}
-        forms["L_vv"] = [(nvv - nxv**2 / nxx).clamp(min=0).sqrt(), kernels.lower_cholesky(kernel, 0.0)[2]]
-        for truth, (name, values) in zip((true[0][0], lvv), forms.items(), strict=True):
+        schur = nvv + vv**2 - (nxv + xv * vv) ** 2 / (nxx + xv**2)
+        ours = {"N_xx": (px - px * xx**2 - pv * xv**2, nxx)}
+        ours["L_vv"] = (schur.clamp(min=0).sqrt(), kernels.lower_cholesky(kernel)[2])
+        for name, values in ours.items():
             for column, value in zip(found[name].values(), values, strict=True):
-                column.append(float(abs(mpmath.mpf(float(value)) / truth - 1)))
+                column.append(float(abs(mpmath.mpf(float(value)) / true[name] - 1)))
     return found
 
 
@@ -297,18 +295,3 @@ def hoelder(process: ForwardProcess, paths: int, steps: int, seed: int) -> float
         x.append(a[:, 0])
     fine, coarse = (np.square(np.stack(x[::m][:-1]) - np.stack(x[::m][1:])).mean() for m in (1, 2))
     return float(0.5 * np.log2(coarse / fine))
-
-
-def bend(process: ForwardProcess, paths: int = 1_000) -> list[float]:
-    """Straightness E|x''| per direction of the probability flow on Gaussian data, 100 Heun steps from the prior."""
-    drawn = Model(process, Zero()).sample(paths, "heun", 100, seed=0, trajectory=True)
-    return metrics.straightness(drawn, time_grid(100)).tolist()
-
-
-def least_beta(build: Callable[[float], ForwardProcess], var: Tensor, max_kl: float) -> float:
-    """Smallest constant beta in [1, 40] at which every direction's prior KL is at most `max_kl`, by bisection."""
-    low, high = 1.0, 40.0
-    while high - low > 1e-3:
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if float(build(middle).prior_kl(0.0, var).max()) <= max_kl else (middle, high)
-    return high

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
+from vsmd.data.panels import split_freq
 
 PSEUDO = 1.0  # weight, in steps, of the long-run scale in a local one
 CLIP = 8.0  # standardised increments are winsorised: a broken peg is one event, not a law
@@ -157,16 +158,13 @@ PERIODS = {  # base frequency of a pandas Period: its seasons, in base steps
 }  # fmt: skip
 
 
-def seasons(freq: str) -> tuple[int, tuple[int, ...]]:
-    """(multiple, seasons in base steps) of a pandas frequency; ValueError if it is unknown.
+def seasons(freq: str) -> tuple[int, ...]:
+    """Seasons of a pandas frequency, in its steps ("15min": 96 and 672); ValueError if it is unknown.
 
-    Business days have none: the panels that use them close their holidays up, so that a weekday is not a position.
+    Business days have none: panels that use them close their holidays up, so that a weekday is not a position.
     """
-    from vsmd.forecasting.calendar import period
-
-    first = period("2000-01-03", freq)
-    base = first.freqstr.lstrip("0123456789").split("-")[0]
-    return int(first.freq.n), PERIODS.get(base, ())
+    multiple, base = split_freq(freq)
+    return tuple(p // multiple for p in PERIODS.get(base, ()) if p % multiple == 0 and p > multiple)
 
 
 def as_values(target: object, name: str, least: int) -> Tensor:

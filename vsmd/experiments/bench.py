@@ -1,0 +1,134 @@
+"""`make bench`: what our code costs on top of the bare network or against a peer, as ratios measured in one run."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import vsmd
+from vsmd import kernels, random
+from vsmd.data.toys import toy
+from vsmd.experiments.runs import Result
+from vsmd.networks.mlp import MLP
+from vsmd.samplers import make_solver, time_grid
+from vsmd.training.loop import Trainer
+
+
+def paired(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of both and the median of their ratio, timed alternately so that both see the same machine."""
+    ours(), reference()
+    pairs = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        ours()
+        middle = time.perf_counter()
+        reference()
+        pairs.append((middle - begin, time.perf_counter() - middle))
+    first, second = zip(*pairs)
+    return statistics.median(first), statistics.median(second), statistics.median(a / b for a, b in pairs)
+
+
+def train_step(rounds: int) -> tuple[float, float, float]:
+    """Ten training steps (batch 1,024, MLP 6 x 256) against forward, backward and optimiser of the bare network."""
+    network = MLP((2,), width=256, depth=6)
+    trainer = Trainer(
+        vsmd.forward_process("VSULD", (2,)), toy("spiral-8Y"), network, steps=10_000, batch_size=1024, learning_rate=1e-3,
+        schedule="cosine", ema=0.999, clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    bare = MLP((2,), width=256, depth=6)
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    z, log_snr, target = torch.randn(3, 1024, 2, generator=random.generator(0, "bench"))
+
+    def reference() -> None:
+        for _ in range(10):
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.mse_loss(bare(z, log_snr), target).backward()
+            optimizer.step()
+
+    return paired(lambda: [trainer.advance() for _ in range(10)], reference, rounds)
+
+
+def solver_step(rounds: int) -> tuple[float, float, float]:
+    """A Heun step of 20,000 paths against its two calls of the bare network (MLP 6 x 256)."""
+    network = MLP((2,), width=256, depth=6)
+    process = vsmd.forward_process("VSULD", (2,)).with_moments(torch.zeros(2), torch.tensor([4.0, 350.0]))
+    solver = make_solver("heun", vsmd.scores.Score(process, network), time_grid(10))
+    a = torch.randn(20_000, 2, 2, generator=random.generator(0, "bench"))
+    z, level = a[:, 0].contiguous(), torch.zeros(1, 2)
+    with torch.no_grad():
+        return paired(lambda: solver.step(a, 4), lambda: (network(z, level), network(z, level)), rounds)
+
+
+def matrix_exponential(tau: Tensor, s: Tensor, c: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """Mean map and noise covariance of each coordinate from the exponential of Van Loan's 4 x 4 block matrix."""
+    tau, s, c = torch.broadcast_tensors(tau, s, c)
+    block = torch.zeros(*tau.shape, 4, 4, dtype=torch.float64)
+    block[..., 0, 1] = 1.0
+    block[..., 1, 0], block[..., 2, 3] = -s, s
+    block[..., 1, 1], block[..., 3, 3] = -gamma * c, gamma * c
+    block[..., 1, 3], block[..., 3, 2] = 2 * gamma, -1.0
+    exponential = torch.linalg.matrix_exp(block * tau[..., None, None])
+    mean = exponential[..., :2, :2]
+    return mean, exponential[..., :2, 2:] @ mean.mT
+
+
+def kernel(times: int, dim: int, rounds: int) -> tuple[float, float, float]:
+    """The closed form of a process at `times` times x `dim` coordinates against 4 x 4 matrix exponentials."""
+    stream = random.generator(0, "bench", times, dim)
+    s = 0.5 + 10 * torch.rand(1, dim, generator=stream, dtype=torch.float64)
+    c = (0.7 * s).sqrt()
+    tau = 2.5 * (1e-3 + (1 - 1e-3) * torch.rand(times, 1, generator=stream, dtype=torch.float64))
+    ours = kernels.Momentum(s, c, 2.0)
+    mean, noise = matrix_exponential(tau, s, c, 2.0)
+    found = ours(tau)
+    for i in range(2):
+        for j in range(2):
+            torch.testing.assert_close(found.mean[i][j], mean[..., i, j], rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(found.noise[i][j], noise[..., i, j], rtol=1e-6, atol=1e-8)
+    return paired(lambda: ours(tau), lambda: matrix_exponential(tau, s, c, 2.0), rounds)
+
+
+def importing(rounds: int) -> tuple[float, float, float]:
+    """A fresh interpreter that imports vsmd with its public functions against one that imports torch."""
+
+    def start(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    return paired(start("from vsmd import fit, forward_process, load"), start("import torch"), rounds)
+
+
+BENCHES: dict[str, Callable[[], tuple[float, float, float]]] = {
+    "train_step": lambda: train_step(15),
+    "solver_step": lambda: solver_step(25),
+    "kernel_2000x2": lambda: kernel(2_000, 2, 200),
+    "kernel_64x3072": lambda: kernel(64, 3_072, 15),
+    "import": lambda: importing(7),
+}
+
+
+def run(name: str) -> Result:
+    """One row of bench.csv: seconds of ours and of the reference, and their ratio; one thread."""
+    ours, reference, ratio = BENCHES[name]()
+    cells = {"name": name, "ours": ours, "reference": reference, "ratio": ratio, "unit": "s"}
+    return Result({"bench": [cells]})
+
+
+def main() -> None:
+    """Measure every bench, one after the other, into reports/tables/bench.csv, and print the table."""
+    from vsmd import experiments
+
+    store = experiments.profile("full").store
+    runs = experiments.grid("vsmd.experiments.bench:run", name=list(BENCHES))
+    experiments.execute(runs, store, workers=1, refresh=True)
+    print(store.table("bench", runs).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
