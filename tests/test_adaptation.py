@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -298,7 +302,7 @@ def test_untied_iteration_is_proportional_fitting(std: float, method: str) -> No
         errors.append(np.abs(law / process.reference_variance() - np.eye(2)).max())
         process = step(process, exact_moments(process, 60), how, k)
     assert errors[0] > 0.05
-    assert all(late < 0.4 * early for early, late in zip(errors[:5], errors[1:6], strict=True))
+    assert all(late < max(0.4 * early, 1e-5) for early, late in itertools.pairwise(errors))
     assert errors[-1] < 1e-4
     s, c = steered(process, std, (np.arange(pieces) + 0.5) / pieces)
     np.testing.assert_allclose(process.stiffness[:, 0].numpy(), s, atol=0.03 * np.abs(s - 1).max())
@@ -341,6 +345,18 @@ def test_the_constraint_can_be_left_out() -> None:
 WILD = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1e-300, 1e300, math.inf, -math.inf, math.nan])
 
 
+@pytest.fixture(scope="module")
+def survivor() -> None:
+    """LAPACK may take the whole interpreter with it when it meets a NaN: find out in another one."""
+    code = (
+        "import torch; from test_adaptation import EXACT, Moments, double, start, step\n"
+        "for value in (0.0, float('nan'), float('inf')): step(start(), Moments(*[double([[value]])] * 6), EXACT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.returncode == 0, f"moments that are not finite kill the interpreter: {done.stderr}"
+
+
+@pytest.mark.usefixtures("survivor")
 @pytest.mark.parametrize("method", ["VSULD", "VSDM"])
 @given(
     numbers=st.tuples(*[WILD] * 6),
@@ -362,6 +378,7 @@ def test_always_positive_and_finite(
     assert all(bool(torch.isfinite(e).all()) and float(e) > 0 for e in values)
 
 
+@pytest.mark.usefixtures("survivor")
 @given(numbers=st.tuples(*[WILD] * 6), rule=st.sampled_from(["minimiser", "gradient"]))
 def test_untied_stays_finite(numbers: tuple[float, ...], rule: str) -> None:
     process = forward_process("VSULD", (1,)).with_moments(torch.zeros(1), torch.ones(1))
@@ -371,6 +388,7 @@ def test_untied_stays_finite(numbers: tuple[float, ...], rule: str) -> None:
     assert bool(torch.isfinite(after.friction).all())
 
 
+@pytest.mark.usefixtures("survivor")
 def test_one_bad_direction_leaves_the_others_alone() -> None:
     good = Loss(start(), EXACT, 0)
     process = forward_process("VSULD", (2,), gamma=1.6).with_moments(torch.zeros(2), torch.ones(2))
@@ -391,7 +409,7 @@ def test_schedule(steps: int, rounds: int) -> None:
     marks = how.schedule(steps)
     assert marks == sorted(set(marks))
     assert 1 <= len(marks) <= rounds
-    assert 1 <= marks[0]
+    assert marks[0] >= 1
     assert marks[-1] <= max(1, math.ceil(how.end * steps))
     if steps >= 20 * rounds:
         assert len(marks) == rounds

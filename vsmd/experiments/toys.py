@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vsmd.samplers import solver_class, time_grid
 GRID_POWER = 2.0  # t = u^2: for every method alike, half of the steps in the last quarter of the time
 W2_POINTS, W2_DRAWS = 2_000, 5
 PATH_POINTS, PATH_STEPS = 20_000, 100
+CURVE_POINTS = 50_000
 
 Row = dict[str, Any]
 
@@ -34,6 +36,7 @@ def process_of(method: str, beta: float, R: float | None, schedule: str, matrix:
     return vsmd.forward_process(method, (2,), beta=levels, damping=R, matrix=matrix)
 
 
+@cache
 def _reference(dataset: str) -> PMFReference:
     return PMFReference.of(toy(dataset), seed=0)
 
@@ -141,8 +144,8 @@ def run(
 ) -> Result:
     """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
 
-    solvers beside Heun are measured with the gaussian prior; priors beside it with Heun. checkpoints: how many points
-    the learning curve has (20 evaluations each). points: how many samples to keep for the scatter figures.
+    solvers beside Heun are measured with the gaussian prior, priors beside it with Heun, both at the most evaluations
+    only. checkpoints: how many points the learning curve has (20 evaluations and 50,000 samples each). points: how many samples to keep for the scatter figures.
     adaptation: alternating names and values of `Adaptation`'s fields that differ from its defaults (ablations).
     """
     how = vsmd.Adaptation(**dict(zip(adaptation[::2], adaptation[1::2], strict=True)))
@@ -157,8 +160,10 @@ def run(
     reference = _reference(dataset)
 
     def snapshot(step: int, model: Model) -> None:
-        rmse, outside = reference.rmse(model.sample(samples, steps=10, seed=seed, grid_power=GRID_POWER))
-        curves.append({**base, "seed": seed, "train_steps": step, "nfe": 20, "pmf_rmse": rmse, "outside": outside})
+        count = min(samples, CURVE_POINTS)
+        rmse, outside = reference.rmse(model.sample(count, steps=10, seed=seed, grid_power=GRID_POWER))
+        quality = {"n_samples": count, "pmf_rmse": rmse, "outside": outside}
+        curves.append({**base, "seed": seed, "train_steps": step, "nfe": 20, **quality})
 
     marks = [round(steps * (i + 1) / checkpoints) for i in range(checkpoints)]
     start = time.perf_counter()
@@ -172,16 +177,15 @@ def run(
     kept: dict[str, Any] = {}
     for prior, solver in [("gaussian", s) for s in solvers] + [(p, "heun") for p in priors if p != "gaussian"]:
         started = dataclasses.replace(model, process=dataclasses.replace(model.process, prior=prior))
-        for nfe in nfes if solver != "rk45" else nfes[-1:]:
+        for nfe in nfes if (prior, solver) == ("gaussian", "heun") else nfes[-1:]:
             count = max(1, nfe // solver_class(solver).evaluations)
             x = started.sample(samples, solver, count if solver != "rk45" else 1, seed, grid_power=GRID_POWER)
             nan = x.new_full((1,), float("nan"))
             row = {**base, "prior": prior, "solver": solver, "nfe": nfe if solver != "rk45" else None, **shared}
-            row |= _quality(
-                torch.where(torch.isfinite(x), x, nan), dataset, seed, solver == "heun" and nfe in (20, 100)
-            )
+            main = (prior, solver, nfe) == ("gaussian", "heun", nfes[-1])
+            row |= _quality(torch.where(torch.isfinite(x), x, nan), dataset, seed, with_w2=main)
             rows.append(_ordered(row) if table == "toys" else row)
-            if points and solver == "heun" and prior == "gaussian" and nfe == nfes[-1]:
+            if points and main:
                 kept[f"{dataset}_{method}-{beta:g}_{seed}"] = x[:points].numpy()
     trace = [
         {**base, "seed": seed, "step": h["step"], "eta": h["eta"], "stiffness_x": h["stiffness"][0][0],
