@@ -145,8 +145,9 @@ def run(
     """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
 
     solvers beside Heun are measured with the gaussian prior, priors beside it with Heun, both at the most evaluations
-    only. checkpoints: how many points the learning curve has (20 evaluations and 50,000 samples each). points: how many samples to keep for the scatter figures.
-    adaptation: alternating names and values of `Adaptation`'s fields that differ from its defaults (ablations).
+    only. checkpoints: how many points the learning curve has (20 evaluations and 50,000 samples each). points: how many
+    samples to keep for the scatter figures. adaptation: alternating names and values of those of `Adaptation`'s fields
+    that differ from its defaults (ablations).
     """
     how = vsmd.Adaptation(**dict(zip(adaptation[::2], adaptation[1::2], strict=True)))
     process = process_of(method, beta, R, schedule, matrix)
@@ -157,13 +158,15 @@ def run(
     if table != "toys":
         base = {"ablation": ablation, **base}
     curves: list[Row] = []
+    watching: list[float] = []  # seconds that the learning curve took, not part of training
     reference = _reference(dataset)
 
     def snapshot(step: int, model: Model) -> None:
-        count = min(samples, CURVE_POINTS)
+        begun, count = time.perf_counter(), min(samples, CURVE_POINTS)
         rmse, outside = reference.rmse(model.sample(count, steps=10, seed=seed, grid_power=GRID_POWER))
         quality = {"n_samples": count, "pmf_rmse": rmse, "outside": outside}
         curves.append({**base, "seed": seed, "train_steps": step, "nfe": 20, **quality})
+        watching.append(time.perf_counter() - begun)
 
     marks = [round(steps * (i + 1) / checkpoints) for i in range(checkpoints)]
     start = time.perf_counter()
@@ -171,7 +174,7 @@ def run(
         process, toy(dataset), steps=steps, seed=seed, ema=ema, adaptation=how, snapshots=marks, on_snapshot=snapshot,
         checkpoint=None if workdir is None or checkpoints else workdir / "training.safetensors",
     )  # fmt: skip
-    shared: Row = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - start}
+    shared: Row = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - start - sum(watching)}
     shared |= _paths(model, min(samples, PATH_POINTS), seed)
     rows: list[Row] = []
     kept: dict[str, Any] = {}
