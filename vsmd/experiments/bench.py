@@ -38,9 +38,9 @@ def train_step(rounds: int) -> tuple[float, float, float]:
     """Ten training steps (batch 1,024, MLP 6 x 256) against forward, backward and optimiser of the bare network."""
     network = MLP((2,), width=256, depth=6)
     trainer = Trainer(
-        vsmd.forward_process("VSULD", (2,)), toy("spiral-8Y"), network, steps=10_000, batch_size=1024, learning_rate=1e-3,
-        schedule="cosine", ema=0.999, clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0,
-        device=torch.device("cpu"),
+        vsmd.forward_process("VSULD", (2,)), toy("spiral-8Y"), network, steps=10_000, batch_size=1024,
+        learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0),
+        seed=0, device=torch.device("cpu"),
     )  # fmt: skip
     bare = MLP((2,), width=256, depth=6)
     optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)

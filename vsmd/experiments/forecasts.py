@@ -13,7 +13,7 @@ import numpy as np
 
 from vsmd.data.panels import Panel, panel
 from vsmd.experiments.runs import Result
-from vsmd.forecasting import NaivePredictor, VSMDEstimator, coverage, forecast, scores_of
+from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, scores_of
 from vsmd.forecasting.evaluation import LEVELS, quantiles
 from vsmd.forecasting.increments import seasons
 
@@ -36,7 +36,9 @@ def panel_of(dataset: str, protocol: str) -> Panel:
     return full if protocol == "original" else full.validation(20)
 
 
-def _rows(key: Row, samples: np.ndarray, data: Panel, seconds: tuple[float, float]) -> tuple[Row, list[Row], np.ndarray]:
+def _rows(
+    key: Row, samples: np.ndarray, data: Panel, seconds: tuple[float, float]
+) -> tuple[Row, list[Row], np.ndarray]:
     """The row of crps.csv, those of crps_coverage.csv, and the fan chart's quantiles of one set of forecasts."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     timing = {"train_seconds": seconds[0], "forecast_seconds": seconds[1], "peak_rss_mb": round(peak, 1)}
@@ -47,18 +49,25 @@ def _rows(key: Row, samples: np.ndarray, data: Panel, seconds: tuple[float, floa
     return {c: row.get(c) for c in CRPS_COLUMNS}, shares, np.hstack([index, fan.reshape(-1, len(FAN))])
 
 
-def baseline(dataset: str, kind: str, seed: int, protocol: str = "original", samples: int = 100) -> Result:
-    """A naive row: last_value, random_walk (covariance of the last 60 steps), or seasonal_naive."""
+def baselines(dataset: str, seeds: list[int], protocol: str = "original", samples: int = 100) -> Result:
+    """The naive rows: last_value, seasonal_naive, and for each seed random_walk (covariance of the last 60 steps)."""
     warnings.simplefilter("ignore", FutureWarning)  # pandas and GluonTS about business-day periods
     data = panel_of(dataset, protocol)
-    options = {"season": max(seasons(data.freq) or (5,))} if kind == "seasonal_naive" else {}
-    start = time.perf_counter()
-    drawn = forecast(NaivePredictor(kind, data.prediction_length, seed=seed, **options), data, samples)
-    seconds = (0.0, time.perf_counter() - start)
-    key = {"dataset": dataset, "protocol": protocol, "method": kind, "seed": seed, "selected": 0}
-    row, shares, fan = _rows(key, drawn, data, seconds)
-    tables = {"crps": [row], "crps_coverage": shares}
-    return Result(tables, {f"fan_{dataset}_{protocol}_{kind}_{seed}": fan} if kind == "random_walk" else None)
+    rows: list[Row] = []
+    shares: list[Row] = []
+    fans: dict[str, np.ndarray] = {}
+    for kind in NAIVE:
+        options = {"season": max(seasons(data.freq) or (5,))} if kind == "seasonal_naive" else {}
+        for seed in seeds if kind == "random_walk" else seeds[:1]:
+            start = time.perf_counter()
+            drawn = forecast(NaivePredictor(kind, data.prediction_length, seed=seed, **options), data, samples)
+            key = {"dataset": dataset, "protocol": protocol, "method": kind, "seed": seed, "selected": 0}
+            row, share, fan = _rows(key, drawn, data, (0.0, time.perf_counter() - start))
+            rows.append(row)
+            shares += share
+            if kind == "random_walk" and seed == seeds[0]:
+                fans[f"fan_{dataset}_{protocol}_{kind}_{seed}"] = fan
+    return Result({"crps": rows, "crps_coverage": shares}, fans)
 
 
 def run(
@@ -66,7 +75,7 @@ def run(
     method: str,
     seed: int,
     protocol: str = "original",
-    steps: int = 3_000,
+    steps: int = 1_000,
     samples: int = 100,
     solvers: list[str] = ["heun"],  # noqa: B006 - never mutated
     nfes: list[int] = [40],  # noqa: B006
@@ -109,14 +118,14 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "scales": {},
     "no context": {"context": "none"},
     "scales, lags": {"context": ("scales", "lags")},
-    "scales, 1,000 steps": {"steps": 1_000},
+    "scales, 3,000 steps": {"steps": 3_000},
     "scales, drift": {"drift": True},
     "scales, diagonal": {"matrix": "diagonal"},
 }
 
 
-def candidate(dataset: str, name: str, seed: int, method: str = "VSULD", steps: int = 3_000) -> Result:
-    """Crps-Sum of one of the `CANDIDATES` on the 20 windows that end the training part: a row of crps_selection."""
+def candidate(dataset: str, name: str, seed: int, method: str = "VSULD", steps: int = 1_000) -> Result:
+    """CRPS-Sum of one of the `CANDIDATES` on the 20 windows that end the training part: a row of crps_selection."""
     warnings.simplefilter("ignore", FutureWarning)
     data = panel_of(dataset, "rolling20")
     settings = {"steps": steps, **CANDIDATES[name]}
@@ -139,4 +148,4 @@ def available(names: list[str]) -> tuple[list[str], dict[str, str]]:
     return here, missing
 
 
-__all__ = ["CANDIDATES", "CRPS_COLUMNS", "available", "baseline", "candidate", "panel_of", "run"]
+__all__ = ["CANDIDATES", "CRPS_COLUMNS", "available", "baselines", "candidate", "panel_of", "run"]

@@ -1,0 +1,210 @@
+"""Estimator and predictor: GluonTS's face, determinism, files, the law of what is sampled, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gluonts.model.predictor import Predictor
+
+from vsmd.data.panels import as_period
+from vsmd.forecasting import VSMDEstimator, VSMDPredictor
+from vsmd.processes import METHODS
+
+TINY: dict[str, Any] = {"steps": 5, "batch_size": 32, "width": 16, "depth": 2, "scale_window": 10, "sampling_steps": 4}
+
+
+def data(*lengths: int, dim: int = 2, freq: str = "B", seed: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    mix = np.linalg.cholesky(0.2 * np.eye(dim) + 0.8)
+    walk = [(mix @ rng.standard_normal((dim, n))).cumsum(1) + 100 for n in lengths]
+    return [{"start": as_period("2024-01-01", freq), "target": w, "item_id": f"s{i}"} for i, w in enumerate(walk)]
+
+
+def samples(predictor: Any, items: list[dict[str, Any]], **kwargs: Any) -> list[np.ndarray]:
+    return [f.samples for f in predictor.predict(items, **kwargs)]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> VSMDPredictor:
+    return VSMDEstimator(3, "B", **TINY).train(data(80))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_predicts(method: str) -> None:
+    made = VSMDEstimator(3, "B", method=method, **TINY).train(data(80, 70))
+    assert isinstance(made, Predictor)
+    forecasts = list(made.predict(data(40, 50), num_samples=7))
+    assert [f.samples.shape for f in forecasts] == [(7, 3, 2)] * 2
+    assert [f.item_id for f in forecasts] == ["s0", "s1"]
+    assert str(forecasts[0].start_date) == "2024-02-26"  # 40 business days after 2024-01-01
+    assert all(np.isfinite(f.samples).all() for f in forecasts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"context": "none"}, {"context": ("scales", "lags", "seasons"), "difference": 24}, {"matrix": "diagonal"}],
+)
+def test_options(options: dict[str, Any]) -> None:
+    made = VSMDEstimator(3, "h", **{**TINY, **options}).train(data(120, freq="h"))
+    assert samples(made, data(60, freq="h"), num_samples=5)[0].shape == (5, 3, 2)
+
+
+def test_univariate_targets() -> None:
+    items = [{**i, "target": i["target"][0]} for i in data(80)]
+    made = VSMDEstimator(3, "B", **TINY).train(items)
+    assert samples(made, items, num_samples=5)[0].shape == (5, 3)
+
+
+def test_same_seed_same_samples(predictor: VSMDPredictor) -> None:
+    items = data(40, 50)
+    again = VSMDEstimator(3, "B", **TINY).train(data(80))
+    assert all(np.array_equal(a, b) for a, b in zip(samples(predictor, items), samples(again, items)))
+    assert not np.array_equal(samples(predictor, items, seed=1)[0], samples(predictor, items)[0])
+    other = VSMDEstimator(3, "B", **{**TINY, "seed": 1}).train(data(80))
+    assert not np.array_equal(samples(other, items, seed=0)[0], samples(predictor, items, seed=0)[0])
+
+
+def test_a_window_does_not_depend_on_those_after_it(predictor: VSMDPredictor) -> None:
+    alone, together = samples(predictor, data(40))[0], samples(predictor, data(40, 50))[0]
+    assert np.allclose(alone, together, rtol=1e-5)
+
+
+def test_only_the_end_of_a_history_matters(predictor: VSMDPredictor) -> None:
+    (item,) = data(40)
+    garbled = {**item, "target": item["target"].copy()}
+    garbled["target"][:, :5] = np.nan
+    assert np.array_equal(samples(predictor, [garbled])[0], samples(predictor, [item])[0])
+
+
+def test_without_drift_paths_come_in_mirrored_pairs(predictor: VSMDPredictor) -> None:
+    (item,) = data(40)
+    for made, pairs in ((predictor, True), (VSMDEstimator(3, "B", drift=True, **TINY).train(data(80)), False)):
+        drawn = samples(made, [item], num_samples=7)[0]
+        assert drawn.shape == (7, 3, 2)
+        assert np.allclose(drawn[:3] + drawn[4:], 2 * item["target"][:, -1]) == pairs
+
+
+def test_gaussian_increments_come_back() -> None:
+    """Correlated Gaussian steps: the untrained network is their exact score, so the fan is the walk's own."""
+    made = VSMDEstimator(4, "B", **{**TINY, "steps": 1, "scale_window": 200, "sampling_steps": 20}).train(data(6_000))
+    (items,) = data(3_000, seed=1)
+    drawn = samples(made, [items], num_samples=4_000)[0] - items["target"][:, -1]
+    for h in range(4):
+        expected = (h + 1) * np.array([[1.0, 0.8], [0.8, 1.0]])
+        assert np.allclose(np.cov(drawn[:, h].T), expected, atol=0.17 * (h + 1))
+    assert np.allclose(drawn.mean(0), 0, atol=1e-3)
+
+
+SCRIPT = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+import numpy as np, torch
+from gluonts.model.predictor import Predictor
+from vsmd.data.panels import as_period
+torch.set_num_threads(1)
+target = np.array(json.loads(sys.argv[2]))
+made = Predictor.deserialize(Path(sys.argv[1]))
+(f,) = made.predict([{"start": as_period("2024-01-01", "B"), "target": target}], num_samples=5)
+print(json.dumps(f.samples.tolist()))
+"""
+
+
+def test_a_saved_predictor_gives_the_same_samples_elsewhere(predictor: VSMDPredictor, tmp_path: Path) -> None:
+    predictor.serialize(tmp_path)
+    (item,) = data(40)
+    target = item["target"].round(3)
+    arguments = [sys.executable, "-c", SCRIPT, str(tmp_path), json.dumps(target.tolist())]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    here = samples(predictor, [{**item, "target": target}], num_samples=5)[0]
+    assert np.array_equal(np.array(json.loads(done.stdout)), here)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
+
+
+def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must be a folder written by VSMDPredictor\.serialize"):
+        VSMDPredictor.deserialize(tmp_path)
+    predictor.serialize(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"model\.safetensors.*damaged"):
+        VSMDPredictor.deserialize(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prediction_length": 0}, "prediction_length=0: must be an integer >= 1"),
+        ({"freq": "sometimes"}, "freq='sometimes': must be a pandas period frequency"),
+        ({"method": "VSLUD"}, "did you mean 'VSULD'"),
+        ({"beta": -1.0}, "beta=-1"),
+        ({"damping": 2.0}, "damping=2"),
+        ({"scale_window": 0}, "scale_window=0"),
+        ({"context": "past"}, "context='past'"),
+        ({"solver": "huen"}, "did you mean 'heun'"),
+        ({"steps": 0}, "steps=0"),
+        ({"num_samples": 0}, "num_samples=0"),
+        ({"device": "cuda:99"}, "device='cuda:99': not on this machine"),
+        ({"matrix": "dense"}, "matrix='dense'"),
+    ],
+)
+def test_bad_arguments(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        VSMDEstimator(**{"prediction_length": 3, "freq": "B", **TINY, **changed})
+    assert "\n" not in str(caught.value)
+
+
+def spoiled(what: str) -> list[dict[str, Any]]:
+    items = data(80, 80)
+    if what == "constant":
+        for item in items:
+            item["target"][1] = 3.0
+    elif what == "missing":
+        items[0]["target"][1] = np.nan
+    elif what == "gap":
+        items[0]["target"][1, 5] = np.nan
+    elif what == "mixed":
+        items[0]["target"] = items[0]["target"][:1]
+    else:
+        return data(13) if what == "short" else []
+    return items
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("short", "13 time steps; must be at least 14"),
+        ("constant", r"series \[1\] never change"),
+        ("missing", r"series \[1\] have no value at all"),
+        ("gap", "1 of 160 values are missing"),
+        ("mixed", r"2 items with \[1, 2\] series"),
+        ("empty", "0 items"),
+    ],
+)
+def test_bad_training_data(what: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VSMDEstimator(3, "B", **TINY).train(spoiled(what))
+
+
+def test_bad_histories(predictor: VSMDPredictor) -> None:
+    with pytest.raises(ValueError, match="5 time steps; must be at least 11"):
+        list(predictor.predict(data(5)))
+    with pytest.raises(ValueError, match="3 series; the predictor was trained on 2"):
+        list(predictor.predict(data(40, dim=3)))
+    with pytest.raises(ValueError, match="num_samples=0"):
+        list(predictor.predict(data(40), num_samples=0))
+    with pytest.raises(ValueError, match="validation_data"):
+        VSMDEstimator(3, "B", **TINY).train(data(80), validation_data=data(80))
+
+
+def test_checkpoints_resume(tmp_path: Path) -> None:
+    options = {**TINY, "checkpoint": tmp_path / "training.safetensors"}
+    first = VSMDEstimator(3, "B", **options).train(data(80))
+    resumed = VSMDEstimator(3, "B", **options).train(data(80))  # nothing left to do
+    assert np.array_equal(samples(first, data(40))[0], samples(resumed, data(40))[0])

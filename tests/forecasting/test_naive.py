@@ -1,0 +1,70 @@
+"""Naive rows against numbers worked out by hand, and on the exchange-rate benchmark where it is there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vsmd.data import panels
+from vsmd.data.panels import as_period
+from vsmd.forecasting import NaivePredictor, forecast, scores_of
+
+needs_data = pytest.mark.skipif(not os.environ.get("VSMD_DATA"), reason="VSMD_DATA is not set")
+
+
+def items(*targets: Any) -> list[dict[str, Any]]:
+    return [{"start": as_period("2024-01-01", "D"), "target": np.array(t, dtype=float)} for t in targets]
+
+
+def test_last_value_and_season_by_hand() -> None:
+    target = [[1, 2, 3, 4, 5], [9, 8, 7, 6, 5]]
+    (one,) = NaivePredictor("last_value", 3).predict(items(target), num_samples=2)
+    assert one.samples.tolist() == [[[5, 5]] * 3] * 2
+    assert str(one.start_date) == "2024-01-06"
+    (two,) = NaivePredictor("seasonal_naive", 5, season=3).predict(items(target), num_samples=1)
+    assert two.samples[0].tolist() == [[3, 7], [4, 6], [5, 5], [3, 7], [4, 6]]
+    (flat,) = NaivePredictor("last_value", 3).predict(items(target[0]), num_samples=4)
+    assert flat.samples.shape == (4, 3)
+
+
+def test_random_walk_has_the_covariance_of_the_last_steps() -> None:
+    steps = np.array([[9.0, 9.0], [1.0, 1.0], [-1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])  # window 4 leaves the first out
+    target = np.vstack([np.zeros(2), steps.cumsum(0)]).T
+    (walk,) = NaivePredictor("random_walk", 3, window=4).predict(items(target), num_samples=40_000)
+    moved = walk.samples - target[:, -1]
+    assert np.allclose(moved.mean(0), 0, atol=0.05)
+    for h in range(3):  # (1 + 1 + 4 + 0)/4 = 1.5 each a step, covariance (1 - 1)/4 = 0
+        assert np.allclose(np.cov(moved[:, h].T), (h + 1) * 1.5 * np.eye(2), atol=0.1)
+
+
+def test_same_seed_same_samples() -> None:
+    data = items(np.random.default_rng(0).standard_normal((2, 70)).cumsum(1))
+    first, again, other = (next(NaivePredictor("random_walk", 3, seed=s).predict(data)).samples for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@needs_data
+def test_exchange_rate_rows() -> None:
+    panel = panels.exchange_rate_nips()
+    last = scores_of(forecast(NaivePredictor("last_value", 30), panel, 1), panel.targets)
+    assert last["crps_sum"] == pytest.approx(0.0062, abs=5e-5)
+    walk = scores_of(forecast(NaivePredictor("random_walk", 30), panel, 2_000), panel.targets)
+    assert walk["crps_sum"] == pytest.approx(0.0045, abs=2e-4)  # 100 samples, as the protocol has it, scatter by 2.2e-4
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NaivePredictor("last", 3), "kind='last': must be one of"),
+        (lambda: NaivePredictor("last_value", 0), "prediction_length=0"),
+        (lambda: NaivePredictor("random_walk", 3, window=0), "window=0"),
+        (lambda: list(NaivePredictor("random_walk", 3).predict(items(np.ones((2, 60))))), "60 time steps; must be at"),
+    ],
+)
+def test_bad_arguments(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,275 @@
+"""Resuming is invisible: interrupted anywhere, even killed, a run ends in the same bits as one left alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vsmd import Adaptation, BetaSchedule, Model, fit, forward_process
+from vsmd.networks.mlp import MLP
+
+STEPS = 120
+
+
+class Interrupted(Exception):
+    """Stands for anything that ends a run."""
+
+
+class Source:
+    """Two stretched clusters; counts its batches and ends the run at one of them."""
+
+    def __init__(self, until: int = 10**9) -> None:
+        self.until, self.batches = until, 0
+
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+        if n == 24:  # a batch, not the draw for the moments
+            self.batches += 1
+            if self.batches > self.until:
+                raise Interrupted
+        sign = torch.randint(2, (n, 1), generator=generator) * 2.0 - 1
+        return torch.tensor([1.0, 6.0]) * (sign + 0.3 * torch.randn(n, 2, generator=generator))
+
+
+def run(path: Path | None, source: Any = None, method: str = "VSULD", **arguments: Any) -> Model:
+    """One and the same run, from the start or from where `path` stands."""
+    torch.manual_seed(0)
+    network = MLP((2,), width=arguments.pop("width", 12), depth=2, frequencies=4)
+    settings: dict[str, Any] = {
+        "steps": STEPS,
+        "batch_size": 24,
+        "seed": 5,
+        "adaptation": Adaptation(rounds=6, paths=60, nodes=5),
+        "checkpoint_every": 20,
+    }
+    process = forward_process(
+        method, (2,), **{k: arguments.pop(k) for k in ("beta", "damping", "variational_score") if k in arguments}
+    )
+    return fit(
+        process, Source() if source is None else source, network=network, checkpoint=path, **settings | arguments
+    )
+
+
+def assert_same(one: Model, two: Model) -> None:
+    for p, q in zip(one.network.parameters(), two.network.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert one.history == two.history
+    assert torch.equal(one.process.a_x, two.process.a_x)
+    assert torch.equal(one.sample(6, steps=4), two.sample(6, steps=4))
+    assert torch.equal(one.sample(6, solver="euler-maruyama", steps=4), two.sample(6, solver="euler-maruyama", steps=4))
+
+
+def interrupted(path: Path, after: int, **arguments: Any) -> None:
+    """A run ended in the middle of step after + 1."""
+    with pytest.raises(Interrupted):
+        run(path, Source(after), **arguments)
+
+
+def step_of(path: Path) -> int:
+    """The step that a checkpoint stands at, from the optimiser's own count."""
+    return int(max(v.max() for k, v in load_file(path).items() if k.startswith("optimizer.") and k.endswith(".step")))
+
+
+@pytest.fixture(scope="module")
+def whole() -> Model:
+    """The run left alone."""
+    return run(None)
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("every", [1, 7, 30, 50])
+@pytest.mark.parametrize("after", [51, 64, 101])
+def test_resume_is_bit_exact(whole: Model, every: int, after: int, tmp_path: Path) -> None:
+    """Checkpoints lie at every multiple of `checkpoint_every`, and the resumed run does only the steps after it."""
+    path = tmp_path / "run.safetensors"
+    interrupted(path, after, checkpoint_every=every)
+    stands = after // every * every
+    assert step_of(path) == stands
+    source = Source()
+    resumed = run(path, source, checkpoint_every=every)
+    assert source.batches == STEPS - stands
+    assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("method", ["CLD", "VSCLD", "VSDM", "SGM"])
+def test_every_method_resumes(method: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    interrupted(path, 70, method=method, checkpoint_every=50)
+    assert_same(run(path, method=method, checkpoint_every=50), run(None, method=method))
+
+
+def test_interrupted_twice(whole: Model, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    interrupted(path, 55, checkpoint_every=50)
+    interrupted(path, 54, checkpoint_every=50)
+    assert step_of(path) == 100
+    assert_same(run(path, checkpoint_every=50), whole)
+
+
+def test_checkpoints_change_nothing(whole: Model, tmp_path: Path) -> None:
+    """Nor does the order of settings that have no say: progress, how often to save."""
+    assert_same(
+        run(tmp_path / "run.safetensors", checkpoint_every=50, snapshots=[3, 77], on_snapshot=lambda *_: None), whole
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]  # nothing temporary is left
+
+
+def test_finished_run_returns_at_once(whole: Model, tmp_path: Path) -> None:
+    path, source = tmp_path / "run.safetensors", Source()
+    run(path)
+    before = path.read_bytes()
+    assert_same(run(path, source), whole)
+    assert source.batches == 0
+    assert path.read_bytes() == before
+
+
+def test_snapshots_before_a_resume_are_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    interrupted(path, 60, checkpoint_every=50)
+    seen: list[int] = []
+    run(path, checkpoint_every=50, snapshots=[10, 50, 51, STEPS], on_snapshot=lambda step, _: seen.append(step))
+    assert seen == [51, STEPS]
+
+
+LONG = 300
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.23])
+def test_killed_at_any_moment(delay: float, tmp_path: Path) -> None:
+    """kill -9 some time after the first checkpoint: the file is whole, and the run ends as one left alone."""
+    path = tmp_path / "run.safetensors"
+    code = f"from test_checkpoints import *; run(Path({str(path)!r}), steps=LONG, checkpoint_every=50)"
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, env=env)
+    try:
+        deadline = time.monotonic() + 60
+        while not path.exists() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(delay)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    stands = step_of(path)
+    assert stands % 50 == 0
+    assert 0 < stands <= LONG
+    source = Source()
+    resumed = run(path, source, steps=LONG, checkpoint_every=50)
+    assert source.batches == LONG - stands
+    assert_same(resumed, killed_reference())
+
+
+REFERENCE: list[Model] = []
+
+
+def killed_reference() -> Model:
+    """The long run left alone, once."""
+    if not REFERENCE:
+        REFERENCE.append(run(None, steps=LONG))
+    return REFERENCE[0]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def refused(path: Path, **arguments: Any) -> str:
+    """The one line with which a checkpoint is refused; the file stays as it was."""
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=re.escape(repr(str(path)))) as error:
+        run(path, **arguments)
+    assert "\n" not in str(error.value)
+    assert path.read_bytes() == before
+    return str(error.value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "run.safetensors"
+    run(path, steps=20)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"seed": 6}, r"seed: 5 -> 6"),
+        ({"steps": 40}, r"steps: 20 -> 40"),
+        ({"batch_size": 25}, r"batch_size: 24 -> 25"),
+        ({"learning_rate": 0.5}, r"learning_rate: \S+ -> 0.5"),
+        ({"schedule": "step"}, r"schedule: 'cosine' -> 'step'"),
+        ({"ema": 0.5}, r"ema: \S+ -> 0.5"),
+        ({"clip": 0.25}, r"clip: \S+ -> 0.25"),
+        ({"adaptation": Adaptation(rounds=9)}, r"adaptation: .*'rounds': 6.* -> .*'rounds': 9"),
+        ({"beta": BetaSchedule(0.1, 10.0)}, r"process: .*'b_min': 5.0.* -> .*'b_min': 0.1"),
+        ({"damping": 0.5}, r"process: .*'damping': 0.7.* -> .*'damping': 0.5"),
+        ({"method": "VSCLD"}, r"process: .*'VSULD'.* -> .*'VSCLD'"),
+        ({"seed": 6, "ema": 0.5}, r"ema: .*; seed: "),
+    ],
+)
+def test_changed_settings_are_named(finished: Path, arguments: dict[str, Any], named: str) -> None:
+    message = refused(finished, **{"steps": 20} | arguments)
+    assert re.search(named, message), message
+
+
+def test_another_network_is_named(finished: Path) -> None:
+    assert "network" in refused(finished, steps=20, width=13)
+
+
+def test_another_score_by_hand_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    run(path, steps=20, variational_score=-0.1)
+    assert "variational_score" in refused(path, steps=20, variational_score=-0.9)
+
+
+def test_other_data_are_named(finished: Path) -> None:
+    data = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)) * 40
+    assert "data" in refused(finished, steps=20, source=data)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_checkpoint(finished: Path, share: float, tmp_path: Path) -> None:
+    path, content = tmp_path / "run.safetensors", finished.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    assert "damaged" in refused(path, steps=20)
+
+
+def test_a_model_is_no_checkpoint(whole: Model, tmp_path: Path) -> None:
+    path = whole.save(tmp_path / "run.safetensors")
+    assert "vsmd-model-1" in refused(path)
+
+
+def test_foreign_checkpoint(finished: Path, tmp_path: Path) -> None:
+    """Of another program, or of ours with tensors missing."""
+    path = tmp_path / "run.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    refused(path, steps=20)
+    with safe_open(finished, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = {k: v for k, v in load_file(finished).items() if not k.startswith("average.last")}
+    save_file(tensors, path, metadata)
+    refused(path, steps=20)
+
+
+def test_numbers_of_other_libraries(tmp_path: Path) -> None:
+    """numpy integers and floats are numbers too, also where settings are written down."""
+    np = pytest.importorskip("numpy")
+    path = tmp_path / "run.safetensors"
+    process = forward_process("VSULD", (2,), beta=BetaSchedule(np.float32(1), np.int64(5)))
+    how = Adaptation(rounds=np.int64(2), paths=20, nodes=4)
+    data = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    arguments: dict[str, Any] = {"steps": np.int64(4), "batch_size": np.int64(3), "learning_rate": np.float32(0.25)}
+    model = fit(process, data, adaptation=how, checkpoint=path, seed=np.int64(1), **arguments)
+    assert path.exists()
+    model.save(tmp_path / "model.safetensors")
