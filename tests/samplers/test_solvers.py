@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -144,6 +145,22 @@ def test_order_of_flow_solvers(name: str, method: str) -> None:
     errors = [float(np.abs(pushed(solver_for(name, process, n)) - flow).max()) for n in (40, 80, 160)]
     assert errors[-1] > 1e-5  # float32 tables: rounding must not be what is measured
     assert order(errors) == pytest.approx(FLOW_ORDERS[name], abs=0.15)
+
+
+def test_order_with_a_piecewise_constant_score() -> None:
+    """Steps that end where A_t jumps lose nothing: each sees the piece that it crosses."""
+    process = forward_process("VSCLD", (1,)).with_moments(torch.zeros(1), torch.tensor([VAR]))
+    process = process.with_stiffness(torch.tensor([[1.0], [4.0], [9.0], [2.0]]))
+    knots = [1.0, 0.75, 0.5, 0.25, T_MIN]
+
+    def grid(n: int) -> Tensor:
+        parts = [torch.linspace(a, b, n // 4 + 1, dtype=torch.float64)[:-1] for a, b in itertools.pairwise(knots)]
+        return torch.cat([*parts, torch.tensor(knots[-1:], dtype=torch.float64)])
+
+    score = Score(process, Counting())
+    flow = pushed(make_solver("rk45", score, grid(4), rtol=1e-8, atol=1e-8))
+    errors = [float(np.abs(pushed(make_solver("heun", score, grid(n))) - flow).max()) for n in (40, 80, 160)]
+    assert order(errors) == pytest.approx(2, abs=0.2)
 
 
 @pytest.mark.parametrize(

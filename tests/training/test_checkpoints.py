@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -147,8 +148,7 @@ def test_snapshots_before_a_resume_are_not_repeated(tmp_path: Path) -> None:
 LONG = 300
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.23])
-def test_killed_at_any_moment(delay: float, tmp_path: Path) -> None:
+def test_killed_at_any_moment(tmp_path: Path) -> None:
     """kill -9 some time after the first checkpoint: the file is whole, and the run ends as one left alone."""
     path = tmp_path / "run.safetensors"
     code = f"from test_checkpoints import *; run(Path({str(path)!r}), steps=LONG, checkpoint_every=50)"
@@ -158,7 +158,7 @@ def test_killed_at_any_moment(delay: float, tmp_path: Path) -> None:
         deadline = time.monotonic() + 60
         while not path.exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
-        time.sleep(delay)
+        time.sleep(0.1 * random.random())
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -168,17 +168,7 @@ def test_killed_at_any_moment(delay: float, tmp_path: Path) -> None:
     source = Source()
     resumed = run(path, source, steps=LONG, checkpoint_every=50)
     assert source.batches == LONG - stands
-    assert_same(resumed, killed_reference())
-
-
-REFERENCE: list[Model] = []
-
-
-def killed_reference() -> Model:
-    """The long run left alone, once."""
-    if not REFERENCE:
-        REFERENCE.append(run(None, steps=LONG))
-    return REFERENCE[0]
+    assert_same(resumed, run(None, steps=LONG))
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ ECB_SHA256 = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3" 
 EXCHANGE_SHA256 = "83f3cf364ae7854b0a74ef9825c47b8314896de820de877fd466cdffd94027d1"
 
 
-def as_period(start: object, freq: str) -> Any:
+def as_period(start: Any, freq: str) -> Any:
     """`start` as a pandas Period of frequency `freq`; ValueError for an unknown frequency or a bad time stamp."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
@@ -138,11 +138,11 @@ class Panel:
         return np.array([later(self.start, index + i).to_timestamp() for i in range(count)], dtype="datetime64[ns]")
 
     def _dataset(self, ends: list[int]) -> Dataset:
-        from gluonts.dataset.common import ListDataset
-
         items = [{"start": self.start, "target": self.values[:, :end], "item_id": f"{self.name}-{end}"} for end in ends]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of GluonTS: its JSON reader, business-day periods
+            from gluonts.dataset.common import ListDataset
+
             return ListDataset(items, freq=self.freq, one_dim_target=False)
 
 
@@ -168,7 +168,8 @@ def from_wide(
     checks.one_of("gaps", gaps, ("error", "close"))
     frame = source if isinstance(source, pd.DataFrame) else pd.read_csv(source, index_col=0)
     try:
-        index = pd.DatetimeIndex(pd.to_datetime(frame.index, format=None if frame.index.dtype.kind == "M" else "ISO8601"))
+        stamps = frame.index if frame.index.dtype.kind == "M" else pd.to_datetime(frame.index, format="ISO8601")
+        index = pd.DatetimeIndex(stamps)
     except (ValueError, TypeError):
         raise ValueError(f"source: its index ({frame.index[:1].tolist()} …) must hold time stamps") from None
     if index.hasnans or not len(index):
@@ -185,7 +186,8 @@ def from_wide(
         position = np.array([as_period(t, freq).ordinal for t in index]) - start.ordinal
         if (wrong := position != multiple * np.arange(len(index))).any():
             i = int(wrong.argmax())
-            raise ValueError(f"source: {index[i]} does not follow {index[i - 1]} at freq={freq!r}; fill it or gaps='close'")
+            pair = f"{index[i]} does not follow {index[i - 1]}"
+            raise ValueError(f"source: {pair} at freq={freq!r}; fill the gap or give gaps='close'")
     return Panel(
         name=name,
         freq=freq,

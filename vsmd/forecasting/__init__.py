@@ -10,6 +10,12 @@
 
 from __future__ import annotations
 
+import warnings
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "Using `json`-module")  # GluonTS would like a faster reader
+    import gluonts.json  # noqa: F401
+
 from vsmd.forecasting.estimator import VSMDEstimator
 from vsmd.forecasting.evaluation import coverage, forecast, scores_of
 from vsmd.forecasting.increments import Increments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ PAPER_DAMPING = 0.9  # R of the paper's underdamped forecasts
 ADAPTATION = Adaptation(rounds=10, paths=500, nodes=20)  # standardised data: A has little way to go
 
 
-class VSMDEstimator(Estimator):
+class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     """Probabilistic forecasts of d series together, by any of the six methods: the model "increments".
 
     One-step increments over a local scale – the root mean square of the last `scale_window` of them, per series – are
@@ -57,7 +58,7 @@ class VSMDEstimator(Estimator):
         drift: bool = False,
         width: int = 128,
         depth: int = 3,
-        steps: int = 3_000,
+        steps: int = 1_000,
         batch_size: int = 512,
         learning_rate: float = 2e-3,
         adaptation: Adaptation | None = None,
@@ -75,7 +76,7 @@ class VSMDEstimator(Estimator):
         self.freq, self.method = freq, checks.one_of("method", method, METHODS)
         if damping is None and METHODS[method].damping not in (None, 1.0):
             damping = PAPER_DAMPING
-        self.process = {
+        self.process: dict[str, Any] = {
             "beta": beta, "damping": damping, "variational_score": variational_score, "matrix": matrix,
         }  # fmt: skip
         forward_process(method, (1,), **self.process)  # wrong arguments are told here, not after the data
@@ -112,7 +113,7 @@ class VSMDEstimator(Estimator):
         series = [as_values(item["target"], "target", least) for item in items]
         if not series or len({v.shape[1] for v in series}) > 1:
             found = sorted({v.shape[1] for v in series})
-            raise ValueError(f"training_data: {len(series)} items with {found} series; must be items of the same number")
+            raise ValueError(f"training_data: {len(series)} items with {found} series; must be items of one number")
         how, dim = self.increments.fitted(series), series[0].shape[1]
         pairs = [how.pairs(v, position_of(item["start"], self.freq)) for v, item in zip(series, items)]
         x, context = (torch.cat(parts) for parts in zip(*pairs))
@@ -120,6 +121,8 @@ class VSMDEstimator(Estimator):
         process = forward_process(self.method, (dim,), **self.process)
         data = (x, context) if context.shape[1] else x
         model = fit(process, data, network=network, seed=self.seed, **self.training)
+        if model.process.basis is not None:  # laid out as after loading: the same rounding
+            model = replace(model, process=replace(model.process, basis=model.process.basis.contiguous()))
         return VSMDPredictor(model, how, self.prediction_length, self.freq, seed=self.seed, **self.sampling)
 
     def _network(self, dim: int, how: Increments) -> ConditionalMLP:

@@ -60,7 +60,7 @@ class Increments:
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Increments:
         """Inverse of `settings`."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         if values["long_run"] is not None:
             values["long_run"] = torch.tensor(values["long_run"], dtype=torch.float64)
         return cls(**values)

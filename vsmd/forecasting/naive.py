@@ -15,23 +15,22 @@ from vsmd.data.panels import later
 from vsmd.forecasting.increments import as_values
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-Normal = Callable[..., Array]
 
 
-def last_value(past: Array, horizon: int, samples: int, normal: Normal) -> Array:
+def last_value(past: Array, horizon: int, samples: int, rng: np.random.Generator) -> Array:
     """The last value (d,), repeated: (samples, horizon, d), all the same."""
     return np.broadcast_to(past[-1], (samples, horizon, past.shape[1])).copy()
 
 
-def random_walk(past: Array, horizon: int, samples: int, normal: Normal, *, window: int = 60) -> Array:
+def random_walk(past: Array, horizon: int, samples: int, rng: np.random.Generator, *, window: int = 60) -> Array:
     """Gaussian random walk without drift; covariance: mean outer product of the last `window` increments."""
     steps = np.diff(past[-window - 1 :], axis=0)
     values, vectors = np.linalg.eigh(steps.T @ steps / len(steps))
     root = vectors * np.sqrt(values.clip(min=0))
-    return past[-1] + (normal(samples, horizon, past.shape[1]) @ root.T).cumsum(1)
+    return past[-1] + (rng.standard_normal((samples, horizon, past.shape[1])) @ root.T).cumsum(1)
 
 
-def seasonal_naive(past: Array, horizon: int, samples: int, normal: Normal, *, season: int) -> Array:
+def seasonal_naive(past: Array, horizon: int, samples: int, rng: np.random.Generator, *, season: int) -> Array:
     """The value a season ago, the last season repeated as often as needed."""
     ahead = past[len(past) - season + np.arange(horizon) % season]
     return np.broadcast_to(ahead, (samples, horizon, past.shape[1])).copy()
@@ -42,7 +41,7 @@ NAIVE: dict[str, Callable[..., Array]] = {
 }  # fmt: skip
 
 
-class NaivePredictor(Predictor):
+class NaivePredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """`last_value`, `random_walk` (window = 60) or `seasonal_naive` (season) for targets (d, T) or (T,).
 
     Raises ValueError for an unknown kind and for histories that are too short.
@@ -61,6 +60,6 @@ class NaivePredictor(Predictor):
         for number, item in enumerate(dataset):
             past = as_values(item["target"], "target", self.least).numpy()
             stream = np.random.default_rng(random.generator(self.seed, self.kind, number).initial_seed())
-            draws = self.rule(past, self.prediction_length, num_samples, lambda *shape, s=stream: s.standard_normal(shape))
+            draws = self.rule(past, self.prediction_length, num_samples, stream)
             draws = draws[..., 0] if np.ndim(item["target"]) == 1 else draws
             yield SampleForecast(draws, later(item["start"], np.shape(item["target"])[-1]), item.get("item_id"))

@@ -43,9 +43,10 @@ class ConditionalMLP(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
         if features:
-            self.encoder = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, depth * width))
-            nn.init.zeros_(self.encoder[2].weight)
-            nn.init.zeros_(self.encoder[2].bias)
+            end = nn.Linear(width, depth * width)
+            nn.init.zeros_(end.weight)
+            nn.init.zeros_(end.bias)
+            self.encoder = nn.Sequential(nn.Linear(features, width), nn.SiLU(), end)
 
     def encode(self, context: Tensor | None) -> Tensor | None:
         """Codes (n, depth * width) of contexts (n, features); None for an unconditional network."""
