@@ -17,11 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import Array, kernel_np
 from scipy.optimize import brentq, minimize, minimize_scalar
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsmd import Adaptation, forward_process
 from vsmd.adaptation import Moments, gradient, least_stiffness, minimiser, policy_moments, update
 from vsmd.processes import ForwardProcess
+from vsmd.scores import Score
+from vsmd.training.adapting import backward_moments
 
 T_MIN = 1e-3
 EXACT = Adaptation(max_prior_kl=None, eta=1.0, alpha=0.0)  # the bare iteration: no projection, steps of one
@@ -259,6 +261,37 @@ def test_updates_converge(policy: str, rule: str, free: str, eta: float, rounds:
     for k in range(rounds):
         process = step(process, exact_moments(process, 60), how, k)
     assert float(process.stiffness) == pytest.approx(2.0099 if policy == "duality" else 1.2084, rel=2e-3)
+
+
+class Zero(nn.Module):
+    """The exact score of Gaussian data."""
+
+    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(z)
+
+
+@pytest.mark.parametrize(("std", "stiffness"), [(8.0, 2.0), (1.0, 2.0), (1.0, 0.5)])
+def test_simulated_moments(std: float, stiffness: float) -> None:
+    """20,000 backward paths measure what the moment equations say, three standard errors (1 % each) and a bit."""
+    process = critical(std, stiffness)
+    exact = exact_moments(process)
+    got = backward_moments(Score(process, Zero()), Adaptation(paths=20_000, nodes=60), seed=0, step=0)
+    assert float(got.weight) == pytest.approx(float(exact.weight), rel=1e-9)
+    for one, two in zip(got[1:], exact[1:], strict=True):
+        assert float(one / got.weight) == pytest.approx(float(two / exact.weight), rel=0.03, abs=0.03)
+
+
+def test_starts_of_the_simulation() -> None:
+    """In the piece next to t = 1: the fixed target or N(0, Sigma_{1|0}), whatever prior generation uses."""
+    for prior in ("gaussian", "moments"):
+        process = forward_process("VSULD", (1,), beta=1.0, prior=prior).with_moments(torch.zeros(1), double([400.0]))
+        for start, want in (
+            ("target", process.reference_variance()),
+            ("terminal", float(process.terminal(0.0)[1][0][0])),
+        ):
+            how = Adaptation(start=start, paths=20_000, nodes=400, pieces=200)
+            m = backward_moments(Score(process, Zero()), how, seed=0, step=0)
+            assert float(m.xx[-1] / m.weight[-1]) == pytest.approx(want, rel=0.1), (prior, start)
 
 
 def steered(process: ForwardProcess, std: float, t: Array) -> tuple[Array, Array]:

@@ -56,7 +56,7 @@ class Adaptation:
     tied: bool = True
     interaction: float = 1.0
     pieces: int = 1
-    paths: int = 2_000
+    paths: int = 1_000
     nodes: int = 40
 
     def __post_init__(self) -> None:

@@ -50,6 +50,22 @@ def _w2(samples: torch.Tensor, dataset: str, seed: int) -> float:
     return float(np.mean([wasserstein2(x, y) for x, y in pairs]))
 
 
+class _Calls:
+    """Counts the network's calls while samples are drawn: the evaluations in the tables are measured, not assumed."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.rows = 0
+        self.hook = network.register_forward_hook(self._count)
+
+    def _count(self, module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.rows += len(output)
+
+    def a_path(self, samples: int) -> int:
+        """Evaluations a path since construction; stops counting."""
+        self.hook.remove()
+        return round(self.rows / samples)
+
+
 def _quality(samples: torch.Tensor, dataset: str, seed: int, with_w2: bool) -> Row:
     rmse, outside = _reference(dataset).rmse(samples)
     std = samples.std(0)
@@ -182,9 +198,10 @@ def run(
         started = dataclasses.replace(model, process=dataclasses.replace(model.process, prior=prior))
         for nfe in nfes if (prior, solver) == ("gaussian", "heun") else nfes[-1:]:
             count = max(1, nfe // solver_class(solver).evaluations)
+            calls = _Calls(started.network)
             x = started.sample(samples, solver, count if solver != "rk45" else 1, seed, grid_power=GRID_POWER)
             nan = x.new_full((1,), float("nan"))
-            row = {**base, "prior": prior, "solver": solver, "nfe": nfe if solver != "rk45" else None, **shared}
+            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(samples), **shared}
             main = (prior, solver, nfe) == ("gaussian", "heun", nfes[-1])
             row |= _quality(torch.where(torch.isfinite(x), x, nan), dataset, seed, with_w2=main)
             rows.append(_ordered(row) if table == "toys" else row)

@@ -70,6 +70,7 @@ class Source:
         mean = x.mean(0)
         basis = process.basis
         if process.matrix == "full" and basis is None:
-            basis = torch.linalg.eigh(torch.cov((x - mean).flatten(1).T).view(process.dim, process.dim))[1]
+            covariance = torch.cov((x - mean).flatten(1).T).view(process.dim, process.dim)
+            basis = torch.linalg.eigh(covariance)[1].contiguous()  # as a model file will hold it, bit for bit
         centred = (x - mean) if basis is None else ((x - mean).flatten(1) @ basis).view_as(x)
         return process.with_moments(mean, centred.square().mean(0), basis)
