@@ -26,7 +26,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room imports only rooms that stand before it.
 ORDER = [
-    *("checks", "random", "data", "metrics"),
+    *("checks", "random", "files", "data", "metrics"),
     *("schedules", "kernels", "steering", "priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),
     *("forecasting", "images", "latent", "experiments", "reports", "reproduce"),
@@ -85,9 +85,7 @@ def test_every_room_has_its_place() -> None:
     assert {room_of(path) for path in MODULES} - {""} <= set(ORDER)
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in MODULES if room_of(p)], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p)], ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_downwards(path: Path) -> None:
     room = room_of(path)
     rank = ORDER.index(room)
@@ -235,9 +233,7 @@ def test_environment_yml_in_step() -> None:
     entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
     lines = [entry for entry in entries if isinstance(entry, str)] + [line for line in pip if line != "-e ."]
-    listed = {
-        canonicalize_name(conda_names.get(r.name, r.name)): r.specifier for r in map(Requirement, lines)
-    }
+    listed = {canonicalize_name(conda_names.get(r.name, r.name)): r.specifier for r in map(Requirement, lines)}
     python = listed.pop(canonicalize_name("python"))
     assert listed.pop(canonicalize_name("pip")) == ""
     assert listed == {name: r.specifier for name, r in required().items()}

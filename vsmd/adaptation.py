@@ -134,13 +134,14 @@ def minimiser(process: ForwardProcess, m: Moments, how: Adaptation) -> tuple[Ten
         root * (m.xv / (2 * g) + m.vv / 2 + m.weight + zv),
     ]
     coefficients = torch.stack(torch.broadcast_tensors(*cubic), -1)
-    lead = coefficients[..., :1]
-    companion = torch.zeros(*lead.shape[:-1], 3, 3, dtype=torch.float64)
-    companion[..., 0, :] = -coefficients[..., 1:] / lead
+    monic = -coefficients[..., 1:] / coefficients[..., :1]
+    finite = torch.isfinite(monic).all(-1, keepdim=True)  # LAPACK must not see anything else
+    companion = torch.zeros(*monic.shape, 3, dtype=torch.float64)
+    companion[..., 0, :] = torch.where(finite, monic, torch.zeros_like(monic))
     companion[..., 1, 0] = companion[..., 2, 1] = 1.0
     q = torch.linalg.eigvals(companion)
     real = q.real
-    feasible = (q.imag.abs() < 1e-8 * (1 + real.abs())) & (real > 0)
+    feasible = finite & (q.imag.abs() < 1e-8 * (1 + real.abs())) & (real > 0)
     a_x, a_v = (1 - real.square()) / (2 * g), 0.5 - r * real
     value = (
         0.5 * (a_x.square() * m.xx[..., None] + a_v.square() * m.vv[..., None]) + a_x * a_v * m.xv[..., None]
@@ -206,6 +207,7 @@ def update(process: ForwardProcess, m: Moments, how: Adaptation, k: int, least: 
 
 
 def _accept(process: ForwardProcess, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
-    finite = torch.isfinite(a_x) & (torch.isfinite(a_v) if a_v is not None else True)
+    """The new A where it is finite and the data vary; a constant direction is left alone."""
+    finite = torch.isfinite(a_x) & (torch.isfinite(a_v) if a_v is not None else True) & (process.known().var > 0)
     keep_v = None if a_v is None or process.a_v is None else torch.where(finite, a_v, process.a_v)
     return process.with_score(torch.where(finite, a_x, process.a_x), keep_v)

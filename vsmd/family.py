@@ -29,7 +29,7 @@ def _given_score(a: Any, shape: tuple[int, ...], factor: float) -> tuple[Tensor,
         if not torch.allclose(a, a.T, rtol=1e-10, atol=1e-12):
             raise ValueError("variational_score: a full A must be symmetric")
         a, basis = torch.linalg.eigh(a)
-        a = a.view(shape)
+        a, basis = a.view(shape), basis.contiguous()
     elif a.ndim and a.shape != shape:
         raise ValueError(f"variational_score: A has shape {tuple(a.shape)}, must be a number, {shape} or {(dim, dim)}")
     s = 1 - 2 * factor * a.expand(shape)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vsmd import checks, networks, random
+from vsmd import checks, files, networks, random
 from vsmd.processes import ForwardProcess, Moments
 from vsmd.samplers import integrate, make_solver, solver_class, time_grid
 from vsmd.schedules import BetaSchedule
@@ -24,7 +19,7 @@ from vsmd.scores import Score
 FORMAT = "vsmd-model-1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """What `fit` returns. `process` is the adapted one, `history` one row an adaptation (step, eta, s, c)."""
 
@@ -45,7 +40,7 @@ class Model:
         steps: int = 50,
         seed: int = 0,
         *,
-        grid_power: float = 1.0,
+        grid_power: float = 2.0,
         context: Tensor | None = None,
         batch_size: int = 20_000,
         trajectory: bool = False,
@@ -53,10 +48,10 @@ class Model:
     ) -> Tensor:
         """Draw n samples (n, *shape) float32 by running the reverse process from the prior.
 
-        solver: see `vsmd.samplers.SOLVERS`; steps: of the solver (Heun takes two evaluations a step); grid_power: 1 is
-        the uniform grid in t (`time_grid`). context: (n, ...) for a conditional network. With trajectory=True the
-        result is x at every node of the grid, (steps + 1, n, *shape). options: the solver's own (rtol, atol).
-        The draws depend on seed alone for deterministic solvers, and on batch_size too for stochastic ones.
+        solver: see `vsmd.samplers.SOLVERS`; steps: of the solver (Heun takes two evaluations a step). grid_power: of
+        the grid t = u^power (`time_grid`); 1 is the paper's uniform one. context: (n, ...) for a conditional network.
+        With trajectory=True the result is x at every node of the grid, (steps + 1, n, *shape). options: the solver's
+        own (rtol, atol). Draws depend on seed alone for fixed-step deterministic solvers, on batch_size too for others.
         Raises ValueError for n, steps, batch_size < 1, an unknown solver or one that needs a velocity.
         """
         n, batch_size = checks.positive_int("n", n), checks.positive_int("batch_size", batch_size)
@@ -89,7 +84,7 @@ class Model:
         """
         from vsmd.samplers.rk45 import log_likelihood
 
-        x = self.check(x)
+        x, velocities = self.check(x), checks.positive_int("velocities", velocities)
         total = []
         for j in range(velocities if self.process.k == 2 else 1):
             a = self.process.to_directions(x)[:, None]
@@ -116,6 +111,11 @@ class Model:
     def save(self, path: str | Path) -> Path:
         """Write the model as safetensors, atomically; `vsmd.load` reads it back."""
         process, path = self.process, Path(path)
+        network = networks.describe(self.network)
+        if "settings" not in network:
+            raise ValueError(
+                f"network={network['class']}: cannot be saved: it must have `name` and `settings` as vsmd's own"
+            )
         tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         for name in ("a_x", "a_v", "basis"):
             if getattr(process, name) is not None:
@@ -124,52 +124,27 @@ class Model:
         tensors |= {"process.mean": mean.contiguous(), "process.var": var.contiguous()}
         info = {
             "process": process.settings,
-            "network": {"name": self.network.name, "settings": self.network.settings},
+            "network": network,
             "history": self.history,
             "t_min": self.t_min,
         }
-        write_safetensors(path, tensors, {"format": FORMAT, "info": json.dumps(info)})
+        files.write(path, FORMAT, tensors, info)
         return path
-
-
-def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file so that `path` holds either the old bytes or all of the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def read_safetensors(path: str | Path, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and the `info` of a file of format `expected`; ValueError if missing, damaged or foreign."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != expected:
-                found = metadata.get("format", "no vsmd format")
-                raise ValueError(f"path={str(path)!r}: holds {found!r}, must be a {expected!r} file")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["info"])  # noqa: SIM118
-    except (SafetensorError, FileNotFoundError, OSError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"is damaged or foreign ({error})"
-        raise ValueError(f"path={str(path)!r}: {reason}; must be a safetensors file written by vsmd") from None
 
 
 def load(path: str | Path) -> Model:
     """Read a model written by `Model.save`; ValueError naming the path if it is missing, damaged or foreign."""
-    tensors, info = read_safetensors(path, FORMAT)
-    settings = dict(info["process"])
-    settings |= {"shape": tuple(settings["shape"]), "schedule": BetaSchedule(**settings["schedule"])}
-    process = ForwardProcess(
-        **settings,
-        a_x=tensors["process.a_x"],
-        a_v=tensors.get("process.a_v"),
-        basis=tensors.get("process.basis"),
-        moments=Moments(tensors["process.mean"], tensors["process.var"]),
-    )
-    network = networks.build(info["network"]["name"], **info["network"]["settings"])
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-    return Model(process, network.eval(), info["history"], info["t_min"])
+    tensors, info = files.read(path, FORMAT)
+    with files.refusing(path):
+        settings = dict(info["process"])
+        settings |= {"shape": tuple(settings["shape"]), "schedule": BetaSchedule(**settings["schedule"])}
+        process = ForwardProcess(
+            **settings,
+            a_x=tensors["process.a_x"],
+            a_v=tensors.get("process.a_v"),
+            basis=tensors.get("process.basis"),
+            moments=Moments(tensors["process.mean"], tensors["process.var"]),
+        )
+        network = networks.build(info["network"]["name"], **info["network"]["settings"])
+        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        return Model(process, network.eval(), info["history"], info["t_min"])

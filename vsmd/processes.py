@@ -81,7 +81,7 @@ class Coefficients(NamedTuple):
         return self.map(lambda e: e[index])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ForwardProcess:
     r"""A linear forward process of the family, paper (5) and (15), over t in [0, 1].
 
@@ -239,14 +239,21 @@ class ForwardProcess:
         )
 
     def coefficients(
-        self, t: Tensor, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        t: Tensor,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        within: Tensor | None = None,
     ) -> Coefficients:
-        """Drift, noise and score coefficients at times t (n,) in (0, 1]: one table for a whole grid of steps."""
+        """Drift, noise and score coefficients at times t (n,) in (0, 1]: one table for a whole grid of steps.
+
+        The drift jumps at the knots of a piecewise-constant A; `within` (n,) gives times inside the pieces meant.
+        """
         t = t.to(torch.float64)
         kernel = self.kernel(t)
         ch = kernels.channel(kernel, kernels.lower_cholesky(kernel), self.known().var.sqrt())
         beta = self.schedule.beta(t).view(-1, *[1] * len(self.shape))
-        piece = (t * self.pieces).long().clamp(max=self.pieces - 1)
+        piece = ((t if within is None else within) * self.pieces).long().clamp(0, self.pieces - 1)
         s = self.stiffness[piece]
         row = (beta / 2 * s,) if self.k == 1 else (beta / 2 * s, beta / 2 * self.gamma * self.friction[piece])
         noise = beta * (self.gamma if self.k == 2 else 1.0)

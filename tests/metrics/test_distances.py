@@ -141,9 +141,7 @@ def test_frechet_of_features() -> None:
     assert metrics.frechet_distance_of(x, x + 1) == pytest.approx(6.0)
     assert metrics.frechet_distance_of(x, x) == pytest.approx(0.0, abs=1e-12)
     one = normal(50, 1)
-    assert metrics.frechet_distance_of(one, 3 * one) == pytest.approx(
-        (4 * one.mean() ** 2 + 4 * one.var()).item()
-    )
+    assert metrics.frechet_distance_of(one, 3 * one) == pytest.approx((4 * one.mean() ** 2 + 4 * one.var()).item())
 
 
 NAN, ONE, EMPTY = torch.tensor([[0.0, math.nan]] * 3), torch.zeros(1, 2), torch.zeros(0, 2)
@@ -182,9 +180,7 @@ def test_bad_input_is_named(call: Callable[[], Any], kind: type[Exception], mess
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "function", [metrics.wasserstein2, metrics.sliced_wasserstein2, metrics.frechet_distance_of]
-)
+@pytest.mark.parametrize("function", [metrics.wasserstein2, metrics.sliced_wasserstein2, metrics.frechet_distance_of])
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

@@ -76,9 +76,7 @@ def test_crps_sum_is_that_of_gluonts(size: int) -> None:
         index = pd.period_range("2020-01-01", periods=20 + horizon, freq="D")
         frames.append(pd.DataFrame(np.concatenate([past, target[w]]), index=index))
         forecasts.append(forecast.SampleForecast(samples=samples[:, w], start_date=index[20]))
-    evaluator = evaluation.MultivariateEvaluator(
-        quantiles=(np.arange(20) / 20.0)[1:], target_agg_funcs={"sum": np.sum}
-    )
+    evaluator = evaluation.MultivariateEvaluator(quantiles=(np.arange(20) / 20.0)[1:], target_agg_funcs={"sum": np.sum})
     expected, _ = evaluator(frames, forecasts, num_series=windows)
     value = metrics.quantile_crps_sum(samples, target)
     assert value == pytest.approx(expected["m_sum_mean_wQuantileLoss"], rel=1e-9)

@@ -76,7 +76,7 @@ def _quality(samples: torch.Tensor, dataset: str, seed: int, with_w2: bool) -> R
 
 def _paths(model: Model, points: int, seed: int) -> Row:
     """Straightness per axis and path energy on 100 uniform ODE steps; nan where the paths diverge."""
-    x = model.sample(points, solver="heun", steps=PATH_STEPS, seed=seed, trajectory=True)
+    x = model.sample(points, solver="heun", steps=PATH_STEPS, seed=seed, grid_power=1.0, trajectory=True)
     if not bool(torch.isfinite(x).all()):
         return dict.fromkeys(("straightness_x", "straightness_y", "path_energy"), float("nan"))
     times = time_grid(PATH_STEPS, model.t_min)

@@ -16,6 +16,13 @@ from vsmd import checks
 NETWORKS = {"conditional": "vsmd.networks.conditional:ConditionalMLP", "mlp": "vsmd.networks.mlp:MLP"}
 
 
+def describe(network: nn.Module) -> dict[str, Any]:
+    """Name and JSON settings of a network, from which `build` makes it again; of a user's own, its class and size."""
+    if hasattr(network, "settings") and hasattr(network, "name"):
+        return {"name": network.name, "settings": network.settings}
+    return {"class": type(network).__name__, "parameters": sum(p.numel() for p in network.parameters())}
+
+
 def build(name: str, **settings: Any) -> nn.Module:
     """Build a network by name from its JSON settings, as written into model files (ValueError if unknown)."""
     module, cls = NETWORKS[checks.one_of("network", name, NETWORKS)].split(":")

@@ -38,12 +38,16 @@ class Solver(ABC):
         if self.needs_velocity and score.process.k == 1:
             raise ValueError(f"solver={type(self).__name__.lower()!r}: {score.process.method} has no velocity to split")
         self.score, self.process, self.times, self.context = score, score.process, times, context
-        self.table = self.coefficients(times)
+        inside = (times[:-1] + times[1:]) / 2  # of each step: which piece of A_t it lies in
+        self.table = self.coefficients(times, torch.cat([inside, times[-1:]]))  # of the step that leaves a node
+        self.arrival = self.table  # of the step that comes to it
+        if self.process.pieces > 1:
+            self.arrival = self.coefficients(times, torch.cat([times[:1], inside]))
         self.h = (times[:-1] - times[1:]).tolist()
 
-    def coefficients(self, times: Tensor) -> Coefficients:
+    def coefficients(self, times: Tensor, within: Tensor | None = None) -> Coefficients:
         """Coefficients of all `times` in one call."""
-        return self.process.coefficients(times, device=self.score.device)
+        return self.process.coefficients(times, device=self.score.device, within=within)
 
     @abstractmethod
     def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:

@@ -16,7 +16,7 @@ class Heun(Solver):
     def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
         h = self.h[i]
         first = self.drift(a, self.table.at(i), 0.5)
-        second = self.drift(a + h * first, self.table.at(i + 1), 0.5)
+        second = self.drift(a + h * first, self.arrival.at(i + 1), 0.5)
         return a + (0.5 * h) * (first + second)
 
 
@@ -31,7 +31,7 @@ class StochasticHeun(Solver):
 
     def advance(self, a: Tensor, score: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
         """The step for a first score already known (adaptation measures moments with the same network call)."""
-        h, here, there = self.h[i], self.table.at(i), self.table.at(i + 1)
+        h, here, there = self.h[i], self.table.at(i), self.arrival.at(i + 1)
         xi = torch.randn(score.shape, generator=generator, dtype=a.dtype, device="cpu").to(a.device)
         jump = torch.zeros_like(a)
         jump[:, -1] = (0.5 * (here.noise + there.noise) * h).sqrt() * xi

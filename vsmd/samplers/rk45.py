@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
@@ -9,6 +11,23 @@ from torch import Tensor
 
 from vsmd.samplers.base import Solver, reverse_drift
 from vsmd.scores import Score, combine
+
+Rates = Callable[[float, np.ndarray], np.ndarray]
+
+
+def _solve(rates: Rates, span: tuple[float, float], y: np.ndarray, rtol: float, atol: float) -> np.ndarray:
+    """State at the end of the span; FloatingPointError where the rates are not finite or the steps vanish."""
+
+    def finite(t: float, state: np.ndarray) -> np.ndarray:
+        value = rates(t, state)
+        if not np.isfinite(value).all():
+            raise FloatingPointError(f"rk45: the flow is not finite at t = {t:.4g}; the network has diverged")
+        return value
+
+    found = solve_ivp(finite, span, y, rtol=rtol, atol=atol)
+    if not found.success:
+        raise FloatingPointError(f"rk45: stopped at t = {found.t[-1]:.4g}: {found.message}")
+    return found.y[:, -1]
 
 
 class RK45(Solver):
@@ -33,7 +52,7 @@ class RK45(Solver):
             return -self.drift(state, at, 0.5).double().cpu().numpy().reshape(-1)
 
         span = (float(self.times[i]), float(self.times[i + 1]))
-        y = solve_ivp(flow, span, a.double().cpu().numpy().reshape(-1), rtol=self.rtol, atol=self.atol).y[:, -1]
+        y = _solve(flow, span, a.double().cpu().numpy().reshape(-1), self.rtol, self.atol)
         return torch.from_numpy(y).to(a).view_as(a)
 
 
@@ -66,7 +85,7 @@ def log_likelihood(
         return torch.cat([drift.double().reshape(-1), divergence.double()]).cpu().numpy()
 
     y0 = np.concatenate([a.double().cpu().numpy().reshape(-1), np.zeros(n)])
-    y = solve_ivp(rates, (t_min, 1.0), y0, rtol=rtol, atol=atol).y[:, -1]
+    y = _solve(rates, (t_min, 1.0), y0, rtol, atol)
     end = torch.from_numpy(y[: a.numel()]).view(a.shape)
     return process.prior_law().log_prob(end) + torch.from_numpy(y[a.numel() :])
 

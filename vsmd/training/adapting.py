@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vsmd import random
 from vsmd.adaptation import Adaptation, Moments
+from vsmd.priors import GaussianPrior
 from vsmd.samplers.base import time_grid
 from vsmd.samplers.heun import StochasticHeun
 from vsmd.scores import Score
@@ -28,7 +29,7 @@ def backward_moments(
         shape = (how.paths, process.k, *process.shape)
         a = torch.randn(shape, generator=stream) * process.reference_variance() ** 0.5
     else:
-        a = process.prior_law().sample(how.paths, stream)
+        a = GaussianPrior(process.terminal(0.0)[1]).sample(how.paths, stream)
     a = a.to(score.device)
     h = torch.tensor(solver.h, dtype=torch.float64)
     weight = 0.5 * (torch.cat([h, h.new_zeros(1)]) + torch.cat([h.new_zeros(1), h]))

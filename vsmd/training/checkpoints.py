@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from vsmd.model import read_safetensors, write_safetensors
+from vsmd import files
 
 if TYPE_CHECKING:
     from vsmd.training.loop import Trainer
@@ -27,24 +27,27 @@ def save(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
     if trainer.process.a_v is not None:
         tensors["a_v"] = trainer.process.a_v.clone()
     info = {"step": trainer.step, "history": trainer.history, "settings": settings}
-    write_safetensors(path, tensors, {"format": FORMAT, "info": json.dumps(info)})
+    files.write(path, FORMAT, tensors, info)
 
 
 def restore(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
     """Bring a fresh trainer to the checkpoint's state; ValueError names every setting that differs, old and new."""
-    tensors, info = read_safetensors(path, FORMAT)
-    old, new = info["settings"], json.loads(json.dumps(settings))
+    tensors, info = files.read(path, FORMAT)
+    old, new = info["settings"], json.loads(json.dumps(settings, default=lambda v: v.item()))
     changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
     if changed:
         raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")
-    for name, module in (("network", trainer.network), ("average", trainer.average)):
-        own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-        module.load_state_dict(own)
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, field = key.split(".")
-            state.setdefault(int(index), {})[field] = value
-    trainer.optimizer.load_state_dict({"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]})
-    trainer.process = trainer.process.with_score(tensors["a_x"], tensors.get("a_v"))
-    trainer.history, trainer.step = info["history"], info["step"]
+    with files.refusing(path):
+        for name, module in (("network", trainer.network), ("average", trainer.average)):
+            own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            module.load_state_dict(own)
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, field = key.split(".")
+                state.setdefault(int(index), {})[field] = value
+        trainer.optimizer.load_state_dict(
+            {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
+        )
+        trainer.process = trainer.process.with_score(tensors["a_x"], tensors.get("a_v"))
+        trainer.history, trainer.step = info["history"], info["step"]

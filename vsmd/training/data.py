@@ -31,10 +31,14 @@ class Source:
     def __init__(self, data: Data, shape: tuple[int, ...]) -> None:
         self.shape, self.data = shape, data
         if not callable(data):
-            points = data[0] if isinstance(data, tuple) else data
+            points, context = data if isinstance(data, tuple) else (data, None)
             self._check(points, least=2)
+            if context is not None and len(context) != len(points):
+                raise ValueError(
+                    f"context: has {len(context)} rows, must have one for each of the {len(points)} points"
+                )
 
-    def _check(self, x: object, least: int) -> None:
+    def _check(self, x: object, least: int, values: bool = True) -> None:
         if not isinstance(x, Tensor):
             raise TypeError(
                 f"data={type(x).__name__}: must be a tensor (n, *shape) or a sampler (n, generator) -> tensor"
@@ -44,7 +48,7 @@ class Source:
         if tuple(x.shape[1:]) != self.shape or len(x) < least:
             want = ", ".join(map(str, self.shape))
             raise ValueError(f"data: shape {tuple(x.shape)} must be (n, {want}) with n >= {least}")
-        if not bool(torch.isfinite(x).all()):
+        if values and not bool(torch.isfinite(x).all()):
             bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
             raise ValueError(f"data: must be finite, {bad} of {len(x)} rows have NaN or inf")
 
@@ -52,6 +56,7 @@ class Source:
         """n points: rows drawn with replacement, or fresh from the sampler."""
         if callable(self.data):
             drawn = self.data(n, generator)
+            self._check(drawn[0] if isinstance(drawn, tuple) else drawn, least=1, values=False)
         else:
             points = self.data[0] if isinstance(self.data, tuple) else self.data
             rows = torch.randint(len(points), (n,), generator=generator)

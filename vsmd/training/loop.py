@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from vsmd import adaptation as adapt
-from vsmd import checks, random
+from vsmd import checks, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
@@ -199,14 +199,18 @@ def fit(
         ema=checks.in_range("ema", ema, 0.0, 1.0),
         clip=checks.in_range("clip", clip, 0.0, math.inf),
         adaptation=adaptation,
-        seed=seed,
+        seed=int(seed),
         device=checks.device("device", device),
     )
     every = checks.positive_int("checkpoint_every", checkpoint_every)
     path = None if checkpoint is None else Path(checkpoint)
     settings = {
-        "process": process.settings, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate,
-        "schedule": schedule, "ema": ema, "clip": clip, "seed": seed, "adaptation": dataclasses.asdict(trainer.how),
+        "process": trainer.process.settings,
+        "variational_score": None if trainer.adapts else trainer.process.stiffness.flatten()[:8].tolist(),
+        "data": [round(float(v), 6) for m in trainer.process.known() for v in m.flatten()[:8]],
+        "network": networks.describe(trainer.network), "steps": steps, "batch_size": batch_size,
+        "learning_rate": learning_rate, "schedule": schedule, "ema": ema, "clip": clip, "seed": seed,
+        "adaptation": dataclasses.asdict(trainer.how),
     }  # fmt: skip
     if path is not None and path.exists():
         checkpoints.restore(trainer, path, settings)
@@ -215,7 +219,8 @@ def fit(
     while trainer.step < steps:
         losses.append(trainer.advance())
         last = trainer.step == steps
-        if trainer.step % 50 == 0 or last or trainer.step in snapshots:
+        saves = path is not None and (trainer.step % every == 0 or last)
+        if trainer.step % 50 == 0 or last or saves or trainer.step in snapshots:
             value = float(torch.stack(losses).mean())
             losses.clear()
             if not math.isfinite(value):
@@ -225,10 +230,14 @@ def fit(
                     f"likely too high for this data and network{kept}"
                 )
             bar.set_postfix(loss=f"{value:.4f}", refresh=False)
-            if path is not None and (trainer.step % every == 0 or last):
+            if saves and path is not None:
                 checkpoints.save(trainer, path, settings)
         bar.update()
         if on_snapshot is not None and trainer.step in snapshots:
             on_snapshot(trainer.step, trainer.model())
     bar.close()
+    if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
+        raise FloatingPointError(
+            f"weights are not finite after step {steps}: learning_rate={learning_rate:g} is too high"
+        )
     return trainer.model()
