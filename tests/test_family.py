@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vsmd import forward_process
-from vsmd.processes import METHODS
+from vsmd.methods import METHODS
 from vsmd.schedules import BetaSchedule
 
 # method, k, variational_score, R: DESIGN's table

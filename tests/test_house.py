@@ -27,7 +27,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room imports only rooms that stand before it.
 ORDER = [
     *("checks", "random", "files", "data", "metrics"),
-    *("schedules", "kernels", "steering", "priors", "processes", "family", "adaptation"),
+    *("schedules", "kernels", "moments", "methods", "piecewise", "steering"),
+    *("priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),
     *("forecasting", "images", "latent", "experiments", "reports", "reproduce"),
 ]

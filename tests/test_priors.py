@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from vsmd.family import forward_process
+from vsmd.kernels import lower_cholesky
 from vsmd.priors import GaussianPrior, gaussian_kl
+from vsmd.processes import ForwardProcess
 
 SIZE = st.floats(0.05, 20)
 TILT = st.floats(-0.95, 0.95)
@@ -95,3 +98,105 @@ def test_kl(law: tuple[float, ...], prior: tuple[float, ...], mean: tuple[float,
         assert float(got) == pytest.approx(float(want), rel=1e-9, abs=1e-11)
     same = gaussian_kl((torch.zeros(1), torch.zeros(1)), entries(p), entries(p))
     assert float(same) == pytest.approx(0, abs=1e-12)
+
+
+# --- mixtures of the statistic --------------------------------------------------------------------------------------
+
+PAIRS = [("VSCLD", 2.0, "adaptive"), ("VSULD", 5.0, "steered"), ("SGM", 1.0, "zero"), ("VSDM", 2.0, "steered")]
+
+
+def seen(method: str, beta: float, mode: str) -> tuple[ForwardProcess, torch.Tensor]:
+    """A process that has seen two far clusters, stretched, and the data."""
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randn(4_000, 2, generator=stream) + 3 * (2 * torch.randint(2, (4_000, 1), generator=stream) - 1)
+    x = x * torch.tensor([1.0, 5.0]) + 7
+    process = forward_process(method, (2,), beta=beta, variational_score=mode)
+    return process.with_moments(x.mean(0), x.var(0)), x
+
+
+def pushed(process: ForwardProcess, x: torch.Tensor, seed: int) -> torch.Tensor:
+    """Exact draws of a_1 from data x: the oracle that the lifted statistic has to agree with."""
+    kernel, stream = process.kernel(torch.ones(1)).map(lambda e: e[0]), torch.Generator().manual_seed(seed)
+    chol = lower_cholesky(kernel)
+    eps = torch.randn(2, *x.shape, generator=stream, dtype=torch.float64)
+    start = process.to_directions(x.double())
+    parts = [kernel.mean[0][0] * start + chol[0] * eps[0]]
+    if process.k == 2:
+        parts.append(kernel.mean[1][0] * start + chol[1] * eps[0] + chol[2] * eps[1])
+    return torch.stack(parts, 1)
+
+
+@pytest.mark.parametrize(("method", "beta", "mode"), PAIRS)
+@pytest.mark.parametrize("name", ["mixture", "empirical"])
+def test_mixture_priors_are_the_law_of_the_end(method: str, beta: float, mode: str, name: str) -> None:
+    """Same covariance and same fourth moments along random directions as exact draws, the Gaussian prior's are not."""
+    process, x = seen(method, beta, mode)
+    prior = process.with_prior(name, x, components=6).prior_law()
+    want = pushed(process, x.repeat(10, 1), 1).flatten(1)
+    got = prior.sample(40_000, torch.Generator().manual_seed(2), torch.float64).flatten(1)
+    scale = want.std(0)
+    assert float(((torch.cov(got.T) - torch.cov(want.T)) / (scale[:, None] * scale)).abs().max()) < 0.05
+    probes = (
+        torch.randn(want.shape[1], 20, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / scale[:, None]
+    )
+    kurtosis = [((z @ probes) / (z @ probes).std(0)).pow(4).mean(0) for z in (got, want)]
+    assert float((kurtosis[0] - kurtosis[1]).abs().max()) < 0.25
+
+
+@pytest.mark.parametrize(("method", "beta", "mode"), PAIRS)
+@pytest.mark.parametrize("name", ["mixture", "empirical"])
+def test_density_is_that_of_the_draws(method: str, beta: float, mode: str, name: str) -> None:
+    """E_p[q/p] = 1 for the Gaussian q of its moments, and p is the more likely of the two in the mean."""
+    process, x = seen(method, beta, mode)
+    prior = process.with_prior(name, x[:300], components=4).prior_law()
+    a = prior.sample(20_000, torch.Generator().manual_seed(1), torch.float64)
+    flat = a.flatten(1)
+    best = MultivariateNormal(flat.mean(0), torch.cov(flat.T))
+    log_p = prior.log_prob(a)
+    assert log_p.shape == (20_000,)
+    assert float((log_p - best.log_prob(flat)).mean()) > -1e-3
+    share = float((best.log_prob(flat) - log_p).exp().mean())
+    assert share == pytest.approx(1, abs=0.35)
+
+
+def test_density_on_a_grid() -> None:
+    """k = 1, d = 1: the density integrates to one."""
+    x = torch.cat([torch.full((50, 1), -2.0), torch.full((50, 1), 2.0)]) + torch.linspace(0, 0.1, 100)[:, None]
+    process = forward_process("SGM", (1,), beta=1.0).with_moments(x.mean(0), x.var(0))
+    grid = torch.linspace(-12, 12, 4_001, dtype=torch.float64)[:, None, None]
+    for name in ("mixture", "empirical"):
+        density = process.with_prior(name, x, components=3).prior_law().log_prob(grid).exp()
+        assert float(torch.trapezoid(density, grid[:, 0, 0])) == pytest.approx(1, abs=1e-6)
+
+
+def test_momentum_density_on_a_grid() -> None:
+    x = torch.cat([torch.full((50, 1), -2.0), torch.full((50, 1), 2.0)]) + torch.linspace(0, 0.1, 100)[:, None]
+    process = forward_process("VSULD", (1,), beta=2.0, variational_score="steered").with_moments(x.mean(0), x.var(0))
+    axis = torch.linspace(-9, 9, 401, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)[:, :, None]
+    for name in ("mixture", "empirical"):
+        density = process.with_prior(name, x, components=3).prior_law().log_prob(grid).exp().view(401, 401)
+        assert float(torch.trapezoid(torch.trapezoid(density, axis), axis)) == pytest.approx(1, abs=1e-6)
+
+
+def test_mixture_is_a_function_of_its_seed() -> None:
+    process, x = seen(*PAIRS[1])
+    one, two, other = (process.with_prior("mixture", x, components=5, seed=s).mixture for s in (0, 0, 1))
+    assert one is not None
+    assert two is not None
+    assert other is not None
+    assert torch.equal(one.means, two.means)
+    assert not torch.equal(one.means, other.means)
+
+
+def test_priors_that_need_data() -> None:
+    process, x = seen(*PAIRS[0])
+    with pytest.raises(ValueError, match=r"^prior='mixture': needs data \(n, 2\)$"):
+        process.with_prior("mixture")
+    with pytest.raises(ValueError, match=r"^components=20: must be at most the number of points, 10$"):
+        process.with_prior("mixture", x[:10], components=20)
+    with pytest.raises(ValueError, match=r"^prior='mixtures': must be one of"):
+        process.with_prior("mixtures", x)
+    unseen = forward_process("CLD", (2,), prior="empirical").with_moments(x.mean(0), x.var(0))
+    with pytest.raises(ValueError, match=r"^prior='empirical': has not seen data"):
+        unseen.prior_law()

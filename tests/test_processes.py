@@ -20,7 +20,9 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from vsmd.family import forward_process
 from vsmd.kernels import Matrix
-from vsmd.processes import ForwardProcess, Moments
+from vsmd.moments import Moments
+from vsmd.priors import GaussianPrior
+from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
 
 MOMENTUM = ("CLD", "ULD", "VSCLD", "VSULD")
@@ -311,9 +313,12 @@ def test_prior_kl_is_per_direction() -> None:
     kl = process.prior_kl(0.0, double(1.0, SPIRAL))
     assert kl.shape == (2,)
     assert float(kl[1]) == pytest.approx(float(forward_process("CLD", (1,)).prior_kl(0.0, SPIRAL)))
-    for mean, var in ((0.0, -1.0), (0.0, math.nan), (math.inf, 1.0)):
-        with pytest.raises(ValueError, match=r"var finite and >= 0$"):
+    bad = ((0.0, -1.0, r"^var=-1 .* >= 0$"), (0.0, math.nan, r"^var: .*finite"), (math.inf, 1.0, r"^mean: .*finite"))
+    for mean, var, message in bad:
+        with pytest.raises(ValueError, match=message):
             process.prior_kl(mean, var)
+    with pytest.raises(ValueError, match=r"^var: shape \(3,\); must be a number or \(2,\)$"):
+        process.prior_kl(0.0, torch.ones(3))
 
 
 @pytest.mark.parametrize("method", ["VSULD", "SGM"])
@@ -323,7 +328,9 @@ def test_prior_laws(method: str) -> None:
         process = forward_process(method, (1,), prior=name, beta=3.0).with_moments(double(1.0), double(50.0))
         law = process.transition(1.0)
         want = law.cov[0].numpy() + var * np.outer(law.mean[0, :, 0], law.mean[0, :, 0])
-        np.testing.assert_allclose(dense(process.prior_law().cov, 0), want, rtol=1e-12)
+        prior = process.prior_law()
+        assert isinstance(prior, GaussianPrior)
+        np.testing.assert_allclose(dense(prior.cov, 0), want, rtol=1e-12)
         if process.k == 2:
             assert abs(want[0, 1]) > 1e-3
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vsmd.adaptation import Adaptation
     from vsmd.family import forward_process
+    from vsmd.methods import METHODS
     from vsmd.model import Model, load
-    from vsmd.processes import METHODS, ForwardProcess
+    from vsmd.processes import ForwardProcess
     from vsmd.schedules import BetaSchedule
     from vsmd.training import fit
 
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "METHODS": "processes",
+    "METHODS": "methods",
     "Adaptation": "adaptation",
     "BetaSchedule": "schedules",
     "ForwardProcess": "processes",

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
+from vsmd.methods import score_of_stiffness
 from vsmd.processes import ForwardProcess
 
 POLICIES = ("duality", "score")
@@ -51,7 +52,7 @@ class Adaptation:
     rule: str = "minimiser"
     policy: str = "duality"
     start: str = "target"
-    max_prior_kl: float | None = 2e-3
+    max_prior_kl: float | None = 1e-3
     free: str = "A_x"
     tied: bool = True
     interaction: float = 1.0
@@ -202,8 +203,8 @@ def update(process: ForwardProcess, m: Moments, how: Adaptation, k: int, least: 
                 c = (1 - 2 * (process.a_v - eta * (g_v + g_x / slope))).clamp(min=1e-3)
                 new_x = (1 - (process.gamma * c / 2).square() / process.damping) / (2 * process.gamma)
     stiffness = 1 - 2 * (process.gamma if process.k == 2 else 1.0) * new_x
-    tied = process.with_stiffness(torch.maximum(stiffness, least).clamp(max=1e4))
-    return _accept(process, tied.a_x, tied.a_v)
+    kept = torch.maximum(stiffness, least).clamp(max=1e4)
+    return _accept(process, *score_of_stiffness(kept, process.k, process.gamma, process.damping))
 
 
 def _accept(process: ForwardProcess, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:

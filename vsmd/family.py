@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
-from vsmd.processes import METHODS, ForwardProcess, score_of_stiffness
+from vsmd.methods import METHODS, score_of_stiffness
+from vsmd.processes import PRIORS, ForwardProcess
 from vsmd.schedules import BetaSchedule
 
-VARIATIONAL_SCORES = ("zero", "adaptive", "fixed")
-PRIORS = ("gaussian", "moments")
+VARIATIONAL_SCORES = ("zero", "adaptive", "steered", "fixed")
 MATRICES = ("diagonal", "full")
 SCORE_MATCHING = ("hybrid", "plain")
 
@@ -57,10 +57,13 @@ def forward_process(
 
     shape: of one data point. beta: a number (constant) or a `BetaSchedule`. gamma: friction scale, 2 by default.
     damping: R = zeta^2, 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None for SGM and VSDM.
-    variational_score: "zero", "adaptive" (the name sets the default), or a constant A_x by hand – a number, a tensor
-    `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
-    prior: "gaussian" N(0, Sigma_{1|0}) or "moments" N(0, S_1), both with the x-v covariance. matrix: "diagonal", or
-    "full" (A a matrix function in the data's principal axes). score_matching: "hybrid" (v_0 marginalised) or "plain".
+    variational_score: "zero", "adaptive" (the name sets the default), "steered" (A_t in closed form from the data's
+    moments, `vsmd.steering`), or a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix –
+    with A_v tied to it by (14).
+    prior: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v covariance; or the law of a_1 itself:
+    "mixture" (fitted by EM) or "empirical" (the training points through the kernel, kept in the model).
+    matrix: "diagonal", or "full" (A a matrix function in the data's principal axes). score_matching: "hybrid" (v_0
+    marginalised) or "plain".
     Raises ValueError naming the argument, its value and what is allowed.
     """
     method = checks.one_of("method", method, METHODS)

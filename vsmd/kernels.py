@@ -239,6 +239,11 @@ class Channel(NamedTuple):
     out: Tensor
     snr: Tensor  # signal-to-noise amplitude per direction
     kappa: Tensor  # share of the noise's last component that the network has to explain, signed
+    unit: tuple[Tensor, ...]  # e/|e|, k entries: where in L^{-1} a the signal is
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Channel:
+        """Apply `f` to every tensor."""
+        return Channel(*(tuple(map(f, v)) if isinstance(v, tuple) else f(v) for v in self))  # type: ignore[arg-type]
 
 
 def channel(kernel: Kernel, chol: tuple[Tensor, ...], std: Tensor) -> Channel:
@@ -248,7 +253,7 @@ def channel(kernel: Kernel, chol: tuple[Tensor, ...], std: Tensor) -> Channel:
         snr = fx[0] * std / chol[0]
         norm = (1 + snr * snr).sqrt()
         inp = 1 / (chol[0] * norm)
-        return Channel((inp,), (-inp.square(),), snr * inp, snr, snr / norm)
+        return Channel((inp,), (-inp.square(),), snr * inp, snr, snr / norm, (torch.ones_like(snr),))
     lxx, lvx, lvv = chol
     wx = fx[0] / lxx
     wv = (fx[1] - lvx * wx) / lvv
@@ -264,4 +269,4 @@ def channel(kernel: Kernel, chol: tuple[Tensor, ...], std: Tensor) -> Channel:
     shrink = norm.square().reciprocal()
     gain = through_cholesky(ex * ev * (1 - shrink) / lvv, -(ex * ex + ev * ev * shrink) / lvv)
     kappa = snr * ev / norm
-    return Channel(through_cholesky(ex / norm, ev / norm), gain, kappa / lvv, snr, kappa)
+    return Channel(through_cholesky(ex / norm, ev / norm), gain, kappa / lvv, snr, kappa, (ex, ev))

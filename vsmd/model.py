@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import checks, files, networks, random
-from vsmd.processes import ForwardProcess, Moments
+from vsmd.moments import Moments
+from vsmd.priors import Mixture
+from vsmd.processes import ForwardProcess
 from vsmd.samplers import integrate, make_solver, solver_class, time_grid
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import Score
@@ -32,6 +35,10 @@ class Model:
     def score(self) -> Score:
         """The score of the adapted process with the network's (EMA) weights."""
         return Score(self.process, self.network)
+
+    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> Model:
+        """The same model starting from another prior; see `ForwardProcess.with_prior`."""
+        return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
     def sample(
         self,
@@ -74,13 +81,21 @@ class Model:
         return torch.cat(out, 1 if trajectory else 0)
 
     def log_prob(
-        self, x: Tensor, *, velocities: int = 1, seed: int = 0, rtol: float = 1e-4, atol: float = 1e-4
+        self,
+        x: Tensor,
+        *,
+        context: Tensor | None = None,
+        velocities: int = 1,
+        seed: int = 0,
+        rtol: float = 1e-4,
+        atol: float = 1e-4,
     ) -> Tensor:
         """Log-density of data x (n, *shape) in nats, float64 (n,), by the probability flow in the augmented space.
 
         With velocity p(x) = E_v p(x, v)/N(v) over v ~ N(0, I): `velocities` draws a point are averaged under the log
         (exact as they grow; each is exact if x and v are independent at t = 0, as they are in the data). Points are
-        taken to lie at t = 1e-3. Raises ValueError if x has the wrong shape or is not finite.
+        taken to lie at t = 1e-3. context: (n, ...) for a conditional network.
+        Raises ValueError if x has the wrong shape or is not finite.
         """
         from vsmd.samplers.rk45 import log_likelihood
 
@@ -93,7 +108,8 @@ class Model:
                 v = torch.randn(a.shape, generator=random.generator(seed, "velocity", j), dtype=a.dtype)
                 a = torch.cat([a, v], 1)
                 extra = 0.5 * v.double().square().flatten(1).sum(1) + 0.5 * self.process.dim * math.log(2 * math.pi)
-            value = log_likelihood(self.score, a.to(self.score.device), self.t_min, rtol=rtol, atol=atol)
+            given = None if context is None else context.to(self.score.device)
+            value = log_likelihood(self.score, a.to(self.score.device), self.t_min, given, rtol=rtol, atol=atol)
             total.append(value + extra)
         return torch.stack(total).logsumexp(0) - math.log(len(total))
 
@@ -122,6 +138,8 @@ class Model:
                 tensors[f"process.{name}"] = getattr(process, name).contiguous()
         mean, var = process.known()
         tensors |= {"process.mean": mean.contiguous(), "process.var": var.contiguous()}
+        if process.mixture is not None:
+            tensors |= {f"prior.{k}": v.contiguous() for k, v in process.mixture._asdict().items()}
         info = {
             "process": process.settings,
             "network": network,
@@ -144,6 +162,7 @@ def load(path: str | Path) -> Model:
             a_v=tensors.get("process.a_v"),
             basis=tensors.get("process.basis"),
             moments=Moments(tensors["process.mean"], tensors["process.var"]),
+            mixture=Mixture(*(tensors[f"prior.{k}"] for k in Mixture._fields)) if "prior.means" in tensors else None,
         )
         network = networks.build(info["network"]["name"], **info["network"]["settings"])
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})

@@ -17,35 +17,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vsmd import kernels
-from vsmd.kernels import Kernel, Matrix
-from vsmd.priors import GaussianPrior, gaussian_kl
+from vsmd import checks, kernels
+from vsmd.kernels import Channel, Kernel, Matrix
+from vsmd.methods import METHODS, score_of_stiffness
+from vsmd.moments import Moments
+from vsmd.piecewise import Piecewise
+from vsmd.priors import GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
 from vsmd.schedules import BetaSchedule
+from vsmd.steering import Steering
 
-
-class Method(NamedTuple):
-    """One of the six methods: order of the dynamics, whether A is adapted, default damping ratio squared R."""
-
-    k: int
-    variational_score: str
-    damping: float | None
-
-
-METHODS = {
-    "SGM": Method(1, "zero", None),  # overdamped baseline (VP)
-    "VSDM": Method(1, "adaptive", None),  # its variational form, the predecessor
-    "CLD": Method(2, "zero", 1.0),  # momentum baseline, critical damping
-    "ULD": Method(2, "zero", 0.7),  # momentum baseline, underdamped: its stationary law is N(0, I/sqrt R)
-    "VSCLD": Method(2, "adaptive", 1.0),  # VSMD, critical
-    "VSULD": Method(2, "adaptive", 0.7),  # VSMD, underdamped
-}
-
-
-class Moments(NamedTuple):
-    """First two moments of the data: mean (*shape) in data coordinates, variance (*shape) per direction."""
-
-    mean: Tensor
-    var: Tensor
+PRIORS = ("gaussian", "moments", "mixture", "empirical")
 
 
 class Transition(NamedTuple):
@@ -89,8 +70,8 @@ class ForwardProcess:
                  s = 1 - 2 gamma A_x (stiffness), c = 1 - 2 A_v (friction), c = (2/gamma) sqrt(R s) by (14);
     overdamped:  dx = -(beta/2) (1 - 2 A) x dt + sqrt(beta) dw.
 
-    `a_x` (and `a_v`) hold A per piece of a uniform grid on [0, 1] and direction: (pieces, *shape), float64.
-    Build one with `forward_process`, which checks the arguments.
+    `a_x` (and `a_v`) hold A per piece of a uniform grid on [0, 1] and direction: (pieces, *shape), float64; a steered
+    process computes A_t from the data's moments instead. Build one with `forward_process`, which checks the arguments.
     """
 
     method: str
@@ -106,6 +87,7 @@ class ForwardProcess:
     a_v: Tensor | None = None
     basis: Tensor | None = None
     moments: Moments | None = None
+    mixture: Mixture | None = None  # law of the statistic at t = 1 that a mixture or empirical prior draws from
 
     # --- what it is -------------------------------------------------------------------------------------------------
     @property
@@ -124,16 +106,27 @@ class ForwardProcess:
         return self.a_x.shape[0]
 
     @property
+    def steered(self) -> bool:
+        """Whether A_t is the closed form in the data's moments."""
+        return self.variational_score == "steered"
+
+    @property
     def stiffness(self) -> Tensor:
-        """s = 1 - 2 gamma A_x, or D = 1 - 2 A in the overdamped case; (pieces, *shape)."""
+        """s = 1 - 2 gamma A_x, or D = 1 - 2 A in the overdamped case; (pieces, *shape). See `rates` if steered."""
+        self._piecewise("stiffness")
         return 1 - 2 * (self.gamma if self.k == 2 else 1.0) * self.a_x
 
     @property
     def friction(self) -> Tensor:
-        """c = 1 - 2 A_v, (pieces, *shape); only processes with velocity have one."""
+        """c = 1 - 2 A_v, (pieces, *shape); only processes with velocity have one. See `rates` if steered."""
+        self._piecewise("friction")
         if self.a_v is None:
             raise ValueError(f"friction: {self.method} has no velocity; CLD, ULD, VSCLD and VSULD have")
         return 1 - 2 * self.a_v
+
+    def _piecewise(self, name: str) -> None:
+        if self.steered:
+            raise ValueError(f"{name}: of a steered process varies with time; rates(t) gives it")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -144,16 +137,26 @@ class ForwardProcess:
 
     # --- with data --------------------------------------------------------------------------------------------------
     def with_moments(self, mean: Tensor, var: Tensor, basis: Tensor | None = None) -> ForwardProcess:
-        """The same process knowing the data's mean and per-direction variance (and principal axes, if full)."""
-        moments = Moments(mean.to(torch.float64), var.to(torch.float64))
-        return dataclasses.replace(self, moments=moments, basis=self.basis if basis is None else basis)
+        """The same process knowing the data's mean and per-direction variance (and principal axes, if full).
+
+        Raises ValueError for moments of another shape, not finite, or a negative variance.
+        """
+        given = Moments.given(mean, var, self.shape)
+        return dataclasses.replace(self, moments=given, basis=self.basis if basis is None else basis)
 
     def with_score(self, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
         """The same process with another variational score A, (pieces, *shape) per component."""
+        self._piecewise("A")
         return dataclasses.replace(self, a_x=a_x.to(torch.float64), a_v=None if a_v is None else a_v.to(torch.float64))
 
     def with_stiffness(self, stiffness: Tensor) -> ForwardProcess:
-        """The same process with stiffness s (pieces, *shape) > 0 and the friction that (14) ties to it."""
+        """The same process with stiffness s (pieces, *shape) and the friction that (14) ties to it.
+
+        Raises ValueError unless s is finite and, with velocity, positive.
+        """
+        least = float(stiffness.min()) if bool(torch.isfinite(stiffness).all()) else math.nan
+        if math.isnan(least) or (self.k == 2 and least <= 0):
+            raise ValueError(f"stiffness={least:.4g} at its least: must be finite and > 0")
         return self.with_score(*score_of_stiffness(stiffness, self.k, self.gamma, self.damping))
 
     def known(self) -> Moments:
@@ -178,42 +181,29 @@ class ForwardProcess:
         return (x.flatten(1) @ (q.T if back else q)).view_as(x)
 
     # --- kernels ----------------------------------------------------------------------------------------------------
-    def _step(self, tau: Tensor, piece: Tensor) -> Kernel:
-        if self.k == 1:
-            return kernels.overdamped(tau, self.stiffness[piece])
-        if self.pieces == 1:
-            return self._momentum(tau)
-        return kernels.momentum(tau, self.stiffness[piece], self.friction[piece], self.gamma)
-
     @cached_property
-    def _momentum(self) -> kernels.Momentum:
-        return kernels.Momentum(self.stiffness, self.friction, self.gamma)
+    def dynamics(self) -> Piecewise | Steering:
+        """What gives kernels and rates: constant on pieces, or steered (ValueError before data)."""
+        if self.steered:
+            std = self.known().var.sqrt()
+            friction = None if self.a_v is None else 1 - 2 * float(self.a_v.flatten()[0])
+            return Steering(std, friction, self.gamma, self.schedule, self.reference_variance())
+        rates = (self.stiffness,) if self.k == 1 else (self.stiffness, self.friction)
+        return Piecewise(rates, self.gamma, self.schedule)
 
     def kernel(self, t: Tensor) -> Kernel:
-        """Kernel a_0 -> a_t at times t (n,), entries (n, *shape): exact steps of A's pieces composed."""
-        t = t.to(torch.float64)
-        clock = self.schedule.clock(t).view(-1, *[1] * len(self.shape))
-        if self.pieces == 1:
-            return self._step(clock, torch.zeros(1, dtype=torch.long))
-        knots = torch.linspace(0, 1, self.pieces + 1, dtype=torch.float64)
-        starts = self.schedule.clock(knots).view(-1, *[1] * len(self.shape))
-        eye, zero = torch.eye(self.k, dtype=torch.float64), torch.zeros(self.shape, dtype=torch.float64)
-        total = Kernel(
-            tuple(tuple(zero + eye[i, j] for j in range(self.k)) for i in range(self.k)),
-            tuple(tuple(zero for _ in range(self.k)) for _ in range(self.k)),
-        )
-        every = self._step(starts[1:] - starts[:-1], torch.arange(self.pieces))
-        prefix = [total]
-        for j in range(self.pieces - 1):
-            prefix.append(total := kernels.compose(total, every.map(lambda e, j=j: e[j])))  # type: ignore[misc]
-        piece = (t * self.pieces).long().clamp(max=self.pieces - 1)
-        before = Kernel(*(
-            tuple(tuple(torch.stack([getattr(p, m)[i][j] for p in prefix])[piece] for j in range(self.k))
-                  for i in range(self.k)) for m in ("mean", "noise")
-        ))  # fmt: skip
-        rest = clock - starts[piece]
-        moved = kernels.compose(before, self._step(rest.clamp(min=torch.finfo(torch.float64).tiny), piece))
-        return moved
+        """Kernel a_0 -> a_t at times t (n,), entries (n, *shape), in closed form or composed of exact steps."""
+        return self.dynamics.kernel(t.to(torch.float64))
+
+    def rates(self, t: Tensor) -> tuple[Tensor, ...]:
+        """Stiffness and friction (s, c), or (D,) if overdamped, at times t (n,); (n, *shape) float64."""
+        return self.dynamics.rates(t.to(torch.float64))
+
+    def channel(self, t: Tensor) -> tuple[tuple[Tensor, ...], Channel]:
+        """Cholesky entries of Sigma_{t|0} and the channel for x_0 at times t (n,)."""
+        kernel = self.kernel(t)
+        chol = kernels.lower_cholesky(kernel)
+        return chol, kernels.channel(kernel, chol, self.known().var.sqrt())
 
     def transition(self, t: float | Tensor) -> Transition:
         """Law of a_t given x_0: F(t) and Sigma_t, (n, *shape, k, k) float64 (no n for a number t in (0, 1]).
@@ -250,12 +240,10 @@ class ForwardProcess:
         The drift jumps at the knots of a piecewise-constant A; `within` (n,) gives times inside the pieces meant.
         """
         t = t.to(torch.float64)
-        kernel = self.kernel(t)
-        ch = kernels.channel(kernel, kernels.lower_cholesky(kernel), self.known().var.sqrt())
+        _, ch = self.channel(t)
         beta = self.schedule.beta(t).view(-1, *[1] * len(self.shape))
-        piece = ((t if within is None else within) * self.pieces).long().clamp(0, self.pieces - 1)
-        s = self.stiffness[piece]
-        row = (beta / 2 * s,) if self.k == 1 else (beta / 2 * s, beta / 2 * self.gamma * self.friction[piece])
+        s, *c = self.dynamics.rates(t, within)
+        row = (beta / 2 * s, *(beta / 2 * self.gamma * e for e in c))
         noise = beta * (self.gamma if self.k == 2 else 1.0)
         log_snr = ch.snr.clamp(min=1e-12).log()
         values = Coefficients(beta, row, noise, ch.inp, ch.gain, ch.out, log_snr, ch.kappa)
@@ -263,8 +251,7 @@ class ForwardProcess:
 
     def snr(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Signal-to-noise amplitude and kappa of the channel at times t: all that score training needs; float64."""
-        kernel = self.kernel(t)
-        ch = kernels.channel(kernel, kernels.lower_cholesky(kernel), self.known().var.sqrt())
+        _, ch = self.channel(t)
         return ch.snr, ch.kappa
 
     # --- prior ------------------------------------------------------------------------------------------------------
@@ -277,27 +264,54 @@ class ForwardProcess:
         kernel = self.kernel(torch.ones(1)).map(lambda e: e[0])
         return kernel, self.covariance(kernel, torch.as_tensor(var, dtype=torch.float64))
 
-    def prior_law(self) -> GaussianPrior:
-        """The law that generation starts from: N(0, Sigma_{1|0}) (`gaussian`) or N(0, S_1) (`moments`)."""
-        return GaussianPrior(self.terminal(self.known().var if self.prior == "moments" else 0.0)[1])
+    def prior_law(self) -> Prior:
+        """The law that generation starts from, in directions.
+
+        `gaussian`: N(0, Sigma_{1|0}), steered N(0, Sigma_T). `moments`: N(0, S_1). `mixture`, `empirical`: the law of
+        the statistic that `with_prior` found, lifted to the state; ValueError before it has seen data.
+        """
+        if self.prior in ("gaussian", "moments"):
+            return GaussianPrior(self._gaussian_prior(self.known().var if self.prior == "moments" else None))
+        if self.mixture is None:
+            raise ValueError(f"prior={self.prior!r}: has not seen data; fit the process or call with_prior(name, data)")
+        return MixturePrior(self._lift(), self.mixture)
+
+    def _gaussian_prior(self, var: Tensor | None) -> Matrix:
+        if self.steered and var is None:
+            one = torch.full(self.shape, self.reference_variance(), dtype=torch.float64)
+            return ((one,),) if self.k == 1 else ((one, 0 * one), (0 * one, one))
+        return self.terminal(0.0 if var is None else var)[1]
+
+    def _lift(self) -> Lift:
+        chol, ch = self.channel(torch.ones(1, dtype=torch.float64))
+        return Lift(tuple(e[0] for e in chol), ch.map(lambda e: e[0]))
+
+    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> ForwardProcess:
+        """The same process with another prior; `mixture` and `empirical` need data (n, *shape), in data coordinates.
+
+        mixture: Gaussian mixture of `components`, fitted by EM to draws of the statistic z of a_1 (`kernels.Channel`).
+        empirical: the points themselves through the kernel; it keeps them, so check samples for memorising
+        (`metrics.memorisation`). Raises ValueError without data or with more components than points.
+        """
+        name = checks.one_of("prior", name, PRIORS)
+        mixture = None
+        if name in ("mixture", "empirical"):
+            if data is None:
+                raise ValueError(f"prior={name!r}: needs data (n, {', '.join(map(str, self.shape))})")
+            std = self.known().var.sqrt().to(data)
+            xi = self.to_directions(data) / torch.where(std > 0, std, torch.ones_like(std))
+            snr = self.channel(torch.ones(1, dtype=torch.float64))[1].snr[0]
+            mixture = Mixture.fitted(xi, snr, components, seed) if name == "mixture" else Mixture.empirical(xi, snr)
+        return dataclasses.replace(self, prior=name, mixture=mixture)
 
     def prior_kl(self, mean: Tensor | float, var: Tensor | float) -> Tensor:
-        """KL(N(m_1, S_1) || N(0, Sigma_{1|0})) per direction in nats, jointly in (x, v), Var v_0 = 1.
+        """KL(N(m_1, S_1) || prior) per direction in nats, jointly in (x, v), Var v_0 = 1; prior N(0, Sigma_{1|0}).
 
         mean (what is left after centring: usually 0) and var of the data per direction, broadcast to `shape`. It tells
-        before training whether beta suffices: well below .1 is safe, above 1 the stretched axis is not covered.
+        before training whether beta suffices: well below .1 is safe, above 1 the stretched axis is not covered. A
+        steered process that has not seen data is steered for `var`. Raises ValueError for moments that do not fit.
         """
-        mean, var = (torch.as_tensor(v, dtype=torch.float64).expand(self.shape) for v in (mean, var))
-        if not bool((var >= 0).all() and torch.isfinite(var).all() and torch.isfinite(mean).all()):
-            raise ValueError(f"var={var.tolist()}: mean must be finite and var finite and >= 0")
-        kernel, law = self.terminal(var)
-        return gaussian_kl(tuple(row[0] * mean for row in kernel.mean), law, self.terminal(0.0)[1])
-
-
-def score_of_stiffness(s: Tensor, k: int, gamma: float, damping: float | None) -> tuple[Tensor, Tensor | None]:
-    """A from the stiffness: A_x = (1 - s)/(2 gamma), A_v = (1 - c)/2 with c = (2/gamma) sqrt(R s), paper (14)."""
-    s = s.to(torch.float64)
-    if k == 1:
-        return (1 - s) / 2, None
-    assert damping is not None
-    return (1 - s) / (2 * gamma), (1 - (2 / gamma) * (damping * s).sqrt()) / 2
+        mean, var = Moments.given(mean, var, self.shape)
+        process = self.with_moments(mean, var) if self.steered and self.moments is None else self
+        kernel, law = process.terminal(var)
+        return gaussian_kl(tuple(row[0] * mean for row in kernel.mean), law, process._gaussian_prior(None))

@@ -39,12 +39,8 @@ class Score:
 
     def residual(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """The network's share, E[target | a] (n, *shape)."""
-        z = combine(at.inp, a)
-        level = at.log_snr if at.log_snr.ndim == z.ndim else at.log_snr[None]
-        if self.process.basis is not None and getattr(self.network, "spatial", False):
-            z = self.process.rotate(z, back=True)
-            return self.process.rotate(self.network(z, level, context))
-        return self.network(z, level, context)
+        level = at.log_snr if at.log_snr.ndim == a.ndim - 1 else at.log_snr[None]
+        return in_directions(self.network, self.process, combine(at.inp, a), level, context)
 
     def denoise(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """E[x_0 | a_t] in directions, (n, *shape)."""
@@ -52,6 +48,15 @@ class Score:
         norm = (1 + snr.square()).sqrt()
         std = self.process.known().var.sqrt().to(a)
         return std / norm * (snr * combine(at.inp, a) + self.residual(a, at, context))
+
+
+def in_directions(
+    network: nn.Module, process: ForwardProcess, z: Tensor, level: Tensor, context: Tensor | None
+) -> Tensor:
+    """The network's output for z (n, *shape) in directions; a `spatial` one sees and answers in data coordinates."""
+    if process.basis is not None and getattr(network, "spatial", False):
+        return process.rotate(network(process.rotate(z, back=True), level, context))
+    return network(z, level, context)
 
 
 def combine(row: tuple[Tensor, ...], a: Tensor) -> Tensor:

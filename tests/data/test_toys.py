@@ -30,6 +30,10 @@ def exact_moments(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance of each set, by Gauss-Legendre quadrature along its curve or in closed form."""
     node, weight = np.polynomial.legendre.leggauss(80)
     s, w = (node + 1) / 2, weight / 2  # U(0, 1)
+    if name == "spiral-8Y-45":
+        mean, cov = exact_moments("spiral-8Y")
+        turn = np.array([[1, -1], [1, 1]]) / math.sqrt(2)
+        return turn @ mean, turn @ cov @ turn.T
     if name == "spiral-8Y":  # √u has the density 2s
         theta = 3 * np.pi * s - np.pi / 2
         radius = 0.4 * (theta + np.pi)

@@ -14,7 +14,7 @@ from gluonts.model.predictor import Predictor
 
 from vsmd.data.panels import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
-from vsmd.processes import METHODS
+from vsmd.methods import METHODS
 
 TINY: dict[str, Any] = {"steps": 5, "batch_size": 32, "width": 16, "depth": 2, "scale_window": 10, "sampling_steps": 4}
 

@@ -96,20 +96,6 @@ def scurve(n: int, generator: torch.Generator) -> Tensor:
     return (1.5 * (curve + 0.05 * _normal(n, generator))).float()
 
 
-TOYS: dict[str, Sampler] = {
-    "spiral-8Y": spiral_8y,
-    "checkerboard-6X": checkerboard_6x,
-    "8gaussians": eight_gaussians,
-    "moons": moons,
-    "scurve": scurve,
-}
-
-
-def toy(name: str) -> Sampler:
-    """Return the sampler called `name` in `TOYS`; ValueError naming the nearest one if there is none."""
-    return TOYS[checks.one_of("name", name, TOYS)]
-
-
 def _rotate(sampler: Sampler, degrees: float, n: int, generator: torch.Generator) -> Tensor:
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -126,3 +112,18 @@ def rotated(sampler: Sampler, degrees: float) -> Sampler:
     if isinstance(degrees, bool) or not isinstance(degrees, int | float) or not math.isfinite(degrees):
         raise ValueError(f"degrees={degrees!r}: must be a finite number")
     return partial(_rotate, sampler, float(degrees))
+
+
+TOYS: dict[str, Sampler] = {
+    "spiral-8Y": spiral_8y,
+    "spiral-8Y-45": rotated(spiral_8y, 45.0),  # no coordinate is a main axis
+    "checkerboard-6X": checkerboard_6x,
+    "8gaussians": eight_gaussians,
+    "moons": moons,
+    "scurve": scurve,
+}
+
+
+def toy(name: str) -> Sampler:
+    """Return the sampler called `name` in `TOYS`; ValueError naming the nearest one if there is none."""
+    return TOYS[checks.one_of("name", name, TOYS)]

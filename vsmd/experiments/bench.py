@@ -17,7 +17,7 @@ from vsmd.data.toys import toy
 from vsmd.experiments.runs import Result
 from vsmd.networks.mlp import MLP
 from vsmd.samplers import make_solver, time_grid
-from vsmd.training.loop import Trainer
+from vsmd.training.trainer import Trainer
 
 
 def paired(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float, float]:

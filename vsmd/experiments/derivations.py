@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .. import kernels, random
 from ..adaptation import Adaptation, Moments, least_stiffness, update
 from ..kernels import Kernel, Matrix
+from ..priors import GaussianPrior
 from ..processes import ForwardProcess
 from ..samplers import integrate, make_solver, time_grid
 from ..schedules import BetaSchedule
@@ -190,6 +191,7 @@ def reverse_covariance(process: ForwardProcess, solver: str, steps: int, paths: 
     times, found, law = time_grid(steps), list[Tensor](), process.prior_law()
     run, start = make_solver(solver, Score(process, Zero()), times), law.sample(paths, random.generator(0, "start"))
     if not run.stochastic:
+        assert isinstance(law, GaussianPrior)
         start = torch.linalg.cholesky(torch.from_numpy(as_array(law.cov))).movedim((-1, -2), (0, 1))
 
     def watch(i: int, a: Tensor) -> None:

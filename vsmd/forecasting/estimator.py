@@ -16,8 +16,8 @@ from vsmd.data.panels import as_period
 from vsmd.family import forward_process
 from vsmd.forecasting.increments import Increments, as_values, check_context, seasons
 from vsmd.forecasting.predictor import VSMDPredictor, position_of
+from vsmd.methods import METHODS
 from vsmd.networks.conditional import ConditionalMLP
-from vsmd.processes import METHODS
 from vsmd.samplers import solver_class
 from vsmd.schedules import BetaSchedule
 from vsmd.training import fit

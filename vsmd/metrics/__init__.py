@@ -1,4 +1,4 @@
-"""Measures of quality: histogram error, straightness of paths, optimal transport, Fréchet distance, CRPS.
+"""Measures of quality: histogram error, straightness of paths, optimal transport, Fréchet distance, CRPS, memorising.
 
 Functions of tensors (numpy arrays are taken too), float64 inside. All raise a one-line ValueError that names
 the argument for an empty set, a wrong shape, or NaN and infinite values (`PMFReference.rmse` alone counts
@@ -7,6 +7,7 @@ those instead), and TypeError for what is no array of real numbers.
 
 from vsmd.metrics.distances import frechet_distance, frechet_distance_of, sliced_wasserstein2, wasserstein2
 from vsmd.metrics.forecasts import CRPS_QUANTILES, crps, quantile_crps_sum
+from vsmd.metrics.neighbours import memorisation
 from vsmd.metrics.paths import path_energy, rectified_straightness, straightness
 from vsmd.metrics.pmf import PMFReference
 
@@ -16,6 +17,7 @@ __all__ = [
     "crps",
     "frechet_distance",
     "frechet_distance_of",
+    "memorisation",
     "path_energy",
     "quantile_crps_sum",
     "rectified_straightness",

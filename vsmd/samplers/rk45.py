@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from vsmd.samplers.base import Solver, reverse_drift
-from vsmd.scores import Score, combine
+from vsmd.scores import Score, combine, in_directions
 
 Rates = Callable[[float, np.ndarray], np.ndarray]
 
@@ -76,7 +76,7 @@ def log_likelihood(
         state = torch.from_numpy(y[: a.numel()]).view_as(a).to(a)
         with torch.enable_grad():
             z = combine(at.inp, state).requires_grad_()
-            net = score.network(z, at.log_snr[None], context)
+            net = in_directions(score.network, process, z, at.log_snr[None], context)
             trace = _trace(net, z, at.out * at.inp[-1])
         s = combine(at.gain, state) + at.out * net.detach()
         drift = -reverse_drift(s, state, at, 0.5)  # forward in t

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from vsmd import files
-
-if TYPE_CHECKING:
-    from vsmd.training.loop import Trainer
+from vsmd.training.trainer import Trainer
 
 FORMAT = "vsmd-checkpoint-1"
 
@@ -49,5 +47,6 @@ def restore(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
         trainer.optimizer.load_state_dict(
             {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
         )
-        trainer.process = trainer.process.with_score(tensors["a_x"], tensors.get("a_v"))
+        if trainer.adapts:
+            trainer.process = trainer.process.with_score(tensors["a_x"], tensors.get("a_v"))
         trainer.history, trainer.step = info["history"], info["step"]

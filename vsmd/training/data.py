@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vsmd import random
+from vsmd.moments import measured
 from vsmd.processes import ForwardProcess
 
 MOMENT_DRAWS = 100_000
@@ -66,16 +67,14 @@ class Source:
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
         """The process knowing the data's mean and variance per direction (principal axes for a full matrix)."""
-        if callable(self.data):
-            x = self.draw(MOMENT_DRAWS, random.generator(seed, "moments")).x
-            self._check(x, least=2)
-        else:
-            x = self.data[0] if isinstance(self.data, tuple) else self.data
-        x = x.double()
-        mean = x.mean(0)
-        basis = process.basis
-        if process.matrix == "full" and basis is None:
-            covariance = torch.cov((x - mean).flatten(1).T).view(process.dim, process.dim)
-            basis = torch.linalg.eigh(covariance)[1].contiguous()  # as a model file will hold it, bit for bit
-        centred = (x - mean) if basis is None else ((x - mean).flatten(1) @ basis).view_as(x)
-        return process.with_moments(mean, centred.square().mean(0), basis)
+        x = self.points(random.generator(seed, "moments"))
+        moments, basis = measured(x, process.matrix == "full", process.basis)
+        return process.with_moments(*moments, basis)
+
+    def points(self, generator: torch.Generator) -> Tensor:
+        """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""
+        if not callable(self.data):
+            return self.data[0] if isinstance(self.data, tuple) else self.data
+        x = self.draw(MOMENT_DRAWS, generator).x
+        self._check(x, least=2)
+        return x
