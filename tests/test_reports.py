@@ -296,6 +296,8 @@ def test_committed_claims_and_paper_are_sound() -> None:
     wanted = reports.paper_ids("Figures 1–19, Tables 1–3, Theorems 1–3, Section A.1")
     assert sorted(items) == sorted(wanted)
     found = claims.load(ROOT / "notebooks/claims.yaml")
+    papers, found = found, [c for c in found if c.paper != claims.OURS]
+    assert {c.notebook for c in papers if c.paper == claims.OURS} <= {"08_beyond_the_paper"}
     assert {i for c in found for i in reports.paper_ids(c.paper)} <= set(wanted)
     by_item = {i: e["notebook"] for e in entries for i in reports.paper_ids(e["items"])}
     for c in found:
@@ -305,7 +307,8 @@ def test_committed_claims_and_paper_are_sound() -> None:
 def test_page(root: Path, tmp_path: Path) -> None:
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
-    (notebooks / "claims.yaml").write_text(GOOD)
+    ours = GOOD.replace("id: a", "id: b").replace("Figure 2", "beyond").replace("S.", "More.")
+    (notebooks / "claims.yaml").write_text(GOOD + ours)
     (notebooks / "paper.yaml").write_text(
         "- {items: Figure 2, title: toys, notebook: 02_toys}\n"
         "- {items: Table 1, title: series, notebook: 05_series,\n"
@@ -334,7 +337,7 @@ def test_page(root: Path, tmp_path: Path) -> None:
     assert "<sub>from t: 4 runs, **1 stale**, seeds 0, 1, 2, 9, commit c0ffee, CPU, 2025-01-01</sub>" in text
     assert "| x | 0.5 |" in text
     assert "Not made yet (notebook 05_series)." in text
-    assert text.index("## Beyond the paper") < text.index("**extra.** Something more.")
+    assert text.index("## Beyond the paper") < text.index("| – | More. | **holds** |") < text.index("**extra.** Something more.")
     before = path.stat().st_mtime_ns
     assert page.write(where, notebooks).stat().st_mtime_ns == before  # nothing new, nothing written
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..experiments import Store
 
 HOLDS, PARTLY, FAILS, UNTRIED = "holds", "holds partly", "does not hold", "not tried here"
+OURS = "beyond"  # in a claim's field `paper`: a target of our own, printed with what goes beyond the paper
 _UNDECIDED, _NO_ROWS = "undecided", "no rows"
 _CLAIM = ("id", "paper", "statement", "notebook", "rule", "why")
 _RULE = ("table", "measure", "where", "left", "right", "relation", "factor", "confidence", "datasets")
@@ -75,8 +76,8 @@ def load(path: Path | str) -> list[Claim]:
     """The claims of a YAML file. Raises ValueError, naming file, claim and field, for anything that is not a
     claim.
 
-    A row: id, paper, statement, notebook, and rule (or a list of rules, which must all hold), or `rule:
-    null` and why. A rule: table, measure, left, right, and optionally relation ("<=", ">="), factor (1),
+    A row: id, paper (items, or "beyond" for a target of our own), statement, notebook, and rule (or a list of
+    rules, which must all hold), or `rule: null` and why. A rule: table, measure, left, right, and optionally relation ("<=", ">="), factor (1),
     confidence (.95 or null), where (column values for both sides), datasets (a list, or a mapping data set
     -> measure). A side may hold its own `measure`. Column values may be lists (any of them).
     """
@@ -109,7 +110,8 @@ def _claim(row: Any, where: str) -> Claim:
     for name in ("id", "paper", "statement", "notebook"):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise ValueError(f"{where}: {name}={row.get(name)!r}: must be text")
-    paper_ids(row["paper"])
+    if row["paper"] != OURS:
+        paper_ids(row["paper"])
     if "rule" not in row:
         raise ValueError(f"{where}: needs a rule, or rule: null and why")
     listed = row["rule"] if isinstance(row["rule"], list) else [row["rule"]] if row["rule"] is not None else []

@@ -60,10 +60,14 @@ def write(profile: Profile, notebooks: Path) -> Path:
     root, store = profile.root, profile.store
     made = _artefacts(root)
     parts = [f"# Report: profile `{profile.name}`\n", _top(store, root)]
+    ours_too: list[Verdict] = []
     if (notebooks / "claims.yaml").exists():
         from . import claims
 
-        parts.append(_verdicts(claims.verdicts(notebooks / "claims.yaml", store), root))
+        verdicts = claims.verdicts(notebooks / "claims.yaml", store)
+        ours_too = [v for v in verdicts if v.claim.paper == claims.OURS]
+        parts.append("## The paper's claims\n")
+        parts.append(_verdicts([v for v in verdicts if v.claim.paper != claims.OURS], root))
     entries = load_paper(notebooks / "paper.yaml") if (notebooks / "paper.yaml").exists() else []
     shown: set[str] = set()
     for entry in entries:
@@ -71,9 +75,12 @@ def write(profile: Profile, notebooks: Path) -> Path:
         ours = {name: a for name, a in made.items() if ids & set(a["paper"])}
         parts.append(_entry(entry, {n: a for n, a in ours.items() if n not in shown}, set(ours) & shown, store))
         shown |= set(ours)
-    if rest := {name: a for name, a in made.items() if name not in shown}:
+    rest = {name: a for name, a in made.items() if name not in shown}
+    if rest or ours_too:
         parts.append("## Beyond the paper\n")
-        parts += [_artefact(name, a, store) for name, a in rest.items()]
+    if ours_too:
+        parts.append(_verdicts(ours_too, root))
+    parts += [_artefact(name, a, store) for name, a in rest.items()]
     parts.append(_notebooks(root, notebooks))
     text = "\n".join(parts)
     path = root / "README.md"
@@ -119,14 +126,13 @@ def _top(store: Store, root: Path) -> str:
 
 def _verdicts(found: Iterable[Verdict], root: Path) -> str:
     lines = [
-        "## The paper's claims\n",
         "| paper | claim | verdict | figures | notebook |",
         "|---|---|---|---|---|",
     ]
     for v in found:
         figures = "<br>".join(v.evidence)
         cells = [
-            v.claim.paper,
+            "–" if v.claim.paper == "beyond" else v.claim.paper,
             v.claim.statement,
             f"**{v.verdict}**" + (f" ({v.note})" if v.note else ""),
             figures,

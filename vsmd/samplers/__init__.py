@@ -17,8 +17,12 @@ SOLVERS = {
     "euler": "vsmd.samplers.euler:Euler",
     "aboba": "vsmd.samplers.splitting:ABOBA",
     "baoab": "vsmd.samplers.splitting:BAOAB",
+    "aboba-midpoint": "vsmd.samplers.splitting:ABOBAMidpoint",
+    "baoab-midpoint": "vsmd.samplers.splitting:BAOABMidpoint",
     "heun": "vsmd.samplers.heun:Heun",
     "heun-sde": "vsmd.samplers.heun:StochasticHeun",
+    "exponential": "vsmd.samplers.exponential:Exponential",
+    "exponential-1": "vsmd.samplers.exponential:Exponential1",
     "rk45": "vsmd.samplers.rk45:RK45",
 }
 

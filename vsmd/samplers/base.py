@@ -30,13 +30,15 @@ class Solver(ABC):
     Attributes: evaluations (network calls a step), stochastic (takes noise), needs_velocity.
     """
 
+    name = ""  # in the registry, where it is not the class's own in lower case
     evaluations = 1
     stochastic = False
     needs_velocity = False
 
     def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
         if self.needs_velocity and score.process.k == 1:
-            raise ValueError(f"solver={type(self).__name__.lower()!r}: {score.process.method} has no velocity to split")
+            name = self.name or type(self).__name__.lower()
+            raise ValueError(f"solver={name!r}: {score.process.method} has no velocity to split")
         self.score, self.process, self.times, self.context = score, score.process, times, context
         inside = (times[:-1] + times[1:]) / 2  # of each step: which piece of A_t it lies in
         self.table = self.coefficients(times, torch.cat([inside, times[-1:]]))  # of the step that leaves a node

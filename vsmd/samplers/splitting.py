@@ -4,7 +4,12 @@ With step h in r and the clock's dtau = \int beta/2:
 
     A: x <- x - dtau v      B: v <- v + dtau s x      O: dv = (gamma c v + 2 gamma s_v) dtau + sqrt(2 gamma) dw
 
-O is solved exactly with s_v frozen at its entry; that makes both splittings of order 1 in reverse time.
+As printed, O is solved exactly with s_v frozen at its entry and s, c of the step's first node: order 1 in reverse time.
+The midpoint variants take s, c and the score's time at the step's middle and solve O with the score in its own middle,
+
+    v' = v half an O with s_v(x, v),    v <- v the whole O with s_v(x, v'), of the same noise,
+
+which makes them of weak order 2, where beta and A vary with time too.
 """
 
 from __future__ import annotations
@@ -14,8 +19,23 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from vsmd.processes import Coefficients
 from vsmd.samplers.base import Solver
 from vsmd.scores import Score
+
+
+class Flow:
+    """The exact O over steps dtau of the clock for a frozen score: v <- grow v + pull s_v + kick xi."""
+
+    def __init__(self, dtau: Tensor, gc: Tensor, gamma: float) -> None:
+        rate = gc * dtau
+        flat = rate.abs() < 1e-6
+        safe = torch.where(flat, torch.ones_like(rate), rate)
+        ratio = torch.where(flat, 1 + rate / 2, torch.expm1(safe) / safe)
+        ratio2 = torch.where(flat, 1 + rate, torch.expm1(2 * safe) / (2 * safe))
+        self.grow = rate.exp()
+        self.pull = 2 * gamma * dtau * ratio
+        self.kick = (2 * gamma * dtau * ratio2).sqrt()
 
 
 class _Splitting(Solver):
@@ -25,20 +45,21 @@ class _Splitting(Solver):
 
     def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
         super().__init__(score, times, context)
-        clock = self.process.schedule.clock(times)
-        self.dtau = [float(a - b) for a, b in pairwise(clock)]
-        gamma = self.process.gamma
-        # stiffness and friction at each node, read back from the drift's row
-        half = self.table.beta / 2
-        self.s, gc = self.table.row[0] / half, self.table.row[1] / half
-        step = torch.tensor(self.dtau).view(-1, *[1] * (gc.ndim - 1)).to(gc)
-        grow = gc[:-1] * step
-        safe = torch.where(grow.abs() < 1e-6, torch.ones_like(grow), grow)
-        ratio = torch.where(grow.abs() < 1e-6, 1 + grow / 2, torch.expm1(safe) / safe)
-        ratio2 = torch.where(grow.abs() < 1e-6, 1 + grow, torch.expm1(2 * safe) / (2 * safe))
-        self.grow = grow.exp()
-        self.pull = 2 * gamma * step * ratio
-        self.kick = (2 * gamma * step * ratio2).sqrt()
+        self.dtau = [float(a - b) for a, b in pairwise(self.process.schedule.clock(times))]
+        self.frozen = self.freeze()
+        # stiffness and friction of each step, read back from the drift's row
+        half = self.frozen.beta / 2
+        self.s, self.gc = self.frozen.row[0] / half, self.frozen.row[1] / half
+        self.o = self.flow(1.0)
+
+    def freeze(self) -> Coefficients:
+        """Coefficients that each step is made with."""
+        return self.table.at(slice(0, -1))
+
+    def flow(self, share: float) -> Flow:
+        """O over a share of each step."""
+        step = torch.tensor(self.dtau).view(-1, *[1] * (self.gc.ndim - 1)).to(self.gc)
+        return Flow(share * step, self.gc, self.process.gamma)
 
     def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
         x, v = a[:, 0], a[:, 1]
@@ -48,19 +69,61 @@ class _Splitting(Solver):
             elif part == "B":
                 v = v + (share * self.dtau[i]) * self.s[i] * x
             else:
-                score = self.score(torch.stack([x, v], 1), self.table.at(i), self.context)
-                xi = torch.randn(v.shape, generator=generator, dtype=v.dtype, device="cpu").to(v.device)
-                v = self.grow[i] * v + self.pull[i] * score + self.kick[i] * xi
+                v = self.ornstein(x, v, i, generator)
         return torch.stack([x, v], 1)
+
+    def ornstein(self, x: Tensor, v: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
+        """O of step i."""
+        return self.o.grow[i] * v + self.o.pull[i] * self.v_score(x, v, i) + self.o.kick[i] * noise(v, generator)
+
+    def v_score(self, x: Tensor, v: Tensor, i: int) -> Tensor:
+        return self.score(torch.stack([x, v], 1), self.frozen.at(i), self.context)
+
+
+class _Midpoint(_Splitting):
+    evaluations = 2
+
+    def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
+        super().__init__(score, times, context)
+        self.half = self.flow(0.5)
+
+    def freeze(self) -> Coefficients:
+        return self.coefficients((self.times[:-1] + self.times[1:]) / 2)
+
+    def ornstein(self, x: Tensor, v: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
+        half, o = self.half, self.o
+        first = half.kick[i] * noise(v, generator)
+        middle = half.grow[i] * v + half.pull[i] * self.v_score(x, v, i) + first
+        both = half.grow[i] * first + half.kick[i] * noise(v, generator)
+        return o.grow[i] * v + o.pull[i] * self.v_score(x, middle, i) + both
+
+
+def noise(v: Tensor, generator: torch.Generator | None) -> Tensor:
+    """N(0, I) like v, drawn on the CPU."""
+    return torch.randn(v.shape, generator=generator, dtype=v.dtype, device="cpu").to(v.device)
 
 
 class ABOBA(_Splitting):
-    """A/2 B/2 O B/2 A/2, one evaluation a step."""
+    """A/2 B/2 O B/2 A/2 as printed, (17): order 1 in reverse time, one evaluation a step."""
 
     plan = (("A", 0.5), ("B", 0.5), ("O", 1.0), ("B", 0.5), ("A", 0.5))
 
 
 class BAOAB(_Splitting):
-    """B/2 A/2 O A/2 B/2, one evaluation a step."""
+    """B/2 A/2 O A/2 B/2 as printed, (17): order 1 in reverse time, one evaluation a step."""
 
     plan = (("B", 0.5), ("A", 0.5), ("O", 1.0), ("A", 0.5), ("B", 0.5))
+
+
+class ABOBAMidpoint(_Midpoint):
+    """A/2 B/2 O B/2 A/2 with everything at the step's middle: weak order 2, two evaluations a step."""
+
+    name = "aboba-midpoint"
+    plan = ABOBA.plan
+
+
+class BAOABMidpoint(_Midpoint):
+    """B/2 A/2 O A/2 B/2 with everything at the step's middle: weak order 2, two evaluations a step."""
+
+    name = "baoab-midpoint"
+    plan = BAOAB.plan
