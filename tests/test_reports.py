@@ -337,7 +337,11 @@ def test_page(root: Path, tmp_path: Path) -> None:
     assert "<sub>from t: 4 runs, **1 stale**, seeds 0, 1, 2, 9, commit c0ffee, CPU, 2025-01-01</sub>" in text
     assert "| x | 0.5 |" in text
     assert "Not made yet (notebook 05_series)." in text
-    assert text.index("## Beyond the paper") < text.index("| – | More. | **holds** |") < text.index("**extra.** Something more.")
+    assert (
+        text.index("## Beyond the paper")
+        < text.index("| – | More. | **holds** |")
+        < text.index("**extra.** Something more.")
+    )
     before = path.stat().st_mtime_ns
     assert page.write(where, notebooks).stat().st_mtime_ns == before  # nothing new, nothing written
 

@@ -40,7 +40,8 @@ def test_one_run(a_mode: str | None) -> None:
         assert row["a_mode"] == mode
         assert 0 < row["pmf_rmse"] < 0.1
         assert (row["w2"] is not None) == ((row["prior"], row["nfe"]) == ("gaussian", 6))
-    assert rows[0]["straightness_x"] == rows[1]["straightness_x"] != rows[2]["straightness_x"]  # per prior
+    assert rows[0]["straightness_x"] == rows[1]["straightness_x"] > 0
+    assert rows[2].get("straightness_x") is None  # measured from the main row's prior
     assert [r["train_steps"] for r in made.tables["toys_curves"]] == [3, 6]
     assert ("toys_adaptation" in made.tables) == (a_mode is None)
     assert made.points is not None

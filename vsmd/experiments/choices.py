@@ -1,7 +1,8 @@
 """Settings that all methods share, chosen without a look at the sets that are reported.
 
-The learning rate by the denoising loss on held-out draws of the development sets; the solvers' grid by PMF-RMSE on
-them; the terminal tolerance by what it costs Gaussian data, where everything is exact.
+The learning rate by the denoising loss on held-out draws of the development sets, among those at which the adaptation
+of A settles; the solvers' grid by PMF-RMSE on them; the terminal tolerance by what it costs Gaussian data, where
+everything is exact.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def held_out_loss(model: Model, dataset: str, seed: int) -> float:
     return total / (HELD_OUT // 20_000)
 
 
+def drift(model: Model) -> float:
+    """Largest |log(s_last / s_third)| over directions: how far A moves in the last two thirds of its adaptation."""
+    third = torch.tensor(model.history[len(model.history) // 3]["stiffness"])
+    return float((torch.tensor(model.history[-1]["stiffness"]) / third).log().abs().max())
+
+
 def train(
     dataset: str,
     method: str,
@@ -75,6 +82,8 @@ def train(
     rows: list[dict[str, Any]] = [
         {"choice": "learning rate", **base, "measure": "held-out loss", "value": held_out_loss(model, dataset, seed)}
     ]
+    if model.history:
+        rows.append({"choice": "learning rate", **base, "measure": "drift of A", "value": drift(model)})
     reference = PMFReference.of(partial(stretched, dataset), seed=0)
     for solver in solvers:
         for power in powers:

@@ -23,7 +23,7 @@ from vsmd.samplers import solver_class, time_grid
 
 # Chosen on development sets that no table reports (`experiments.choices`), for every method alike:
 GRID_POWER = 2.0  # t = u^2, half of the steps in the last quarter of the time
-LEARNING_RATE = 8e-3
+LEARNING_RATE = 4e-3
 W2_POINTS, W2_DRAWS = 2_000, 5
 PATH_POINTS, PATH_STEPS = 20_000, 100
 PRIOR_POINTS = 50_000  # that a mixture or empirical prior is made of
@@ -175,10 +175,10 @@ def run(
     """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
 
     plan: what is sampled from the trained model, [prior, solver, evaluations, evaluations, …] each; the last number of
-    the first line is the setting's main row (W2, kept points). checkpoints: how many points the learning curve has (20
-    evaluations and 50,000 samples each). points: how many samples to keep for the scatter figures. a_mode: instead of
-    the method's own ("steered"). adaptation: alternating names and values of those of `Adaptation`'s fields that differ
-    from its defaults (ablations).
+    the first line is the setting's main row (W2, kept points), and paths are measured from its prior. checkpoints: how
+    many points the learning curve has (20 evaluations and 50,000 samples each). points: how many samples to keep for
+    the scatter figures. a_mode: instead of the method's own ("steered"). adaptation: alternating names and values of
+    those of `Adaptation`'s fields that differ from its defaults (ablations).
     """
     how = vsmd.Adaptation(**dict(zip(adaptation[::2], adaptation[1::2], strict=True)))
     process = process_of(method, beta, R, schedule, matrix, a_mode)
@@ -213,11 +213,11 @@ def run(
     for prior in dict.fromkeys(line[0] for line in plan):
         data = toy(dataset)(PRIOR_POINTS, random.generator(seed, "prior data"))
         started = model.with_prior(prior, data, seed=seed)
-        shared |= _paths(started, min(samples, PATH_POINTS), seed)
+        bend = _paths(started, min(samples, PATH_POINTS), seed) if prior == main[0] else {}
         for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
             calls = _Calls(started.network)
             x = _drawn(started, samples, solver, nfe, seed)
-            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(samples) or nfe, **shared}
+            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(samples) or nfe, **shared, **bend}
             first = (prior, solver, nfe) == main
             row |= _quality(x, dataset, seed, with_w2=first)
             rows.append(_ordered(row) if table == "toys" else row)
