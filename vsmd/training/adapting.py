@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsmd import random
 from vsmd.adaptation import Adaptation, Moments
@@ -11,6 +11,22 @@ from vsmd.priors import GaussianPrior
 from vsmd.samplers.base import time_grid
 from vsmd.samplers.heun import StochasticHeun
 from vsmd.scores import Score
+
+EDGE = 4.0  # standard deviations of the statistic beyond which no network has seen data
+
+
+class WithinLaw(nn.Module):
+    """A network asked no further out than it was trained: beyond the edge of the law it answers as at the edge.
+
+    The fixed target is wider than the law that a stiff process ends in, and what a network says out there is anything.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.spatial = network, getattr(network, "spatial", False)
+
+    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.network(z.clamp(-EDGE, EDGE), log_snr, context)
 
 
 def backward_moments(
@@ -21,7 +37,7 @@ def backward_moments(
     Heun for the SDE on `how.nodes` steps, denser towards the data: Euler–Maruyama's bias there exceeds the gradient
     itself for stretched data and moves the fixed point. Trapezoid rule over all nodes, the last one included.
     """
-    process = score.process
+    process, score = score.process, Score(score.process, WithinLaw(score.network))
     times = time_grid(how.nodes, t_min, 2.0)
     solver = StochasticHeun(score, times, context)
     stream = random.generator(seed, "adaptation", step)
