@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vsmd import metrics
+from vsmd.metrics.distances import marginal_wasserstein2
 from vsmd.random import generator
 
 SEEDS = st.integers(0, 2**32)
@@ -69,6 +70,17 @@ def test_sliced_wasserstein_in_one_dimension_is_wasserstein(seed: int, n: int, m
     value = metrics.sliced_wasserstein2(x, y, 3)
     assert value == pytest.approx(math.sqrt(quantile_oracle(x[:, 0], y[:, 0])), rel=1e-9)
     assert value == pytest.approx(metrics.wasserstein2(x, y), rel=1e-7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(2, 30), st.integers(2, 30), st.sampled_from([(1,), (3, 2), (17,)]))
+def test_marginal_wasserstein_is_that_of_every_coordinate(seed: int, n: int, m: int, shape: tuple[int, ...]) -> None:
+    x, y = normal(n, *shape, seed=seed), 2 * normal(m, *shape, seed=seed + 1) + 0.5
+    value = marginal_wasserstein2(x, y)
+    assert value.shape == shape
+    pairs = zip(x.flatten(1).T, y.flatten(1).T, strict=True)
+    expected = torch.tensor([math.sqrt(quantile_oracle(a, b)) for a, b in pairs], dtype=torch.float64)
+    torch.testing.assert_close(value.flatten(), expected, rtol=1e-9, atol=1e-12)
 
 
 @settings(max_examples=30, deadline=None)

@@ -41,16 +41,32 @@ def sliced_wasserstein2(x: Array, y: Array, projections: int = 256, generator: t
     shape = (checks.positive_int("projections", projections), a.shape[1])
     directions = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64)
     directions = (directions / directions.norm(dim=1, keepdim=True)).to(a.device)
-    # Both quantile functions are constant between neighbours among i/n and j/m: integers in units of 1/(nm).
-    # One that is there twice has weight 0.
-    n, m = len(a), len(b)
-    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).sort().values.to(a.device)
-    weights = ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)
     total = a.new_zeros(())
     for part in directions.split(16):
-        p, q = (a @ part.T).sort(0).values, (b @ part.T).sort(0).values
-        total += (weights @ (p[(ends - 1) // m] - q[(ends - 1) // n]).square()).sum()
+        total += _quantile_gaps(a @ part.T, b @ part.T).sum()
     return (total / projections).sqrt().item()
+
+
+def marginal_wasserstein2(x: Array, y: Array) -> Tensor:
+    """Return the exact W₂ of every coordinate of `x` (n, *shape) and `y` (m, *shape) by itself, (*shape) float64.
+
+    √(∫₀¹ (F⁻¹(u) - G⁻¹(u))² du), by sorting.
+    """
+    a, b = pair(("x", "y"), x, y)
+    return torch.cat([_quantile_gaps(p, q) for p, q in zip(a.split(16, 1), b.split(16, 1))]).sqrt().view(x.shape[1:])
+
+
+def _quantile_gaps(p: Tensor, q: Tensor) -> Tensor:
+    """∫₀¹ (F⁻¹ - G⁻¹)² du of the columns of p (n, k) and q (m, k), each with weights 1/n and 1/m; (k,)."""
+    n, m = len(p), len(q)
+    p, q = p.sort(0).values, q.sort(0).values
+    if n == m:
+        return (p - q).square().mean(0)
+    # Both quantile functions are constant between neighbours among i/n and j/m: integers in units of 1/(nm).
+    # One that is there twice has weight 0.
+    ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).sort().values.to(p.device)
+    weights = ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)
+    return weights @ (p[(ends - 1) // m] - q[(ends - 1) // n]).square()
 
 
 def _root(name: str, cov: Tensor) -> Tensor:

@@ -13,7 +13,11 @@ from torch import nn
 
 from vsmd import checks
 
-NETWORKS = {"conditional": "vsmd.networks.conditional:ConditionalMLP", "mlp": "vsmd.networks.mlp:MLP"}
+NETWORKS = {
+    "conditional": "vsmd.networks.conditional:ConditionalMLP",
+    "mixer": "vsmd.networks.mixer:Mixer",
+    "mlp": "vsmd.networks.mlp:MLP",
+}
 
 
 def describe(network: nn.Module) -> dict[str, Any]:
