@@ -16,11 +16,11 @@ class Mixer(nn.Module):
     """h_i = silu(f_i z_i + g_i + E(level_i)), then h_i <- h_i + V silu(A h_i + B sum_j W_ij h_j + b), `depth` layers.
 
     net(z, log_snr): z, log_snr (or one row of it) and the result (n, *shape), l_i . h_i + gate(level_i) z_i. Each of
-    the d coordinates i has `width` channels, its own maps f, g in and l out, its own noise level (E: Fourier features) and
-    its row of W (d, d), one a layer; E, A, B, V, b are shared. W, l and the gate start at zero: a zero result is the
-    exact score of Gaussian data. Where few of many coordinates depend on each other, as in principal axes, this learns
-    who does within some hundred steps, where the units of a perceptron see the noise of all coordinates at once: use
-    `matrix="full"`. A layer costs 2 d n width (d + 3 expand width) operations. ValueError for bad sizes.
+    the d coordinates i has `width` channels, its own maps f, g in and l out, its own noise level (E: Fourier features)
+    and its row of W (d, d), one a layer; E, A, B, V, b are shared. W, l and the gate start at zero: a zero result is
+    the exact score of Gaussian data. Where few of many coordinates depend on each other, as in principal axes
+    (`matrix="full"`), this learns who does in some hundred steps; a perceptron's units see the noise of all at once. A
+    layer costs 2 d n width (d + 3 expand width) operations. Raises ValueError for bad sizes.
     """
 
     name = "mixer"
