@@ -49,7 +49,12 @@ def background(tmp_path: Path, body: str) -> subprocess.Popen[bytes]:
     script = tmp_path / f"script{time.monotonic_ns()}.py"
     head = f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom vsmd.experiments import Store, execute, grid\n"
     script.write_text(head + f"store = Store({str(tmp_path / 'r')!r})\n" + textwrap.dedent(body))
-    return subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def interruptible() -> None:  # a shell's background job ignores SIGINT, and hands that on
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    command = [sys.executable, str(script)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:

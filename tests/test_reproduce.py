@@ -116,6 +116,11 @@ def test_report_once_then_nothing_then_what_changed(repository: Path, tmp_path: 
     assert not reproduce.up_to_date(good, experiments.profile("smoke"))
 
 
+def interruptible() -> None:
+    """A shell's background job ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_it_continues(repository: Path, tmp_path: Path) -> None:
     log, pid, go = tmp_path / "log", tmp_path / "pid", tmp_path / "go"
     wait = f"import time\nwhile not Path({str(go)!r}).exists():\n    time.sleep(0.05)"
@@ -124,7 +129,7 @@ def test_interrupted_it_continues(repository: Path, tmp_path: Path) -> None:
     limit = time.monotonic() + 90
     for sign in (signal.SIGINT, signal.SIGKILL):
         command = [sys.executable, "-m", "vsmd.reproduce"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
         while not pid.exists() or not pid.read_text():
             assert time.monotonic() < limit
             assert process.poll() is None
