@@ -13,7 +13,7 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab bench lint format lock clean distclean
+.PHONY: help env reproduce verify test lab bench lint format lock clean distclean
 
 help: ## print this list
 	@echo 'make TARGET [PROFILE=smoke|quick|full] [ONLY=02] [REFRESH=1] [PYTHON=python3.12]'
@@ -35,6 +35,9 @@ env: .venv/.stamp ## make .venv from the lock files (done once; again when they 
 
 reproduce: env ## every notebook of PROFILE, then the report; continues where it was interrupted
 	@$(PY) -m vsmd.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh)
+
+verify: env ## after a change of code: run one stale run of each kind again; where the rows are the same, carry its kind over
+	@$(PY) -m vsmd.experiments.verify --profile $(PROFILE)
 
 test: env ## unit tests, then every notebook in the smoke profile (exact facts compared, the rest only run)
 	@$(PY) -m pytest -q -n auto --maxprocesses 8

@@ -157,7 +157,8 @@ class Store:
     def provenance(self, name: str, keys: Iterable[str] = ()) -> dict[str, Any]:
         """What made a table (if some of `keys` own rows in it, only those runs; else all of it).
 
-        rows, runs, stale, unowned_rows, seeds, profiles, commits, devices, torch, seconds (sum), last (date).
+        rows, runs, stale, verified (carried over), unowned_rows, seeds, profiles, commits, devices, torch, seconds
+        (sum), last (date).
         """
         with self._lock():
             table = self._read(name)
@@ -172,6 +173,7 @@ class Store:
             "rows": sum(len(e["rows"]) for e in entries),
             "runs": len(entries),
             "stale": sum(map(self.is_stale, entries)),
+            "verified": sum("verified" in e for e in entries),
             "unowned_rows": len(table.unowned()),
             "seeds": sorted(seeds, key=lambda s: (isinstance(s, str), s)),
             "profiles": distinct("profile"),
@@ -247,6 +249,17 @@ class Store:
                 table = self._read(name)
                 for key in keys & set(table.runs):
                     table.drop(key)
+                    changed |= self._render(name, table)
+            self._commit(changed)
+
+    def amend(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set fields of the provenance of stored runs, by key; their rows stay. Unknown keys are ignored."""
+        with self._lock(write=True):
+            changed: dict[Path, bytes] = {}
+            for name in self.names():
+                table = self._read(name)
+                for key in fields.keys() & table.runs.keys():
+                    table.runs[key] |= fields[key]
                     changed |= self._render(name, table)
             self._commit(changed)
 
