@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vsmd.data import panels
+from vsmd.data.panel_sources import panel as named_panel
 from vsmd.data.panels import as_period
 from vsmd.forecasting import NaivePredictor, forecast, scores_of
 
@@ -49,7 +49,7 @@ def test_same_seed_same_samples() -> None:
 
 @needs_data
 def test_exchange_rate_rows() -> None:
-    panel = panels.exchange_rate_nips()
+    panel = named_panel("exchange_rate_nips")
     last = scores_of(forecast(NaivePredictor("last_value", 30), panel, 1), panel.targets)
     assert last["crps_sum"] == pytest.approx(0.0062, abs=5e-5)
     walk = scores_of(forecast(NaivePredictor("random_walk", 30), panel, 2_000), panel.targets)

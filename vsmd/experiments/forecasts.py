@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vsmd.data.panels import Panel, panel
+from vsmd.data.panel_sources import panel
+from vsmd.data.panels import Panel
 from vsmd.experiments.runs import Result
 from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, scores_of
 from vsmd.forecasting.evaluation import LEVELS, quantiles
