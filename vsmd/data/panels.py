@@ -157,10 +157,10 @@ def from_wide(
 ) -> Panel:
     """Your own panel: a DataFrame, or a CSV or parquet file whose index or first column holds time stamps.
 
-    One column a series; empty cells are missing values. gaps: what to do where time stamps are not `freq` apart: "error"; "missing" to put
-    missing values between them; "close" to take the rows as consecutive, as trading days are. Raises ValueError for
-    time stamps that cannot be read, are unsorted, duplicated or (by default) not consecutive, and for columns that are
-    no numbers, have no value or never change in the training part.
+    One column a series; empty cells are missing values. gaps: what to do where time stamps are not `freq` apart:
+    "error"; "missing" to put missing values between them; "close" to take the rows as consecutive, as trading days are.
+    Raises ValueError for time stamps that cannot be read, are unsorted, duplicated or (by default) not consecutive, and
+    for columns that are no numbers, have no value or never change in the training part.
     """
     checks.one_of("gaps", gaps, ("error", "missing", "close"))
     frame = source if isinstance(source, pd.DataFrame) else _read(Path(source))
