@@ -36,16 +36,16 @@ def covariance(dim: int) -> np.ndarray:
 
 
 def test_a_var_is_recovered() -> None:
-    fit = Fit.of(autoregression(20_000), 1)
+    fit = Fit.of(autoregression(10_000), 1)
     assert len(fit.lags) == 1
     back = np.diag(1 / fit.scale) @ fit.lags[0] @ np.diag(fit.scale)
-    assert np.allclose(back, matrix(2), atol=0.03)
+    assert np.allclose(back, matrix(2), atol=0.04)
     assert np.allclose(fit.root.T @ fit.root * np.outer(fit.scale, fit.scale), covariance(2), atol=0.05)
 
 
 def test_its_samples_have_the_law_of_the_process() -> None:
     """Mean and covariance two steps ahead, by hand."""
-    past = autoregression(20_000)
+    past = autoregression(10_000)
     made = Fit.of(past, 1).sample(past, 2, 20_000, np.random.default_rng(0))
     step = past[-1] - past[-2]
     a, s = matrix(2), covariance(2)
@@ -97,7 +97,7 @@ def test_deepar_is_silent_repeatable_and_leaves_nothing(
     state, draw = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     made = []
     for seed in (0, 0, 1):
-        predictor = DeepAR(3, "D", epochs=1, seed=seed).train(items(values))
+        predictor = DeepAR(3, "D", steps=2, seed=seed).train(items(values))
         made.append(next(predictor.predict(items(values), num_samples=7)).samples)
     assert made[0].shape == (7, 3, 2)
     assert np.array_equal(made[0], made[1])
@@ -113,7 +113,7 @@ def test_deepar_is_silent_repeatable_and_leaves_nothing(
     ("make", "message"),
     [
         (lambda: DeepAR(0, "D"), "prediction_length=0"),
-        (lambda: DeepAR(3, "D", epochs=0), "epochs=0"),
+        (lambda: DeepAR(3, "D", steps=0), "steps=0"),
         (lambda: DeepAR(3, "sometimes"), "freq='sometimes': must be"),
         (lambda: DeepAR(3, "D").train([]), "training_data: 0 items"),
         (lambda: VAR(3, "D").train([]), "training_data: 0 items; a VAR is fitted to one"),

@@ -29,15 +29,15 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
     """GluonTS's DeepAR (Salinas et al. 2020) on panels: one network for all series, which it forecasts one by one.
 
     Its own defaults – 2 LSTM layers of 40, Student t, lags and time features of `freq`, batches of 32 – and an
-    embedding of the series; `epochs` of 50 batches. Samples of the series are joined by their index: what the series
+    embedding of the series; `steps` of training. Samples of the series are joined by their index: what the series
     do together is not modelled, which the score of their sum shows. Missing values are left to GluonTS. On the CPU,
     from `seed` alone, silent, and without a file left behind.
     """
 
-    def __init__(self, prediction_length: int, freq: str, *, epochs: int = 100, seed: int = 0) -> None:
+    def __init__(self, prediction_length: int, freq: str, *, steps: int = 5_000, seed: int = 0) -> None:
         super().__init__()
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
-        self.epochs, self.freq, self.seed = checks.positive_int("epochs", epochs), freq, seed
+        self.steps, self.freq, self.seed = checks.positive_int("steps", steps), freq, seed
         seasons(freq)
 
     def train(self, training_data: Iterable[dict[str, Any]], validation_data: Any = None) -> PerSeries:
@@ -49,8 +49,9 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
         if not count:
             raise ValueError("training_data: 0 items")
         with _quietly(self.seed, "deepar"), tempfile.TemporaryDirectory() as folder:
+            epoch = min(50, self.steps)
             trainer = {
-                "max_epochs": self.epochs, "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
+                "max_epochs": -(-self.steps // epoch), "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
                 "enable_model_summary": False, "default_root_dir": folder,
             }  # fmt: skip
             estimator = DeepAREstimator(
@@ -58,6 +59,7 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 prediction_length=self.prediction_length,
                 num_feat_static_cat=1,
                 cardinality=[count],
+                num_batches_per_epoch=epoch,
                 trainer_kwargs=trainer,
             )
             predictor = estimator.train(items)
@@ -113,9 +115,11 @@ TRIED = 5  # windows of the training part by which the differencing is chosen
 
 @dataclass(frozen=True)
 class Fit:
-    r"""x_t = scale (f_t loadings + u_t), f_t = c + sum_i f_{t-i} A_i + N(0, S), u_t = rho u_{t-1} + N(0, (1 - rho^2) q).
+    r"""y_t - y_{t-m} = scale (f_t loadings + u_t), m the difference, with two autoregressions:
 
-    x_t = y_t - y_{t-m}, m the difference. lags: A (p, k, k); u and its parts (d,) are 0 where k = d.
+        f_t = constant + sum_i f_{t-i} A_i + N(0, S),   u_t = rho u_{t-1} + N(0, (1 - rho^2) variance)
+
+    lags: A (p, k, k); root: R with S = R^T R. u and its parts (d,) are 0 where all series are factors, k = d.
     """
 
     difference: int
@@ -147,7 +151,9 @@ class Fit:
         own = x - factors @ loadings
         spread = (own**2).sum(0)
         rho = np.where(spread > 1e-12 * len(x), (own[1:] * own[:-1]).sum(0) / np.maximum(spread, 1e-300), 0.0)
-        values_, vectors = np.linalg.eigh(np.cov((factors[chosen:] - found.fittedvalues).T).reshape(2 * (len(loadings),)))
+        values_, vectors = np.linalg.eigh(
+            np.cov((factors[chosen:] - found.fittedvalues).T).reshape(2 * (len(loadings),))
+        )
         return cls(
             difference,
             scale,
