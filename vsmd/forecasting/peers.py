@@ -51,8 +51,8 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
         with _quietly(self.seed, "deepar"), tempfile.TemporaryDirectory() as folder:
             epoch = min(50, self.steps)
             trainer = {
-                "max_epochs": -(-self.steps // epoch), "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
-                "enable_model_summary": False, "default_root_dir": folder,
+                "max_epochs": -(-self.steps // epoch), "accelerator": "cpu", "logger": False,
+                "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder,
             }  # fmt: skip
             estimator = DeepAREstimator(
                 freq=self.freq,
