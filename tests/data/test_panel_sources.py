@@ -92,7 +92,12 @@ def test_a_download_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     from gluonts.dataset.repository import datasets
 
     seen: list[float | None] = []
-    monkeypatch.setattr(datasets, "materialize_dataset", lambda name: seen.append(socket.getdefaulttimeout()) or ".")
+
+    def materialize(name: str) -> str:
+        seen.append(socket.getdefaulttimeout())
+        return "."
+
+    monkeypatch.setattr(datasets, "materialize_dataset", materialize)
     monkeypatch.delenv("VSMD_DATA", raising=False)
     assert gluonts_files.locate("solar_nips") == Path()
     assert seen == [gluonts_files.PATIENCE]

@@ -94,7 +94,8 @@ def test_deepar_is_silent_repeatable_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     values = autoregression(120)
     values[50, 1] = np.nan
-    state, draw = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    draw = torch.get_rng_state()
     made = []
     for seed in (0, 0, 1):
         predictor = DeepAR(3, "D", steps=2, seed=seed).train(items(values))
@@ -105,7 +106,8 @@ def test_deepar_is_silent_repeatable_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
-    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    after: Any = np.random.get_state()  # noqa: NPY002
+    assert np.array_equal(after[1], state[1])
     assert torch.equal(torch.get_rng_state(), draw)
 
 

@@ -88,8 +88,8 @@ def _files(path: Path, part: str) -> Iterator[bytes]:
     with tarfile.open(path) as archive:
         for member in sorted(archive.getmembers(), key=lambda m: m.name):
             *_, folder, name = ("", "", *member.name.split("/"))
-            if folder == part and wanted(name) and (file := archive.extractfile(member)) is not None:
-                yield gzip.decompress(file.read()) if name.endswith(".gz") else file.read()
+            if folder == part and wanted(name) and (data := archive.extractfile(member)) is not None:
+                yield gzip.decompress(data.read()) if name.endswith(".gz") else data.read()
 
 
 def locate(name: str) -> Path:

@@ -77,9 +77,9 @@ class Scores:
         return Result(self.tables, self.fans)
 
 
-def fan_name(dataset: str, protocol: str, method: str, seed: int, **key: Any) -> str:
+def fan_name(**key: Any) -> str:
     """Name of the stored points of a fan chart: rows (window, step, series, 5 quantiles)."""
-    parts = (dataset, protocol, key.get("model"), method, key.get("a_mode"), seed)
+    parts = (key.get(name) for name in ("dataset", "protocol", "model", "method", "a_mode", "seed"))
     return "_".join(["fan", *(str(p) for p in parts if p is not None)])
 
 
