@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     matrix "full" works in principal axes and starts from the data's exact Gaussian law, correlations included. steps,
     batch_size, learning_rate and the network's size have each model's own defaults (`DEFAULTS`). bf16: the network
     works in bfloat16. patience: stop where the loss on the last `prediction_length` steps of the training data, kept
-    back for it, has not improved in so many of 20 looks, and keep the best network. solver, sampling_steps: of the reverse
+    back for it, has not improved in so many of 20 looks, and keep the best. solver, sampling_steps: of the reverse
     process. checkpoint: a file to resume training from. Targets may have missing values (NaN).
     Raises ValueError for bad arguments, and `train` for targets that are too short or constant.
     """
@@ -130,7 +131,9 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         self.representation: Representation
         if model == "paper":
             self.representation = Windows(
-                context_length=checks.positive_int("context_length", context_length or 3 * self.prediction_length),
+                context_length=checks.positive_int(
+                    "context_length", 3 * self.prediction_length if context_length is None else context_length
+                ),
                 horizon=self.prediction_length,
                 lags_seq=seq or (1, *(periods or (2,))),
                 freq=freq,
@@ -142,7 +145,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 location=check_location(location, periods, freq),
                 lags_seq=seq or tuple(sorted({1, 2, 3, *periods, *(p + 1 for p in periods)})),
                 periods=periods,
-                factors=factors,
+                factors=_count("factors", factors),
                 scale_window=checks.positive_int("scale_window", scale_window),
                 context=check_context(context),
                 lags=checks.positive_int("lags", lags),
@@ -169,7 +172,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         }
         self.features: dict[str, int] = {}
         for name, value in (("dynamic", num_feat_dynamic_real), ("static", num_feat_static_real)):
-            self.features[f"num_feat_{name}_real"] = value and checks.positive_int(f"num_feat_{name}_real", value)
+            self.features[f"num_feat_{name}_real"] = _count(f"num_feat_{name}_real", value)
         self.patience = None if patience is None else checks.positive_int("patience", patience)
         self.seed = seed
 
@@ -226,3 +229,9 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 )
             shape, features = (how.size(dim),), how.features(dim, given)
             return ConditionalMLP(shape, features, width=width, depth=depth, bf16=bool(bf16))
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{name}={value!r}: must be an integer >= 0")
+    return int(value)

@@ -86,8 +86,8 @@ class Location:
         return max(*self.lags, *BACK) if self.axes.shape[1] else max(self.lags)
 
     def at(self, lagged: Callable[[int], Tensor], given: Tensor) -> Tensor:
-        """l (n, d) from `lagged(lag)` (n, d) and the regressors (n, features)."""
-        found = given.to(self.calendar) @ self.calendar
+        """l (n, d) from `lagged(lag)` (n, d) and the regressors (n, features or more)."""
+        found = given[..., : len(self.calendar)] @ self.calendar
         for lag, weight in zip(self.lags, self.weights):
             found = torch.addcmul(found, lagged(lag), weight)
         if self.axes.shape[1]:

@@ -9,6 +9,7 @@ scaled values and the time features of every step up to t; forecasts feed their 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,10 +77,11 @@ class Windows:
         """Features (T + ahead, features) of the steps of a series and those after it: time, then real ones."""
         steps = len(series.values) + ahead
         multiple = as_period("2000-01-03", self.freq).freq.n
-        index = pd.period_range(pd.Period(ordinal=series.position * multiple, freq=self.freq), periods=steps)
-        time = [
-            torch.as_tensor(np.array(f(index), dtype=np.float32)) for f in time_features_from_frequency_str(self.freq)
-        ]
+        kinds = time_features_from_frequency_str(self.freq)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
+            index = pd.period_range(pd.Period(ordinal=series.position * multiple, freq=self.freq), periods=steps)
+            time = [torch.as_tensor(np.array(kind(index), dtype=np.float32)) for kind in kinds]
         fixed = series.static.expand(steps, -1)
         return torch.cat([*(t[:, None] for t in time), series.dynamic[:steps], fixed], 1)
 

@@ -40,7 +40,7 @@ class Recurrent(Conditional):
         hidden: int = 64,
         layers: int = 2,
         channels: int = 8,
-        blocks: int = 8,
+        blocks: int = 4,
         frequencies: int = 16,
         bf16: bool = False,
     ) -> None:
