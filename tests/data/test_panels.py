@@ -1,66 +1,20 @@
-"""Panels: what the shipped data are, how a panel is cut, and every way a table of one's own can be wrong."""
+"""Panels: how one is cut, missing values, and every way a table of one's own can be wrong."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from vsmd.data import panels
 from vsmd.data.panels import Panel, from_wide
-
-needs_data = pytest.mark.skipif(not os.environ.get("VSMD_DATA"), reason="VSMD_DATA is not set")
 
 
 def table(rows: int = 40, freq: str = "D") -> pd.DataFrame:
     index = pd.date_range("2024-01-01", periods=rows, freq=freq)
     noise = np.random.default_rng(0).standard_normal((rows, 2))
     return pd.DataFrame(noise.cumsum(0), index=index, columns=["a", "b"])
-
-
-def test_ecb_rates_are_what_they_are_said_to_be() -> None:
-    panel = panels.ecb_rates()
-    assert panel.values.shape == (17, 7_126)
-    assert panel.times is not None
-    assert [str(t)[:10] for t in panel.times[[0, -1]]] == ["1999-01-04", "2026-10-30"]
-    assert panel.names[:2] == ("USD", "JPY")
-    assert panel.values[:2, 0].tolist() == [1.1789, 133.73]  # first fixing of the euro
-    assert (panel.first, panel.ends[-1]) == (7_126 - 150, 7_126 - 30)
-
-
-@needs_data
-def test_exchange_rate_nips() -> None:
-    panel = panels.exchange_rate_nips()
-    assert panel.values.shape == (8, 6_071 + 150)
-    assert (panel.first, str(panel.start), panel.targets.shape) == (6_071, "1990-01-01", (5, 30, 8))
-
-
-@needs_data
-@pytest.mark.parametrize(("kind", "count"), [("load", 95), ("renewables", 42)])
-def test_simbench(kind: str, count: int) -> None:
-    panel = panels.simbench(kind)
-    assert panel.values.shape == (count, 8_784)
-    assert panel.first == 8_784 - 168
-
-
-@pytest.mark.parametrize("name", ["exchange_rate_nips", "simbench_load"])
-def test_absent_data_say_what_to_provide(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VSMD_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match="VSMD_DATA is not set"):
-        panels.panel(name)
-    monkeypatch.setenv("VSMD_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="put the file there"):
-        panels.panel(name)
-
-
-def test_a_damaged_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "exchange_rate_nips.tar.gz").write_bytes(b"no archive")
-    monkeypatch.setenv("VSMD_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="damaged or another file"):
-        panels.exchange_rate_nips()
 
 
 def test_windows_follow_each_other() -> None:
@@ -82,13 +36,45 @@ def test_validation_never_sees_the_test_part() -> None:
     assert (inner.windows, inner.first) == (5, 13)
 
 
-def test_csv_and_frame_give_the_same(tmp_path: Path) -> None:
-    frame = table()
-    frame.to_csv(tmp_path / "own.csv")
-    one, other = from_wide(frame, "D", 3), from_wide(tmp_path / "own.csv", "D", 3)
-    assert np.allclose(one.values, other.values)
+@pytest.mark.parametrize("kind", ["csv", "parquet", "parquet without an index"])
+def test_files_and_frame_give_the_same(kind: str, tmp_path: Path) -> None:
+    frame, path = table(), tmp_path / f"own.{kind.split()[0]}"
+    frame.iloc[3, 1] = np.nan
+    if kind == "csv":
+        frame.to_csv(path)
+    else:
+        (frame if kind == "parquet" else frame.reset_index(names="day")).to_parquet(path)
+    one, other = from_wide(frame, "D", 3), from_wide(path, "D", 3)
+    assert np.allclose(one.values, other.values, equal_nan=True)
     assert one.start == other.start
     assert one.names == other.names == ("a", "b")
+
+
+def test_missing_values_and_late_starts_are_kept() -> None:
+    frame = table()
+    frame.iloc[:12, 0] = np.nan
+    frame.iloc[-2:, 1] = np.nan
+    panel = from_wide(frame, "D", 3, windows=4)
+    assert np.isnan(panel.values).sum() == 14
+    assert np.isnan(panel.targets[-1]).sum() == 2
+    (train,) = panel.train
+    assert np.isnan(train["target"]).sum() == 12
+
+
+def test_gaps_become_missing_steps() -> None:
+    frame = table(freq="6h").drop(table(freq="6h").index[[7, 8]])
+    panel = from_wide(frame, "6h", 3, windows=2, gaps="missing")
+    assert panel.values.shape == (2, 40)
+    assert np.isnan(panel.values[:, [7, 8]]).all()
+    assert np.isfinite(np.delete(panel.values, [7, 8], 1)).all()
+    assert str(panel.dates(7, 1)[0])[:13] == "2024-01-02T18"
+
+
+def test_stamps_between_two_steps_belong_to_the_earlier() -> None:
+    frame = table(freq="h")
+    frame.index += pd.Timedelta(minutes=37)
+    panel = from_wide(frame, "h", 3)
+    assert str(panel.start) == "2024-01-01 00:00"
 
 
 def test_closed_up_holidays_keep_their_dates() -> None:
@@ -106,12 +92,14 @@ def wrong(what: str) -> pd.DataFrame:
         return pd.concat([frame.iloc[:5], frame.iloc[4:]])
     if what == "gap":
         return frame.drop(frame.index[7])
-    if what == "missing":
-        frame.iloc[3, 1] = np.nan
+    if what == "twice an hour":
+        return table(freq="30min")
+    if what == "infinite":
+        frame.iloc[3, 1] = np.inf
     if what == "all missing":
         frame["b"] = np.nan
     if what == "constant":
-        frame["b"] = 5.0
+        frame.iloc[:30, 1] = np.where(np.arange(30) % 2, 5.0, np.nan)
     if what == "text":
         frame["b"] = "x"
     if what == "index":
@@ -127,8 +115,9 @@ def wrong(what: str) -> pd.DataFrame:
         ("unsorted", "time stamps are not sorted; use frame.sort_index"),
         ("duplicated", "2024-01-05 00:00:00 is there more than once"),
         ("gap", "2024-01-09 00:00:00 does not follow 2024-01-07 00:00:00 at freq='D'"),
-        ("missing", "missing or infinite in b;"),
-        ("all missing", "missing or infinite in b;"),
+        ("twice an hour", "2024-01-01 00:30:00 are one step of freq='h'; keep one row a step"),
+        ("infinite", "infinite in b;"),
+        ("all missing", "all missing in the training part in b;"),
         ("constant", "constant in the training part in b;"),
         ("text", "columns b hold no numbers"),
         ("index", "must hold time stamps"),
@@ -138,7 +127,7 @@ def wrong(what: str) -> pd.DataFrame:
 )
 def test_bad_tables_are_one_clear_line(what: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        from_wide(wrong(what), "D", 3)
+        from_wide(wrong(what), "h" if what == "twice an hour" else "D", 3)
     assert "\n" not in str(caught.value)
 
 
@@ -159,8 +148,3 @@ def test_bad_panels(changed: dict[str, object], message: str) -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         Panel(**(arguments | changed))  # type: ignore[arg-type]
-
-
-def test_unknown_panel() -> None:
-    with pytest.raises(ValueError, match="did you mean 'ecb_rates'"):
-        panels.panel("ecb_rate")

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gluonts.dataset.common import ListDataset
+from gluonts.evaluation import make_evaluation_predictions
 from gluonts.model.predictor import Predictor
 
 from vsmd.data.panels import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
 from vsmd.methods import METHODS
+from vsmd.networks.recurrent import Recurrent
 
 TINY: dict[str, Any] = {"steps": 5, "batch_size": 32, "width": 16, "depth": 2, "scale_window": 10, "sampling_steps": 4}
+PAPER: dict[str, Any] = {**TINY, "model": "paper", "batch_size": 4, "width": 8, "context_length": 6}
 
 
 def data(*lengths: int, dim: int = 2, freq: str = "B", seed: int = 0) -> list[dict[str, Any]]:
@@ -35,9 +39,15 @@ def predictor() -> VSMDPredictor:
     return VSMDEstimator(3, "B", **TINY).train(data(80))
 
 
+@pytest.fixture(scope="module")
+def paper() -> VSMDPredictor:
+    return VSMDEstimator(3, "B", **PAPER).train(data(80))
+
+
+@pytest.mark.parametrize("options", [TINY, PAPER], ids=["increments", "paper"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_predicts(method: str) -> None:
-    made = VSMDEstimator(3, "B", method=method, **TINY).train(data(80, 70))
+def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) -> None:
+    made = VSMDEstimator(3, "B", method=method, **options).train(data(80, 70))
     assert isinstance(made, Predictor)
     forecasts = list(made.predict(data(40, 50), num_samples=7))
     assert [f.samples.shape for f in forecasts] == [(7, 3, 2)] * 2
@@ -48,22 +58,79 @@ def test_every_method_trains_and_predicts(method: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"context": "none"}, {"context": ("scales", "lags", "seasons"), "difference": 24}, {"matrix": "diagonal"}],
+    [
+        {"context": "none"},
+        {"context": ("scales", "lags", "levels", "seasons"), "location": "season", "variational_score": "steered"},
+        {"location": "linear", "lags_seq": (1, 24), "factors": 1, "rank": 1},
+        {"matrix": "diagonal", "bf16": True},
+        {"model": "paper", "batch_size": 2, "scaling": "mean", "lags_seq": (2, 24), "bf16": True},
+    ],
 )
 def test_options(options: dict[str, Any]) -> None:
     made = VSMDEstimator(3, "h", **{**TINY, **options}).train(data(120, freq="h"))
-    assert samples(made, data(60, freq="h"), num_samples=5)[0].shape == (5, 3, 2)
+    drawn = samples(made, data(60, freq="h"), num_samples=5)[0]
+    assert drawn.shape == (5, 3, 2)
+    assert np.isfinite(drawn).all()
 
 
-def test_univariate_targets() -> None:
+@pytest.mark.parametrize("options", [TINY, PAPER], ids=["increments", "paper"])
+def test_univariate_targets(options: dict[str, Any]) -> None:
     items = [{**i, "target": i["target"][0]} for i in data(80)]
-    made = VSMDEstimator(3, "B", **TINY).train(items)
+    made = VSMDEstimator(3, "B", **options).train(items)
     assert samples(made, items, num_samples=5)[0].shape == (5, 3)
 
 
-def test_same_seed_same_samples(predictor: VSMDPredictor) -> None:
-    items = data(40, 50)
-    again = VSMDEstimator(3, "B", **TINY).train(data(80))
+@pytest.mark.parametrize("options", [{**TINY, "location": "linear"}, PAPER], ids=["increments", "paper"])
+def test_missing_values_and_features(options: dict[str, Any]) -> None:
+    """Gaps in training part and history, static and dynamic features; what is known of the future matters."""
+    rng = np.random.default_rng(1)
+
+    def item(length: int) -> dict[str, Any]:
+        (found,) = data(length)
+        driver = rng.standard_normal((1, length + 3))
+        found["target"] = found["target"] + 20 * driver[:, :length]
+        found["target"][0, 20:25] = np.nan
+        found["target"][:, -2] = np.nan
+        return {**found, "feat_dynamic_real": driver, "feat_static_real": np.array([1.0, 2.0])}
+
+    options = {**options, "num_feat_dynamic_real": 1, "num_feat_static_real": 2, "method": "CLD"}
+    made = VSMDEstimator(3, "B", **options).train([item(90), item(80)])
+    given = item(60)
+    (drawn,) = samples(made, [given], num_samples=6)
+    assert np.isfinite(drawn).all()
+    other = {**given, "feat_dynamic_real": given["feat_dynamic_real"].copy()}
+    other["feat_dynamic_real"][:, -1] += 1.0
+    (moved,) = samples(made, [other], num_samples=6)
+    assert np.array_equal(moved[:, :2], drawn[:, :2])
+    assert not np.array_equal(moved[:, 2], drawn[:, 2])
+    with pytest.raises(ValueError, match=r"feat_dynamic_real: shape \(0,\); must be \(1, 63\)"):
+        samples(made, [{k: v for k, v in given.items() if k != "feat_dynamic_real"}])
+
+
+def test_gluonts_evaluates_it(predictor: VSMDPredictor) -> None:
+    forecasts, truths = make_evaluation_predictions(ListDataset(data(60), "B", one_dim_target=False), predictor, 6)
+    (drawn,), (truth,) = list(forecasts), list(truths)
+    assert drawn.samples.shape == (6, 3, 2)
+    assert drawn.start_date == truth.index[-3]
+
+
+def test_a_history_is_read_once(paper: VSMDPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The LSTM reads it for the windows, then a step a day for windows x samples, apart only once they differ."""
+    seen, read = [], Recurrent.read
+
+    def watched(self: Recurrent, inputs: Any, state: Any = None) -> Any:
+        seen.append(tuple(inputs.shape[:2]))
+        return read(self, inputs, state)
+
+    monkeypatch.setattr(Recurrent, "read", watched)
+    samples(paper, data(40, 50), num_samples=7)
+    assert seen == [(2, 6), (2, 1), (14, 1), (14, 1)]
+
+
+@pytest.mark.parametrize("kind", ["predictor", "paper"])
+def test_same_seed_same_samples(kind: str, request: pytest.FixtureRequest) -> None:
+    items, predictor = data(40, 50), request.getfixturevalue(kind)
+    again = VSMDEstimator(3, "B", **(PAPER if kind == "paper" else TINY)).train(data(80))
     assert all(np.array_equal(a, b) for a, b in zip(samples(predictor, items), samples(again, items)))
     assert not np.array_equal(samples(predictor, items, seed=1)[0], samples(predictor, items)[0])
     other = VSMDEstimator(3, "B", **{**TINY, "seed": 1}).train(data(80))
@@ -109,23 +176,32 @@ import numpy as np, torch
 from gluonts.model.predictor import Predictor
 from vsmd.data.panels import as_period
 torch.set_num_threads(1)
-target = np.array(json.loads(sys.argv[2]))
-made = Predictor.deserialize(Path(sys.argv[1]))
-(f,) = made.predict([{"start": as_period("2024-01-01", "B"), "target": target}], num_samples=5)
-print(json.dumps(f.samples.tolist()))
+target = np.array(json.loads(sys.argv[1]))
+found = []
+for folder in sys.argv[2:]:
+    made = Predictor.deserialize(Path(folder))
+    (f,) = made.predict([{"start": as_period("2024-01-01", "B"), "target": target}], num_samples=5)
+    found.append(f.samples.tolist())
+print(json.dumps(found))
 """
 
 
-def test_a_saved_predictor_gives_the_same_samples_elsewhere(predictor: VSMDPredictor, tmp_path: Path) -> None:
-    predictor.serialize(tmp_path)
+def test_a_saved_predictor_gives_the_same_samples_elsewhere(
+    predictor: VSMDPredictor, paper: VSMDPredictor, tmp_path: Path
+) -> None:
+    ranked = VSMDEstimator(3, "B", location="linear", factors=1, rank=1, **TINY).train(data(80))
+    made, folders = [predictor, paper, ranked], [tmp_path / name for name in "abc"]
+    for one, folder in zip(made, folders):
+        one.serialize(folder)
+        assert {p.suffix for p in folder.iterdir()} == {".json", ".safetensors"}
     (item,) = data(40)
     target = item["target"].round(3)
-    arguments = [sys.executable, "-c", SCRIPT, str(tmp_path), json.dumps(target.tolist())]
+    arguments = [sys.executable, "-c", SCRIPT, json.dumps(target.tolist()), *map(str, folders)]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    here = samples(predictor, [{**item, "target": target}], num_samples=5)[0]
-    assert np.array_equal(np.array(json.loads(done.stdout)), here)
-    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
+    for one, there in zip(made, json.loads(done.stdout)):
+        here = samples(one, [{**item, "target": target}], num_samples=5)[0]
+        assert np.array_equal(np.array(there), here)
 
 
 def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
@@ -152,6 +228,16 @@ def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
         ({"num_samples": 0}, "num_samples=0"),
         ({"device": "cuda:99"}, "device='cuda:99': not on this machine"),
         ({"matrix": "dense"}, "matrix='dense'"),
+        ({"model": "papers"}, "did you mean 'paper'"),
+        ({"location": "season"}, "location='season': must be another one, freq='B' has no season"),
+        ({"rank": 0}, "rank=0"),
+        ({"factors": -1}, "factors=-1: must be an integer >= 0"),
+        ({"lags_seq": (0,)}, "lags_seq=0: must be an integer >= 1"),
+        ({"lags_seq": ()}, r"lags_seq=\(\): must name at least one lag"),
+        ({"scaling": "max", "model": "paper"}, "scaling='max'"),
+        ({"context_length": -1, "model": "paper"}, "context_length=-1"),
+        ({"num_feat_static_real": -1}, "num_feat_static_real=-1: must be an integer >= 0"),
+        ({"patience": 0}, "patience=0"),
     ],
 )
 def test_bad_arguments(changed: dict[str, Any], message: str) -> None:
@@ -167,8 +253,8 @@ def spoiled(what: str) -> list[dict[str, Any]]:
             item["target"][1] = 3.0
     elif what == "missing":
         items[0]["target"][1] = np.nan
-    elif what == "gap":
-        items[0]["target"][1, 5] = np.nan
+    elif what == "ragged":
+        items[0]["target"] = [[1.0, 2.0], [3.0]]
     elif what == "mixed":
         items[0]["target"] = items[0]["target"][:1]
     else:
@@ -182,7 +268,7 @@ def spoiled(what: str) -> list[dict[str, Any]]:
         ("short", "13 time steps; must be at least 14"),
         ("constant", r"series \[1\] never change"),
         ("missing", r"series \[1\] have no value at all"),
-        ("gap", "1 of 160 values are missing"),
+        ("ragged", "every series of the same length"),
         ("mixed", r"2 items with \[1, 2\] series"),
         ("empty", "0 items"),
     ],
@@ -192,19 +278,30 @@ def test_bad_training_data(what: str, message: str) -> None:
         VSMDEstimator(3, "B", **TINY).train(spoiled(what))
 
 
+@pytest.mark.parametrize(("what", "message"), [("short", "13 time steps; must be"), ("constant", "never change")])
+def test_bad_training_data_of_the_paper_model(what: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VSMDEstimator(3, "B", **{**PAPER, "context_length": 10}).train(spoiled(what))
+
+
 def test_bad_histories(predictor: VSMDPredictor) -> None:
     with pytest.raises(ValueError, match="5 time steps; must be at least 11"):
         list(predictor.predict(data(5)))
     with pytest.raises(ValueError, match="3 series; the predictor was trained on 2"):
         list(predictor.predict(data(40, dim=3)))
+    (gone,) = data(40)
+    gone["target"][1, 20:] = np.nan
+    with pytest.raises(ValueError, match=r"series \[1\] have no value in the last 11 steps"):
+        list(predictor.predict([gone]))
     with pytest.raises(ValueError, match="num_samples=0"):
         list(predictor.predict(data(40), num_samples=0))
     with pytest.raises(ValueError, match="validation_data"):
         VSMDEstimator(3, "B", **TINY).train(data(80), validation_data=data(80))
 
 
-def test_checkpoints_resume(tmp_path: Path) -> None:
-    options = {**TINY, "checkpoint": tmp_path / "training.safetensors"}
+@pytest.mark.parametrize("options", [TINY, PAPER], ids=["increments", "paper"])
+def test_checkpoints_resume(options: dict[str, Any], tmp_path: Path) -> None:
+    options = {**options, "checkpoint": tmp_path / "training.safetensors"}
     first = VSMDEstimator(3, "B", **options).train(data(80))
     resumed = VSMDEstimator(3, "B", **options).train(data(80))  # nothing left to do
     assert np.array_equal(samples(first, data(40))[0], samples(resumed, data(40))[0])

@@ -10,15 +10,18 @@ import pandas as pd
 import pytest
 
 from vsmd.data.panels import from_wide
-from vsmd.forecasting import NaivePredictor, coverage, forecast, scores_of
+from vsmd.forecasting import NaivePredictor, coverage, forecast, pit, scores_of
 from vsmd.metrics import CRPS_QUANTILES
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_scores_are_those_of_gluonts() -> None:
+@pytest.mark.parametrize("gaps", [False, True])
+def test_scores_are_those_of_gluonts(gaps: bool) -> None:
     from gluonts.evaluation import MultivariateEvaluator, make_evaluation_predictions
 
     noise = np.random.default_rng(0).standard_normal((140, 3)).cumsum(0) + [50, -20, 3]
+    if gaps:
+        noise[[-11, -7, -3], [0, 1, 0]] = np.nan
     frame = pd.DataFrame(noise, index=pd.date_range("2024-01-01", periods=140), columns=list("abc"))
     panel = from_wide(frame, "D", 4, windows=3)
     predictor: Any = NaivePredictor("random_walk", 4)
@@ -28,9 +31,11 @@ def test_scores_are_those_of_gluonts() -> None:
         evaluator = MultivariateEvaluator(CRPS_QUANTILES, target_agg_funcs={"sum": np.sum}, num_workers=0)
         metrics, _ = evaluator(list(series), list(forecasts))
     ours = scores_of(forecast(predictor, panel), panel.targets)
+    assert ours["crps"] == pytest.approx(metrics["mean_wQuantileLoss"], rel=1e-5)
+    if gaps:  # in the sum GluonTS counts a missing value as zero, and its coverage is a mean over windows
+        return
     assert ours["crps_sum"] == pytest.approx(metrics["m_sum_mean_wQuantileLoss"], rel=1e-5)
     assert ours["nd_sum"] == pytest.approx(metrics["m_sum_ND"], rel=1e-5)
-    assert ours["crps"] == pytest.approx(metrics["mean_wQuantileLoss"], rel=1e-5)
     expected = metrics["Coverage[0.95]"] - metrics["Coverage[0.05]"]
     assert ours["coverage_90"] == pytest.approx(expected, abs=1e-9)
 
@@ -39,3 +44,36 @@ def test_coverage_by_hand() -> None:
     samples = np.arange(101.0).reshape(1, 101, 1, 1)  # quantile q is 100 q
     for target, expected in [(50.0, 9), (94.0, 1), (96.0, 0), (30.0, 6)]:
         assert sum(coverage(samples, np.full((1, 1, 1), target))) == expected
+
+
+def test_missing_truth_counts_nowhere() -> None:
+    rng = np.random.default_rng(0)
+    samples, targets = rng.standard_normal((2, 50, 4, 3)), rng.standard_normal((2, 4, 3)) + 5
+    changed = targets.copy()
+    changed[1] = np.nan
+    assert scores_of(samples, changed) == scores_of(samples[:1], targets[:1])
+    assert coverage(samples, changed) == coverage(samples[:1], targets[:1])
+    assert np.array_equal(pit(samples, changed), pit(samples[:1], targets[:1]))
+    changed[0, :, 1] = np.nan
+    with pytest.raises(ValueError, match="no step at which every series has a value"):
+        scores_of(samples, changed)
+
+
+def test_pit_by_hand() -> None:
+    samples = np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
+
+    def shares(target: float, bins: int = 4) -> list[float]:
+        return pit(samples, np.full((1, 1, 1), target), bins).round(12).tolist()
+
+    assert shares(0.5) == [1, 0, 0, 0]  # of four ranks the lowest
+    assert shares(2.5) == [0, 0, 1, 0]
+    assert shares(2.0) == [0, 0.5, 0.5, 0]  # a tie with one sample: two ranks
+    assert shares(2.5, 2) == [0, 1]
+
+
+def test_pit_of_the_samples_own_law_is_flat() -> None:
+    rng = np.random.default_rng(1)
+    drawn = rng.integers(5, size=(1, 100, 40_000, 1)).astype(float)  # many ties
+    found = pit(drawn, rng.integers(5, size=(1, 40_000, 1)).astype(float), 10)
+    assert found.sum() == pytest.approx(1)
+    assert np.abs(found - 0.1).max() < 0.005

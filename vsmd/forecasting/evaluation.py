@@ -1,4 +1,7 @@
-"""CRPS-Sum and its companions, for any GluonTS predictor on any panel; what the `MultivariateEvaluator` gives."""
+"""CRPS-Sum and its companions, for any GluonTS predictor on any panel; what the `MultivariateEvaluator` gives.
+
+True values that are missing (NaN) are left out of every score.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vsmd import checks
 from vsmd.data.panels import Panel
 from vsmd.metrics import CRPS_QUANTILES, crps, quantile_crps_sum
 
@@ -30,21 +34,46 @@ def scores_of(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
 
     crps_sum: of the sum over the series, 19 quantiles, weighted by sum |y| (`vsmd.metrics.quantile_crps_sum`). crps:
     the same over all series in place of their sum. nd_sum: sum |y - median| / sum |y| of the sum. coverage_90: share of
-    true values between the .05 and the .95 quantile, over all series, windows and steps.
+    true values between the .05 and the .95 quantile, over all series, windows and steps. Steps at which a series is
+    missing do not count for the sum; ValueError where none is left.
     """
-    draws = torch.from_numpy(np.moveaxis(samples, 1, 0))
-    truth = torch.from_numpy(np.asarray(targets, dtype=np.float64))
-    total, median = targets.sum(-1), quantiles(samples.sum(-1), [0.5])[0]
-    low, high = quantiles(samples, [0.05, 0.95])
+    targets = np.asarray(targets, dtype=np.float64)
+    known = ~np.isnan(targets)
+    whole = known.all(-1)
+    if not whole.any():
+        raise ValueError("targets: no step at which every series has a value; the sum cannot be scored")
+    draws = np.moveaxis(samples, 1, 0)
+    each, truth = torch.from_numpy(draws[:, known]), torch.from_numpy(targets[known])
+    total, median = targets.sum(-1)[whole], quantiles(samples.sum(-1), [0.5])[0][whole]
     return {
-        "crps_sum": quantile_crps_sum(draws, truth),
-        "crps": float(crps(draws, truth, CRPS_QUANTILES).sum() / truth.abs().sum()),
+        "crps_sum": quantile_crps_sum(torch.from_numpy(draws[:, whole]), torch.from_numpy(targets[whole])),
+        "crps": float(crps(each, truth, CRPS_QUANTILES).sum() / truth.abs().sum()),
         "nd_sum": float(np.abs(total - median).sum() / np.abs(total).sum()),
-        "coverage_90": float(((low <= targets) & (targets <= high)).mean()),
+        "coverage_90": _inside(samples, targets, 0.9),
     }
 
 
 def coverage(samples: np.ndarray, targets: np.ndarray) -> list[float]:
     """Share of true values inside the central intervals of nominal coverage .1, …, .9 (`LEVELS`), in that order."""
-    bounds = [quantiles(samples, [0.5 - level / 2, 0.5 + level / 2]) for level in LEVELS]
-    return [float(((low <= targets) & (targets <= high)).mean()) for low, high in bounds]
+    return [_inside(samples, targets, level) for level in LEVELS]
+
+
+def _inside(samples: np.ndarray, targets: np.ndarray, level: float) -> float:
+    low, high = quantiles(samples, [0.5 - level / 2, 0.5 + level / 2])
+    known = ~np.isnan(targets)
+    return float(((low <= targets) & (targets <= high))[known].mean())
+
+
+def pit(samples: np.ndarray, targets: np.ndarray, bins: int = 20) -> np.ndarray:
+    """Histogram of the probability integral transform: shares (bins,) of true values by their rank among the samples.
+
+    A value with l samples below and u not above it counts evenly over [l, u + 1] / (S + 1), so that ties – nights
+    without sun – are no spikes (Czado, Gneiting, Held 2009). Calibrated forecasts give 1 / bins everywhere; a hump is
+    too wide a forecast, a bowl too narrow a one.
+    """
+    targets, size = np.asarray(targets, dtype=np.float64), samples.shape[1]
+    known = ~np.isnan(targets)
+    low = ((samples < targets[:, None]).sum(1) / (size + 1))[known]
+    high = (((samples <= targets[:, None]).sum(1) + 1) / (size + 1))[known]
+    edges = np.linspace(0, 1, checks.positive_int("bins", bins) + 1)[:, None]
+    return np.diff(((edges - low) / (high - low)).clip(0, 1).mean(1))

@@ -1,190 +1,291 @@
 r"""The "increments" representation: what of a panel is learned, from its past alone.
 
-    y_t = y_{t-m} + s_t xi_t,   s_t^2 = (sum of the last W squared increments + p long_run^2) / (W + p)
+    y_t = l_t + s_t xi_t,   s_t^2 = rho_t^2 (sum of the last W squares of (y - l)/rho + p) / (n + p)
 
-per series: m = `difference` (1: from the last value; a season: from the value a season ago), W = `scale_window`, p = 1
-a pseudo-day that keeps a scale positive through constant stretches, long_run the root mean square over the training
-part. The network models xi_t (d series) given a context (features) that is a function of the same window.
+per series: l the location (`vsmd.forecasting.locations`: last value, last season, or a fitted linear rule), W =
+`scale_window`, n the number of values there that are not missing, rho the root mean square of y - l over the training
+part – by position within the season, unless the location is the last value – and p = 1 a pseudo-step that keeps a scale
+positive through constant stretches. The network models xi_t (d series) given a context, a function of the same window.
 """
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vsmd import checks
-from vsmd.data.panels import split_freq
+from vsmd import checks, random
+from vsmd.forecasting.locations import BACK, LOCATIONS, Location, regressors
+from vsmd.forecasting.series import Series, fourier
 
+CONTEXTS = ("scales", "lags", "levels", "seasons")
 PSEUDO = 1.0  # weight, in steps, of the long-run scale in a local one
 CLIP = 8.0  # standardised increments are winsorised: a broken peg is one event, not a law
-CHUNK = 256  # windows whose features are computed at once
 HARMONICS = 2
+FLOOR = 1e-2  # least seasonal scale, as a share of the series' own: solar power at night
 
 
 @dataclass(frozen=True)
 class Increments:
-    """Representation of a panel of d series; `fitted` sets `long_run` (d,) from training values.
+    """Representation of a panel of d series; `fitted` sets everything below the settings from training series.
 
-    context: the parts of the context, of "scales" (log local over long-run scale, and the scale of the last W/6 steps
-    over the local one), "lags" (the last `lags` standardised increments) and "seasons" (Fourier features of the
-    `periods`, in steps). drift: False makes the law of the increments symmetric – each training step counts with both
-    signs – so that no drift is learned from one long path.
+    location, lags_seq, factors, periods: the rule for l_t; lags and factors are those of a "linear" one.
+    context: the parts of the context, of "scales" (log of local over long-run scale, and of the scale of the last W/6
+    steps over the local one), "lags" (the last `lags` values of (y - l)/s), "levels" (l_t in the training part's units)
+    and "seasons" (Fourier features of the `periods`); real features of the data set come in addition.
+    drift: False makes the law of the increments symmetric – each training step counts with both signs – so that no
+    drift is learned from one long path. rank: None, or the number r of leading principal axes of xi that the network
+    models; in the others xi is independent Gaussian of the training part's variance, and the context's parts are those
+    of the leading axes (scales and levels: means over the series with an axis's squared entries as weights).
     """
 
+    location: str = "last"
+    lags_seq: tuple[int, ...] = (1,)
+    periods: tuple[int, ...] = ()
+    factors: int = 0
     scale_window: int = 60
-    difference: int = 1
     context: tuple[str, ...] = ("scales",)
     lags: int = 2
-    periods: tuple[int, ...] = ()
     drift: bool = False
-    long_run: Tensor | None = None
+    rank: int | None = None
+    rule: Location | None = None
+    long_run: Tensor | None = None  # rho (season, d)
+    centre: Tensor | None = None  # of the training values, (d,)
+    spread: Tensor | None = None
+    least: Tensor | None = None  # 0 for series that are never negative, else -inf
+    axes: Tensor | None = None  # (d, d) principal axes of xi, the leading ones first; None without a rank
+    deviations: Tensor | None = None  # of xi along them, (d,)
+
+    # --- what it is -------------------------------------------------------------------------------------------------
+    @property
+    def reach(self) -> int:
+        """Number of past values that the location needs."""
+        if self.location == "linear":
+            return max(*self.lags_seq, *BACK) if self.factors else max(self.lags_seq)
+        return 1 if self.location == "last" else self.periods[0]
 
     @property
     def history(self) -> int:
         """Number of past values that a forecast needs."""
-        return self.scale_window + self.difference
+        return self.reach + max(self.scale_window, self.lags)
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Everything as JSON values."""
-        names = ("scale_window", "difference", "context", "lags", "periods", "drift")
-        plain = {n: list(v) if isinstance(v := getattr(self, n), tuple) else v for n in names}
-        return plain | {"long_run": None if self.long_run is None else self.long_run.tolist()}
+    def symmetric(self) -> bool:
+        """Whether xi and -xi have one law, so that draws come in antithetic pairs."""
+        return not self.drift
 
-    @classmethod
-    def from_settings(cls, settings: dict[str, Any]) -> Increments:
-        """Inverse of `settings`."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        if values["long_run"] is not None:
-            values["long_run"] = torch.tensor(values["long_run"], dtype=torch.float64)
-        return cls(**values)
+    def size(self, dim: int) -> int:
+        """Number of directions of xi that the network models, of d = `dim` series."""
+        return dim if self.rank is None else min(self.rank, dim)
 
-    def features(self, dim: int) -> int:
-        """Width of the context for d = `dim` series."""
-        sizes = {"scales": 2 * dim, "lags": self.lags * dim, "seasons": 2 * HARMONICS * len(self.periods)}
-        return sum(sizes[part] for part in self.context)
+    def features(self, dim: int, given: int = 0) -> int:
+        """Width of the context for d = `dim` series and `given` real features."""
+        r = self.size(dim)
+        sizes = {"scales": 2 * r, "lags": self.lags * r, "levels": r, "seasons": 2 * HARMONICS * len(self.periods)}
+        return sum(sizes[part] for part in self.context) + given
 
-    def differences(self, values: Tensor) -> Tensor:
-        """Increments y_t - y_{t-m} of values (T, d), (T - m, d)."""
-        return values[self.difference :] - values[: -self.difference]
+    def to(self, device: torch.device) -> Increments:
+        """The same on another device."""
+        moved = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        assert self.rule is not None
+        return dataclasses.replace(self, rule=self.rule.to(device), **moved)
 
-    def fitted(self, series: Sequence[Tensor]) -> Increments:
-        """The representation knowing the long-run scale of training series, each (T, d) float64."""
-        squares = torch.cat([self.differences(v).square() for v in series])
-        long_run = squares.mean(0).sqrt()
-        if not bool((long_run > 0).all()):
-            which = (long_run == 0).nonzero().flatten().tolist()
-            raise ValueError(f"target: series {which} never change in the training part; leave constant series out")
-        return Increments(**{**self.__dict__, "long_run": long_run})
+    # --- fitting ----------------------------------------------------------------------------------------------------
+    def fitted(self, series: Sequence[Series]) -> Increments:
+        """The representation of training series; ValueError for constant ones and those the location predicts."""
+        values = torch.cat([s.values for s in series])
+        known = ~values.isnan()
+        low = torch.where(known, values, torch.inf).amin(0)
+        if constant := (low == torch.where(known, values, -torch.inf).amax(0)).nonzero().flatten().tolist():
+            raise ValueError(f"target: series {constant} never change in the training part; leave constant series out")
+        dim = values.shape[1]
+        if self.location == "linear":
+            rule = Location.fitted(series, self.lags_seq, self.periods, min(self.factors, dim))
+        else:
+            rule = Location.before(self.reach, dim)
+        how = dataclasses.replace(
+            self, rule=rule, centre=values.nanmean(0), spread=_rms(values - values.nanmean(0)),
+            least=torch.where(low >= 0, 0.0, -torch.inf).double(),
+        )  # fmt: skip
+        residuals = [how.residuals(s)[1] for s in series]
+        positions = [s.position + rule.reach + torch.arange(len(r)) for s, r in zip(series, residuals)]
+        whole, place = torch.cat(residuals), torch.cat(positions)
+        overall = _rms(whole)
+        if exact := (overall <= 1e-12 * low.abs()).nonzero().flatten().tolist():
+            raise ValueError(
+                f"target: series {exact} follow location={self.location!r} without error in the training part; "
+                "leave constant series out"
+            )
+        season = 1 if self.location == "last" or not self.periods else self.periods[0]
+        rows = [_rms(whole[place % season == i]) for i in range(season)]
+        long_run = torch.stack([torch.where(r > FLOOR * overall, r, FLOOR * overall) for r in rows])
+        how = dataclasses.replace(how, long_run=overall[None] if season == 1 else long_run)
+        if self.rank is None:
+            return how
+        scatter = _covariance(torch.cat([how.standardised(s)[0] for s in series]))
+        variances, axes = torch.linalg.eigh(scatter)
+        axes, variances = axes.flip(1).contiguous(), variances.flip(0).clamp(min=1e-12)
+        return dataclasses.replace(how, axes=axes, deviations=variances.sqrt())
 
-    def look(self, recent: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Scales (n, d) and contexts (n, features) from the last W increments (n, W, d) before positions (n,)."""
+    def residuals(self, series: Series) -> tuple[Tensor, Tensor]:
+        """Location and y - l, NaN where y is missing, from step `reach` on: (T - reach, d) each."""
+        assert self.rule is not None
+        values = self.rule.filled(series)
+        found = self.rule.along(values, regressors(series, self.rule.periods))
+        return found, series.values[self.rule.reach :] - found
+
+    def standardised(self, series: Series) -> tuple[Tensor, Tensor]:
+        """xi (N, d) with NaN where missing, and contexts (N, features), N = T - history, of one series."""
         assert self.long_run is not None
-        long_run = self.long_run.to(recent)
-        short = max(1, self.scale_window // 6)
-        squares = recent.square()
-        base = PSEUDO * long_run.square()
-        scale = ((squares.sum(1) + base) / (self.scale_window + PSEUDO)).sqrt()
-        parts = []
+        level, residual = self.residuals(series)
+        skip, count = self.history - self.reach, len(residual)
+        position = series.position + self.reach + torch.arange(count)
+        relative = residual / self.long_run[position % len(self.long_run)]
+        squares, seen = relative.nan_to_num().square(), (~relative.isnan()).double()
+        totals = [torch.cat([0 * e[:1], e.cumsum(0)]) for e in (squares, seen)]
+        windows = (self.scale_window, self.short)
+        sums = [t[skip:count] - t[skip - w : count - w] for w in windows for t in totals]
+        recent = torch.stack([relative[skip - j : count - j] for j in range(self.lags, 0, -1)], 1).nan_to_num()
+        given = series.features(count - skip, 0)
+        scale, context = self.look(sums, recent, level[skip:], position[skip:], given)
+        return (residual[skip:] / scale).clamp(-CLIP, CLIP), context
+
+    def pairs(self, series: Sequence[Series], seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Training pairs: xi along the modelled axes (N, r), and contexts (N, features); twice as many without drift.
+
+        Steps at which no series has a value are left out; where some have, the missing xi are drawn once from the
+        Gaussian law given the others, with the covariance of the training part.
+        """
+        parts = [self.standardised(s) for s in series]
+        xi, context = (torch.cat(p) for p in zip(*parts))
+        kept = ~xi.isnan().all(1)
+        xi = _completed(xi[kept], random.generator(seed, "missing increments"))
+        context = context[kept]
+        if self.axes is not None:
+            xi = xi @ self.axes[:, : self.size(xi.shape[1])]
+        if self.drift:
+            return xi.float(), context
+        return torch.cat([xi, -xi]).float(), torch.cat([context, self._mirrored(context, xi.shape[1])])
+
+    def _mirrored(self, context: Tensor, size: int) -> Tensor:
+        """The context of the mirror image: the past increments with the other sign."""
+        sign, at = torch.ones(context.shape[1]), 0
+        for part in self.context:
+            width = dataclasses.replace(self, context=(part,)).features(size)
+            if part == "lags":
+                sign[at : at + width] = -1
+            at += width
+        return context * sign
+
+    # --- scales and contexts ----------------------------------------------------------------------------------------
+    @property
+    def short(self) -> int:
+        """Length of the window of the fast scale."""
+        return max(1, self.scale_window // 6)
+
+    def look(
+        self, sums: Sequence[Tensor], recent: Tensor, level: Tensor, position: Tensor, given: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Scales (…, d) and contexts (…, features) of the next step.
+
+        sums: of the squares of (y - l)/rho and of the number of values over the last W, then over the fast window;
+        recent (…, lags, d): the last (y - l)/rho; level: l (…, d); position (…,); given (…, F): real features.
+        """
+        assert self.long_run is not None
+        assert self.centre is not None
+        local = ((sums[0].clamp(min=0) + PSEUDO) / (sums[1] + PSEUDO)).sqrt()
+        scale = local * self.long_run[position % len(self.long_run)]
+        parts: list[Tensor] = []
         for part in self.context:
             if part == "scales":
-                fast = ((squares[:, -short:].sum(1) + PSEUDO * scale.square()) / (short + PSEUDO)).sqrt()
-                parts += [(scale / long_run).log(), (fast / scale).log()]
+                fast = ((sums[2].clamp(min=0) + PSEUDO * local.square()) / (sums[3] + PSEUDO)).sqrt()
+                parts += [self._weighted(local.log()), self._weighted((fast / local).log())]
             elif part == "lags":
-                last = recent[:, -self.lags :] / scale[:, None]
-                parts.append(last.clamp(-CLIP, CLIP).flatten(1))
+                last = (recent / local[..., None, :]).clamp(-CLIP, CLIP)
+                if self.axes is not None and self.deviations is not None:
+                    r = self.size(len(self.axes))
+                    last = last @ (self.axes / self.deviations)[:, :r]
+                parts.append(last.flatten(-2))
+            elif part == "levels":
+                parts.append(self._weighted((level - self.centre) / self.spread))
             else:
-                order = torch.arange(1, HARMONICS + 1, device=recent.device, dtype=torch.float64)
-                for period in self.periods:
-                    angle = (position.double() % period)[:, None] * order * (2 * math.pi / period)
-                    parts += [angle.sin(), angle.cos()]
-        context = torch.cat([p.to(recent) for p in parts], 1) if parts else recent.new_zeros(len(recent), 0)
-        return scale, context.float()
+                waves = fourier(position.flatten(), self.periods, HARMONICS)
+                parts.append(waves.view(*position.shape, -1))
+        shape = torch.broadcast_shapes(*(p.shape[:-1] for p in (*parts, given)))
+        return scale, torch.cat([p.to(given).expand(*shape, -1) for p in (*parts, given)], -1)
 
-    def pairs(self, values: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Training pairs of one series (T, d) whose first value has calendar position `start`.
+    def _weighted(self, values: Tensor) -> Tensor:
+        """Values (…, d), or their means over the series by the weights of the leading axes (…, r)."""
+        return values if self.axes is None else values @ self.axes[:, : self.size(len(self.axes))].square()
 
-        Returns standardised increments (N, d) and contexts (N, features), N = T - history, twice that without drift.
-        """
-        increments, window = self.differences(values), self.scale_window
-        xs, contexts = [], []
-        for first in range(window, len(increments), CHUNK):
-            last = min(first + CHUNK, len(increments))
-            recent = increments[first - window : last - 1].unfold(0, window, 1).transpose(1, 2)
-            position = start + self.difference + torch.arange(first, last)
-            for sign in (1,) if self.drift else (1, -1):
-                scale, context = self.look(sign * recent, position)
-                xs.append((sign * increments[first:last] / scale).clamp(-CLIP, CLIP).float())
-                contexts.append(context)
-        return torch.cat(xs), torch.cat(contexts)
+    # --- files ------------------------------------------------------------------------------------------------------
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The plain settings, as JSON values."""
+        names = ("location", "lags_seq", "periods", "factors", "scale_window", "context", "lags", "drift", "rank")
+        return {n: list(v) if isinstance(v := getattr(self, n), tuple) else v for n in names}
 
-    def begin(self, values: Tensor, position: Tensor) -> State:
-        """State of forecasts that start after histories (n, history, d), at calendar positions (n,)."""
-        increments = values[:, self.difference :] - values[:, : -self.difference]
-        return State(self, values[:, -self.difference :], increments, position)
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What was fitted."""
+        assert self.rule is not None
+        own = {k: v.contiguous() for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        rule = {f"rule.{k}": v.contiguous() for k, v in self.rule.__dict__.items() if isinstance(v, Tensor)}
+        return own | rule
 
-
-class State:
-    """Recurrent state of n paths: the last m values and the last W increments, with their scale and context."""
-
-    def __init__(self, how: Increments, values: Tensor, recent: Tensor, position: Tensor) -> None:
-        self.how, self.values, self.recent, self.position = how, values, recent, position
-        self.scale, self.context = how.look(recent, position)
-
-    def repeat(self, times: int) -> State:
-        """Each path `times` times over, side by side."""
-        parts = (v.repeat_interleave(times, 0) for v in (self.values, self.recent, self.position))
-        return State(self.how, *parts)
-
-    def advance(self, xi: Tensor) -> Tensor:
-        """Append the increments s xi (n, d) and return the new values (n, d)."""
-        step = self.scale * xi.to(self.scale).clamp(-CLIP, CLIP)
-        new = self.values[:, 0] + step
-        self.values = torch.cat([self.values[:, 1:], new[:, None]], 1)
-        self.recent = torch.cat([self.recent[:, 1:], step[:, None]], 1)
-        self.position = self.position + 1
-        self.scale, self.context = self.how.look(self.recent, self.position)
-        return new
+    @classmethod
+    def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Increments:
+        """Inverse of `settings` and `tensors`."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        made = cls(**plain)
+        linear = made.location == "linear"
+        lags, periods = (made.lags_seq, made.periods) if linear else ((made.reach,), ())
+        rule = Location(lags, periods, **{k[5:]: v for k, v in tensors.items() if k.startswith("rule.")})
+        return dataclasses.replace(made, rule=rule, **{k: v for k, v in tensors.items() if "." not in k})
 
 
-PERIODS = {  # base frequency of a pandas Period: its seasons, in base steps
-    "s": (86_400,), "min": (1_440, 10_080), "h": (24, 168), "D": (7,), "W": (52,), "M": (12,), "Q": (4,),
-}  # fmt: skip
+def _rms(values: Tensor) -> Tensor:
+    """Root mean square (d,) of values (n, d), missing ones left out; 0 where there are none."""
+    return values.square().nanmean(0).nan_to_num().sqrt()
 
 
-def seasons(freq: str) -> tuple[int, ...]:
-    """Seasons of a pandas frequency, in its steps ("15min": 96 and 672); ValueError if it is unknown.
-
-    Business days have none: panels that use them close their holidays up, so that a weekday is not a position.
-    """
-    multiple, base = split_freq(freq)
-    return tuple(p // multiple for p in PERIODS.get(base, ()) if p % multiple == 0 and p > multiple)
+def _covariance(xi: Tensor) -> Tensor:
+    """Mean outer product (d, d) over the rows that have both values."""
+    seen = (~xi.isnan()).double()
+    whole = xi.nan_to_num().double()
+    return whole.T @ whole / (seen.T @ seen).clamp(min=1)
 
 
-def as_values(target: object, name: str, least: int) -> Tensor:
-    """A target (d, T) or (T,) as a float64 tensor (T, d); ValueError if too short, constant or not finite."""
-    array = np.asarray(target, dtype=np.float64)
-    array = array[None] if array.ndim == 1 else array
-    if array.ndim != 2:
-        raise ValueError(f"{name}: shape {array.shape}; must be (series, time) or (time,)")
-    if array.shape[1] < least:
-        raise ValueError(f"{name}: {array.shape[1]} time steps; must be at least {least} (context + horizon)")
-    if not np.isfinite(array).all():
-        missing = [i for i, row in enumerate(array) if not np.isfinite(row).any()]
-        if missing:
-            raise ValueError(f"{name}: series {missing} have no value at all; leave them out")
-        bad = int((~np.isfinite(array)).sum())
-        raise ValueError(f"{name}: {bad} of {array.size} values are missing or infinite; fill them or drop the series")
-    return torch.from_numpy(np.ascontiguousarray(array.T))
+def _completed(xi: Tensor, stream: torch.Generator) -> Tensor:
+    """xi (n, d) with missing values drawn from the Gaussian law given those that are there."""
+    gaps = xi.isnan()
+    if not bool(gaps.any()):
+        return xi
+    xi, law = xi.clone(), _covariance(xi)
+    law = law + 1e-6 * torch.diag(law.diagonal())
+    for row in gaps.any(1).nonzero().flatten().tolist():
+        gone = gaps[row]
+        here = ~gone
+        gain = torch.linalg.solve(law[here][:, here], law[here][:, gone])
+        rest = law[gone][:, gone] - law[gone][:, here] @ gain
+        values, vectors = torch.linalg.eigh(rest)
+        noise = torch.randn(len(values), generator=stream, dtype=xi.dtype)
+        xi[row, gone] = xi[row, here] @ gain + vectors @ (values.clamp(min=0).sqrt() * noise)
+    return xi
 
 
 def check_context(context: Sequence[str] | str) -> tuple[str, ...]:
     """The context's parts as a tuple, each one known."""
     parts = (context,) if isinstance(context, str) else tuple(context)
-    return tuple(checks.one_of("context", part, ("scales", "lags", "seasons")) for part in parts if part != "none")
+    return tuple(checks.one_of("context", part, CONTEXTS) for part in parts if part != "none")
+
+
+def check_location(location: str, periods: tuple[int, ...], freq: str) -> str:
+    """The location's name; ValueError if it is unknown, or "season" where the frequency has none."""
+    if checks.one_of("location", location, LOCATIONS) == "season" and not periods:
+        raise ValueError(f"location='season': must be another one, freq={freq!r} has no season")
+    return location

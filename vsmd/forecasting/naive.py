@@ -1,4 +1,4 @@
-"""The rows that every forecaster must beat: three lines of numpy each, as a GluonTS predictor."""
+"""The rows that every forecaster must beat: a few lines of numpy each, as a GluonTS predictor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from gluonts.model.predictor import Predictor
 
 from vsmd import checks, random
 from vsmd.data.panels import later
-from vsmd.forecasting.increments import as_values
+from vsmd.forecasting.locations import carried
+from vsmd.forecasting.series import as_values
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -36,30 +37,53 @@ def seasonal_naive(past: Array, horizon: int, samples: int, rng: np.random.Gener
     return np.broadcast_to(ahead, (samples, horizon, past.shape[1])).copy()
 
 
+def seasonal_bootstrap(
+    past: Array, horizon: int, samples: int, rng: np.random.Generator, *, season: int, window: int = 60
+) -> Array:
+    """The value a season ago plus what that rule missed over one of the last `window` seasons, drawn whole.
+
+    A season's residuals stay together, over its steps and across series; beyond one season they add up.
+    """
+    steps = past[season:] - past[:-season]
+    blocks, count = -(-horizon // season), min(window, len(steps) // season)
+    starts = len(steps) - season * (1 + rng.integers(count, size=(samples, blocks)))
+    drawn = steps[starts[..., None] + np.arange(season)].cumsum(1)  # (samples, blocks, season, d)
+    return (past[-season:] + drawn).reshape(samples, blocks * season, -1)[:, :horizon]
+
+
 NAIVE: dict[str, Callable[..., Array]] = {
     "last_value": last_value, "random_walk": random_walk, "seasonal_naive": seasonal_naive,
+    "seasonal_bootstrap": seasonal_bootstrap,
 }  # fmt: skip
 
 
 class NaivePredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
-    """`last_value`, `random_walk` (window = 60) or `seasonal_naive` (season) for targets (d, T) or (T,).
+    """One of the rules `NAIVE` for targets (d, T) or (T,): `last_value`, `random_walk` (window = 60),
+    `seasonal_naive` (season) or `seasonal_bootstrap` (season, window = 60).
 
-    Raises ValueError for an unknown kind and for histories that are too short.
+    A missing value counts as the one before it. Raises ValueError for an unknown kind, for an option that is missing or
+    no integer >= 1, and for histories that are too short.
     """
 
     def __init__(self, kind: str, prediction_length: int, *, seed: int = 0, **options: int) -> None:
         self.kind = checks.one_of("kind", kind, NAIVE)
         super().__init__(checks.positive_int("prediction_length", prediction_length))
-        for name, value in options.items():
+        seasonal = kind.startswith("seasonal")
+        for name, value in {"season": None, **options}.items() if seasonal else options.items():
             checks.positive_int(name, value)
         self.seed, self.rule = seed, partial(NAIVE[kind], **options)
-        self.least = options.get("season", options.get("window", 60) + 1 if kind == "random_walk" else 1)
+        needed = {"last_value": 1, "random_walk": options.get("window", 60) + 1}
+        self.least = options["season"] * (1 + (kind == "seasonal_bootstrap")) if seasonal else needed[kind]
 
     def predict(self, dataset: Any, num_samples: int = 100, **kwargs: Any) -> Iterator[SampleForecast]:
         """Yield one SampleForecast a series."""
         for number, item in enumerate(dataset):
-            past = as_values(item["target"], "target", self.least).numpy()
+            past = carried(as_values(item["target"], "target", self.least, missing=True)).numpy()
             stream = np.random.default_rng(random.generator(self.seed, self.kind, number).initial_seed())
-            draws = self.rule(past, self.prediction_length, num_samples, stream)
-            draws = draws[..., 0] if np.ndim(item["target"]) == 1 else draws
-            yield SampleForecast(draws, later(item["start"], np.shape(item["target"])[-1]), item.get("item_id"))
+            yield sample_forecast(self.rule(past, self.prediction_length, num_samples, stream), item)
+
+
+def sample_forecast(draws: Array, item: dict[str, Any]) -> SampleForecast:
+    """Draws (samples, horizon, d) of what follows an item, as GluonTS wants them: without d where it is univariate."""
+    draws = draws[..., 0] if np.ndim(item["target"]) == 1 else draws
+    return SampleForecast(draws, later(item["start"], np.shape(item["target"])[-1]), item.get("item_id"))

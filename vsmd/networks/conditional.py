@@ -1,8 +1,9 @@
-"""A residual perceptron for vectors that is told what is known: history, scales, calendar."""
+"""Networks that are told what is known – history, scales, calendar – and a residual perceptron for vectors."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -12,12 +13,53 @@ from torch.nn.functional import silu
 from vsmd import checks
 
 
-class ConditionalMLP(nn.Module):
+class Conditional(nn.Module, ABC):
+    """net(z, log_snr, context) = given(z, log_snr, encode(context)): the context's part is computed by `encode`.
+
+    Samplers encode once for all the solver's steps and use `on_codes()`, the same network taking codes in place of the
+    context. bf16: matrix products in bfloat16 (autocast); parameters, inputs and results stay float32.
+    """
+
+    bf16 = False
+
+    @abstractmethod
+    def encode(self, context: Tensor | None) -> Tensor | None:
+        """Codes (n, width) of contexts; None for an unconditional network."""
+
+    @abstractmethod
+    def given(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
+        """The network's value for encoded contexts."""
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which the network's own work is done."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
+    def on_codes(self) -> nn.Module:
+        """The same network (shared weights) as net(z, log_snr, codes), for samplers."""
+        return _OnCodes(self)
+
+    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+        with self.autocast(z.device):
+            return self.given(z, log_snr, self.encode(context)).to(z.dtype)
+
+
+class _OnCodes(nn.Module):
+    """A view of a network that takes codes; it has its weights."""
+
+    def __init__(self, network: Conditional) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: Tensor, log_snr: Tensor, codes: Tensor | None = None) -> Tensor:
+        with self.network.autocast(z.device):
+            return self.network.given(z, log_snr, codes).to(z.dtype)
+
+
+class ConditionalMLP(Conditional):
     """h <- h + silu(W h + E(noise level) + C(context)), `depth` layers of `width`; the last map starts at zero.
 
-    net(z, log_snr, context): z and the result (n, *shape), context (n, features) as data come. The context's part of
-    the layers is computed by `encode`, once for all the solver's steps and samples that share it: `on_codes()` is the
-    same network taking codes (n or 1, depth * width) in place of the context. C's last map starts at zero as well, so
+    net(z, log_snr, context): z and the result (n, *shape), context (n, features) as data come; codes (n or 1, depth *
+    width) are what it adds to the layers. C's last map starts at zero as well, so
     training starts from the unconditional Gaussian score. features = 0: unconditional, context None.
     Raises ValueError for a context that is missing or has another width.
     """
@@ -25,14 +67,21 @@ class ConditionalMLP(nn.Module):
     name = "conditional"
 
     def __init__(
-        self, shape: tuple[int, ...], features: int = 0, width: int = 128, depth: int = 3, frequencies: int = 16
+        self,
+        shape: tuple[int, ...],
+        features: int = 0,
+        width: int = 128,
+        depth: int = 3,
+        frequencies: int = 16,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         shape = tuple(checks.positive_int("shape", n) for n in shape)
         self.settings: dict[str, Any] = {
             "shape": list(shape), "features": features, "width": width, "depth": depth, "frequencies": frequencies,
+            "bf16": bf16,
         }  # fmt: skip
-        dim, self.features = math.prod(shape), features
+        dim, self.features, self.bf16 = math.prod(shape), features, bf16
         self.freqs: Tensor
         self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
         self.level = nn.Linear(2 * frequencies + dim, width)
@@ -55,11 +104,8 @@ class ConditionalMLP(nn.Module):
         if context is None or context.shape[1:] != (self.features,):
             got = None if context is None else tuple(context.shape)
             raise ValueError(f"context={got}: must be a tensor of shape (n, {self.features})")
-        return self.encoder(context)
-
-    def on_codes(self) -> nn.Module:
-        """The same network (shared weights) as net(z, log_snr, codes), for samplers."""
-        return _OnCodes(self)
+        with self.autocast(context.device):
+            return self.encoder(context).to(context.dtype)
 
     def given(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
         """The network's value for encoded contexts."""
@@ -71,17 +117,3 @@ class ConditionalMLP(nn.Module):
         for layer, s in zip(self.hidden, shift[1:]):
             h = h + silu(layer(h) + s)
         return self.last(h).view_as(z)
-
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.given(z, log_snr, self.encode(context))
-
-
-class _OnCodes(nn.Module):
-    """A view of a network that takes codes; it has its weights."""
-
-    def __init__(self, network: ConditionalMLP) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, z: Tensor, log_snr: Tensor, codes: Tensor | None = None) -> Tensor:
-        return self.network.given(z, log_snr, codes)

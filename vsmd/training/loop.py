@@ -37,7 +37,7 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1_000,
     snapshots: Collection[int] = (),
-    on_snapshot: Callable[[int, Model], None] | None = None,
+    on_snapshot: Callable[[int, Model], bool | None] | None = None,
     progress: bool = False,
 ) -> Model:
     """Train a score network for `process` on `data` and return the model with its final process.
@@ -48,7 +48,7 @@ def fit(
     network: an `MLP` by default; it is copied. seed: of everything random; same seed, same machine, same bits.
     checkpoint: a file to save to every `checkpoint_every` steps and to resume from if it exists, bit for bit.
     on_snapshot(step, model) is called after each of the steps in `snapshots` (those before a resume are
-    not repeated). progress: a bar with loss and time left.
+    not repeated); training ends early where it returns True. progress: a bar with loss and time left.
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite.
     """
     if not isinstance(process, ForwardProcess):
@@ -99,11 +99,11 @@ def fit(
             if saves and path is not None:
                 checkpoints.save(trainer, path, settings)
         bar.update()
-        if on_snapshot is not None and trainer.step in snapshots:
-            on_snapshot(trainer.step, trainer.model())
+        if on_snapshot is not None and trainer.step in snapshots and on_snapshot(trainer.step, trainer.model()):
+            break
     bar.close()
     if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
         raise FloatingPointError(
-            f"weights are not finite after step {steps}: learning_rate={learning_rate:g} is too high"
+            f"weights are not finite after step {trainer.step}: learning_rate={learning_rate:g} is too high"
         )
     return trainer.model()

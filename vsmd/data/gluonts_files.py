@@ -1,0 +1,125 @@
+"""Panels in GluonTS's files: a folder or .tar.gz with `train` and `test`, in them JSON lines of one series each.
+
+The benchmarks come in them. The test part holds every series once a window, each time `prediction_length` steps longer.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import socket
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vsmd import checks
+from vsmd.data.panels import Panel, as_period, some
+
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+PATIENCE = 10.0  # seconds without a byte, after which a download is given up
+
+
+def read(path: Path, name: str, freq: str, prediction_length: int) -> Panel:
+    """The panel that the folder or archive `path` holds, its series in the order of the training part.
+
+    Series may start at different times (what is before is missing) but end together. Frequency and horizon are the
+    caller's: the files' metadata have several names for them. Raises ValueError, in one line that names the path, for
+    damaged files, for series that end apart, and for a test part that does not extend the training part.
+    """
+    train, test = _series(path, "train"), _series(path, "test")
+    count, horizon = len(train), checks.positive_int("prediction_length", prediction_length)
+    if not count or not test or len(test) % count:
+        raise ValueError(f"{path}: {count} training and {len(test)} test series; must be as many in each test window")
+    last = test[-count:]  # the longest: earlier windows are its beginnings
+    lengths = [len(target) for _, target in test[::count]]
+    if (np.diff(lengths) != horizon).any():
+        raise ValueError(f"{path}: test windows of lengths {lengths}; must be {horizon} steps apart")
+    begins = [as_period(start, freq) for start, _ in train]
+    origin = min(begins)
+    offsets = [(begin.ordinal - origin.ordinal) // origin.freq.n for begin in begins]
+    for part, series in (("training", train), ("test", last)):
+        ends = {offset + len(target) for offset, (_, target) in zip(offsets, series)}
+        if len(ends) > 1:
+            raise ValueError(f"{path}: {part} series of differing lengths: {min(ends)} … {max(ends)} steps")
+    pairs = [(target, past) for (_, target), (_, past) in zip(last, train)]
+    names = tuple(f"series {i + 1}" for i in range(count))
+    windows, end = len(test) // count, offsets[0] + len(last[0][1])
+    short = end - windows * horizon < offsets[0] + len(train[0][1])
+    if apart := [n for n, (t, p) in zip(names, pairs) if short or not _extends(t, p)]:
+        raise ValueError(f"{path}: the test part does not extend the training part in {some(apart)}")
+    values = np.full((count, end), np.nan)
+    for row, offset, (target, _) in zip(values, offsets, pairs):
+        row[offset:] = target
+    return Panel(name, freq, origin, values, names, horizon, windows)
+
+
+def _extends(target: np.ndarray, past: np.ndarray) -> bool:
+    return np.allclose(target[: len(past)], past, rtol=1e-6, equal_nan=True)
+
+
+def _series(path: Path, part: str) -> list[tuple[str, np.ndarray]]:
+    """Start and values of the series in all files of `train` or `test`."""
+    found = []
+    try:
+        for data in _files(path, part):
+            for line in data.splitlines():
+                item = json.loads(line)
+                found.append((str(item["start"]), np.asarray(item["target"], dtype=np.float64)))
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: is damaged or another file ({' '.join(str(error).split())[:100]})") from None
+    return found
+
+
+def _files(path: Path, part: str) -> Iterator[bytes]:
+    """Contents of the data files of `train` or `test`, ordered by name; nothing is extracted."""
+
+    def wanted(name: str) -> bool:
+        return name.endswith(SUFFIXES) and not name.startswith((".", "_"))
+
+    if path.is_dir():
+        for file in sorted((path / part).iterdir()):
+            if wanted(file.name):
+                yield gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        return
+    with tarfile.open(path) as archive:
+        for member in sorted(archive.getmembers(), key=lambda m: m.name):
+            *_, folder, name = ("", "", *member.name.split("/"))
+            if folder == part and wanted(name) and (data := archive.extractfile(member)) is not None:
+                yield gzip.decompress(data.read()) if name.endswith(".gz") else data.read()
+
+
+def locate(name: str) -> Path:
+    """Where the data set `name` lies: folder or archive in VSMD_DATA, else GluonTS's own folder, downloaded if it must.
+
+    Raises FileNotFoundError, one line: what was looked for where, why it could not be downloaded, how to provide it.
+    """
+    folder = os.environ.get("VSMD_DATA")
+    if folder:
+        for path in (Path(folder) / name, Path(folder) / f"{name}.tar.gz"):
+            if path.exists():
+                return path
+    sought = f"neither {name}/ nor {name}.tar.gz in VSMD_DATA={folder!r}" if folder else "VSMD_DATA is not set"
+    try:
+        return _download(name)
+    except (OSError, EOFError, zlib.error, tarfile.TarError, ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+    raise FileNotFoundError(
+        f"{name}: not found, {sought}, and GluonTS could not download it ({reason}); offline, point VSMD_DATA to a "
+        f"folder that holds {name}/ or {name}.tar.gz, as gluonts.dataset.repository.get_dataset({name!r}) leaves it"
+    )
+
+
+def _download(name: str) -> Path:
+    """GluonTS's folder of a data set of its repository, made at the first call; never waits for a dead line."""
+    from gluonts.dataset.repository.datasets import materialize_dataset
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        return Path(materialize_dataset(name))
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,75 @@
+"""Early stopping: the score-matching loss on the end of the training part decides when training ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vsmd import random
+from vsmd.model import Model, load
+from vsmd.scores import hybrid_pair, in_directions
+from vsmd.training.data import Data, Source
+
+ROWS = 2_048
+
+
+class EarlyStopping:
+    """To be called with (step, model) now and then: True after `patience` calls in a row without a lower loss.
+
+    held_out: the data kept back. Each call's loss is that of the same rows, noise and times. `best` is the model with
+    the lowest loss. record: a file beside which it is kept with the losses so far (`<record>.best.safetensors`,
+    `<record>.losses.json`), so that a resumed run ends as an uninterrupted one.
+    """
+
+    def __init__(self, held_out: Data, patience: int, seed: int, record: Path | None = None) -> None:
+        self.data, self.patience, self.seed = held_out, patience, seed
+        self.losses: dict[int, float] = {}
+        self._best: Model | None = None
+        self.model_file = self.losses_file = None
+        if record is not None:
+            self.model_file = record.with_name(f"{record.name}.best.safetensors")
+            self.losses_file = record.with_name(f"{record.name}.losses.json")
+            if self.losses_file.exists() and self.model_file.exists() and record.exists():
+                found = json.loads(self.losses_file.read_text(encoding="utf-8"))
+                self.losses = {int(step): float(loss) for step, loss in found.items()}
+
+    def __call__(self, step: int, model: Model) -> bool:
+        self.losses[step] = self.loss(model)
+        seen = {s: loss for s, loss in self.losses.items() if s <= step}
+        lowest = min(seen, key=lambda s: (seen[s], s))
+        if lowest == step:
+            self._best = model
+            if self.model_file is not None:
+                model.save(self.model_file)
+        if self.losses_file is not None:
+            temporary = self.losses_file.with_suffix(".part")
+            temporary.write_text(json.dumps(self.losses), encoding="utf-8")
+            os.replace(temporary, self.losses_file)
+        return sum(s > lowest for s in seen) >= self.patience
+
+    @torch.no_grad()
+    def loss(self, model: Model) -> float:
+        """E kappa^2 |target - net|^2 of the held-out data, averaged over directions."""
+        process, device = model.process, model.score.device
+        stream = random.generator(self.seed, "held out")
+        x, context = Source(self.data, process.shape).draw(ROWS, stream)
+        times = 1e-3 + (1 - 1e-3) * (torch.arange(ROWS) + 0.5)[torch.randperm(ROWS, generator=stream)] / ROWS
+        snr, kappa = (e.float() for e in process.snr(times))
+        std = process.known().var.sqrt().float()
+        xi = process.to_directions(x) / torch.where(std > 0, std, torch.ones_like(std))
+        z, target = hybrid_pair(xi, snr, torch.randn(xi.shape, generator=stream))
+        moved: list[Tensor] = [e.to(device) for e in (z, snr.clamp(min=1e-12).log(), target, kappa)]
+        given = None if context is None else context.to(device)
+        out = in_directions(model.network, process, moved[0], moved[1], given)
+        return float((moved[3].square() * (out - moved[2]).square()).mean())
+
+    def best(self) -> Model:
+        """The model with the lowest loss, on the device that it was trained on."""
+        if self._best is not None:
+            return self._best
+        assert self.model_file is not None
+        return load(self.model_file)
