@@ -38,7 +38,7 @@ def test_kernel_distance_by_loops() -> None:
 
 
 def test_kernel_distance_of_shifted_normals() -> None:
-    """One feature, N(0, 1) against N(m, 1): the distance is a sum of squared differences of their first three moments."""
+    """One feature, N(0, 1) against N(m, 1): weighted squared differences of their first three moments."""
     m = 0.5
     x, y = normal(2000, 1), m + normal(2000, 1, 1)
     # (ab + 1)³ = a³b³ + 3a²b² + 3ab + 1, moments of N(m, 1): m, m² + 1, m³ + 3m
