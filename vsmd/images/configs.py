@@ -186,7 +186,7 @@ def config(name: str) -> Config:
     return CONFIGS[checks.one_of("config", name, CONFIGS)]
 
 
-SMALL: dict[str, Any] = {"width": 64, "multipliers": [1, 2], "depth": 1, "attention": [], "patch": 2}
+SMALL: dict[str, Any] = {"width": 48, "multipliers": [1, 2], "depth": 1, "attention": [], "patch": 2}
 CONFIGS: dict[str, Config] = {
     "cifar10": Config(precision="bfloat16", channels_last=True, compile=True),
     "cifar10-small": Config(

@@ -16,8 +16,8 @@ BATCH = 1_000  # images converted at once
 class Pictures:
     """A sampler (n, generator) -> n images (n, C, H, W) float32 in [-1, 1], with labels the pair of both.
 
-    The set stays uint8 and is not copied. Its moments are exact: `batches` runs through all images, mirrored too where
-    `flips` mirrors half of them.
+    The set stays uint8 and is not copied. Its moments are exact: `all_batches` runs through all images, mirrored too
+    where `flips` mirrors half of them.
     """
 
     def __init__(self, values: Tensor, flips: bool = False, labels: Tensor | None = None) -> None:
@@ -28,7 +28,7 @@ class Pictures:
         """n images, with replacement."""
         return self.draw(n, generator)
 
-    def batches(self) -> Iterator[Tensor]:
+    def all_batches(self) -> Iterator[Tensor]:
         """All images once, in order."""
         for part in self.values.split(BATCH):
             x = to_float(part)

@@ -25,7 +25,7 @@ Data = Tensor | tuple[Tensor, Tensor] | Sampler
 class Streamed(Protocol):
     """A sampler of data too large to be held as floats: its moments are measured batch by batch."""
 
-    def batches(self) -> Iterator[Tensor]:
+    def all_batches(self) -> Iterator[Tensor]:
         """All the data once, in tensors (n, *shape)."""
 
 
@@ -81,7 +81,7 @@ class Source:
         Of a tensor or a `Streamed` sampler they are exact, of other samplers those of 100,000 draws.
         """
         if isinstance(self.data, Streamed):
-            x: Tensor | Iterator[Tensor] = self.data.batches()
+            x: Tensor | Iterator[Tensor] = self.data.all_batches()
         else:
             x = self.points(random.generator(seed, "moments"))
         moments, basis = measured(x, process.matrix == "full", process.basis)

@@ -50,7 +50,7 @@ def fit(
     """Train a score network for `process` on `data` and return the model with its final process.
 
     data: tensor (n, *shape), pair (tensor, context), or sampler (n, generator) -> either; where a sampler has a method
-    `batches()`, an iterator over all of the data, moments are measured with it. steps, batch_size: of Adam at
+    `all_batches()`, an iterator over all of the data, moments are measured with it. steps, batch_size: of Adam at
     `learning_rate` decayed by `schedule` ("cosine", "step", "constant"), gradients clipped to norm `clip` (0: not).
     ema: decay of the weight average that the model uses. adaptation: how A is adapted if the process is adaptive.
     network: an `MLP` by default; it is copied. seed: of everything random; same seed, same machine, same bits.
