@@ -14,10 +14,10 @@ from tiny import config, pictures
 
 from vsmd import Model, load, random
 from vsmd.data.images import to_float
-from vsmd.images import logs, train
+from vsmd.images import Painter, logs, train
 from vsmd.images import training as room
 from vsmd.images.pictures import Pictures
-from vsmd.images.training import held_out_loss
+from vsmd.images.training import held_out_loss, together
 from vsmd.moments import measured
 from vsmd.training.distributed import World
 
@@ -178,3 +178,26 @@ def test_bad_data(tmp_path: Path) -> None:
 def test_lengths_of_time() -> None:
     found = [logs.duration(s) for s in (3.4, 119, 720, 7_500, 259_200)]
     assert found == ["3 s", "119 s", "12 min", "2 h 05 min", "3.0 days"]
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+class Apart(World):
+    """One of several processes, whose sums are left to the test."""
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        return value
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_the_drawing_and_the_looking(run: tuple[Path, Model], size: int) -> None:
+    """Their parts are those of one process, and add up to it."""
+    worlds = [Apart(rank, size) for rank in range(size)]
+    painter = Painter(run[1], evaluations=4)
+    parts = [together(painter, range(5), None, world) for world in worlds]
+    alone = together(painter, range(5), None, World())
+    assert int((sum(p.int() for p in parts) - alone.int()).abs().max()) <= 1
+    values = torch.cat([pictures().train] * 4)  # 160: three parts
+    losses = [held_out_loss(run[1], values, None, config(), world) for world in worlds]
+    assert sum(losses) == pytest.approx(held_out_loss(run[1], values, None, config(), World()), rel=1e-6)
