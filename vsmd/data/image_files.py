@@ -6,7 +6,6 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -110,9 +109,9 @@ def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ())
     images = {k: _channels_first(name, arrays[f"{k}_images".strip("_")]) for k in keys}
     if not parted:
         return split(name, images[""], labels.get(""), classes)
-    tensors: list[Any] = [torch.from_numpy(images[k]) for k in keys]
-    tensors += [torch.from_numpy(labels[k].astype(np.int64)) if k in labels else None for k in keys]
-    return ImageSet(name, *tensors, classes if labels else ())
+    train, test = (torch.from_numpy(images[k]) for k in keys)
+    known = {k: torch.from_numpy(v.astype(np.int64)) for k, v in labels.items()}
+    return ImageSet(name, train, test, known.get("train"), known.get("test"), classes if labels else ())
 
 
 def from_folder(folder: Path, size: int | None) -> ImageSet:

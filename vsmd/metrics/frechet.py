@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +65,9 @@ class _Features:
     name = ""  # of the Fréchet distance between such features
     describes = ""  # network, resize, normalisation
 
-    def __init__(self, network: nn.Module, device: str | torch.device) -> None:
+    def __init__(self, network: Any, device: str | torch.device) -> None:
         self.device = checks.device("device", device)
-        self.network = network.to(self.device).eval()
+        self.network: Any = network.to(self.device).eval()
 
     def __call__(self, images: Tensor, batch_size: int = 50) -> Tensor:
         if not len(images):

@@ -37,6 +37,8 @@ def _value(file: IO[bytes]) -> Any:
         del stack[at:]
         return found
 
+    op: Any
+    arg: Any
     for op, arg, _ in pickletools.genops(file):
         name: str = op.name
         if name in _PUSH:
