@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 import typing
 from pathlib import Path
@@ -15,8 +14,9 @@ import torch
 
 from vsmd import checks
 from vsmd.images.configs import CONFIGS, Config, config, parser
+from vsmd.images.evaluation import METRICS, evaluate, told
 from vsmd.images.sampling import FIXED, Painter
-from vsmd.images.training import BEST, CHECKPOINT, LAST, SETTINGS, save_png, together, train, written
+from vsmd.images.training import BEST, CHECKPOINT, LAST, SETTINGS, loaded, save_png, together, train, written
 from vsmd.model import load
 from vsmd.training import checkpoints
 from vsmd.training.compute import PRECISIONS, Compute
@@ -55,6 +55,9 @@ def arguments() -> Parser:
     scores = commands.add_parser("evaluate", help="distances of a model's samples to the data", allow_abbrev=False)
     scores.add_argument("model", type=Path, help="a model file, or a run's folder")
     scores.add_argument("--data", help="the images that it was trained on; a run's folder knows them")
+    scores.add_argument("--metrics", default="FD-EffNet,KID", help=f"of {', '.join(METRICS)} (FD-EffNet,KID)")
+    scores.add_argument("--reference", type=int, default=10_000, help="training images to compare with (10,000)")
+    scores.add_argument("--out", type=Path, help="a CSV file for the figures")
     scores.add_argument("-n", type=int, default=2_000, help="samples (2,000)")
     scores.add_argument("--seed", type=int, default=0, help="of the first image (0)")
     for one in (samples, scores):
@@ -126,16 +129,28 @@ def sampling(given: argparse.Namespace, device: torch.device) -> None:
             written(given.out / f"{seeds[i]:06d}.png", lambda path, p=picture: save_png(path, p))  # type: ignore[misc]
 
 
+def evaluating(given: argparse.Namespace, device: torch.device) -> None:
+    """`evaluate`."""
+    known = given.model / SETTINGS if given.model.is_dir() else given.model.with_name(SETTINGS)
+    if given.data is None and not known.exists():
+        raise ValueError("data=None: must name the images that the model was trained on; no run's folder tells")
+    start = Config.from_text(known.read_text(encoding="utf-8")) if known.exists() else Config()
+    chosen = start if given.data is None else start.with_overrides({"data": given.data})
+    found, metrics = loaded(chosen, World.current()), given.metrics.split(",")
+    reference = checks.positive_int("reference", given.reference)
+    painter = painter_of(given, device)
+    rows = evaluate(painter, found, given.n, metrics=metrics, reference=reference, seed=given.seed, device=device)
+    told(rows, given.out)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's are one line, and 2 is returned."""
-    commands = {"train": training, "sample": sampling}
+    commands = {"train": training, "sample": sampling, "evaluate": evaluating}
     try:
         given = arguments().parse_args(argv)
         with launched(given.device) as device:
             commands[given.command](given, device)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        if os.environ.get("VSMD_TRACEBACK"):
-            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
