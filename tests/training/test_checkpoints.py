@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -18,8 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vsmd import Adaptation, BetaSchedule, Model, fit, forward_process
+from vsmd import Adaptation, BetaSchedule, Model, files, fit, forward_process
 from vsmd.networks.mlp import MLP
+from vsmd.training import checkpoints
+from vsmd.training.stopping import Held
 
 STEPS = 120
 
@@ -155,7 +158,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     child = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, env=env)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not path.exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(0.1 * random.random())
@@ -263,3 +266,120 @@ def test_numbers_of_other_libraries(tmp_path: Path) -> None:
     model = fit(process, data, adaptation=how, checkpoint=path, seed=np.int64(1), **arguments)
     assert path.exists()
     model.save(tmp_path / "model.safetensors")
+
+
+# --- several kept -----------------------------------------------------------------------------------------------------
+
+
+def test_the_last_are_kept(whole: Model, tmp_path: Path) -> None:
+    """Under their steps, each a whole checkpoint that the run can go on from."""
+    path = tmp_path / "run.safetensors"
+    interrupted(path, 65, checkpoint_every=10, keep=3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "run-00000040.safetensors",
+        "run-00000050.safetensors",
+        "run.safetensors",
+    ]
+    assert step_of(path) == 60
+    assert step_of(tmp_path / "run-00000040.safetensors") == 40
+    interrupted(path, 15, checkpoint_every=10, keep=3)
+    assert [step_of(p) for p in checkpoints.earlier(path)] == [60, 50]
+    path.unlink()
+    checkpoints.earlier(path)[0].rename(path)
+    assert_same(run(path), whole)
+
+
+def test_the_one_before_a_damaged_one_is_offered(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    interrupted(path, 35, checkpoint_every=10, keep=2)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "the one before it is " + repr(str(tmp_path / "run-00000020.safetensors")) in refused(path)
+
+
+def test_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.safetensors"
+    write, done = files.save_file, []
+
+    def full(tensors: dict[str, Tensor], target: str, *rest: Any) -> None:
+        if done:
+            Path(target).write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done.append(target)
+        write(tensors, target, *rest)
+
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(OSError, match=r"not be written at step 40 \(.*No space left.*\); the checkpoint before it"):
+        run(path, checkpoint_every=20)
+    assert step_of(path) == 20
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+class Signalling(Source):
+    """Sends this process a signal in the middle of a batch."""
+
+    def __init__(self, number: int, at: int) -> None:
+        super().__init__()
+        self.number, self.at = number, at
+
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
+        x = super().__call__(n, generator)
+        if n == 24 and self.batches == self.at:
+            signal.raise_signal(self.number)
+        return x
+
+
+class Terminated(Exception):
+    """What this test's handler of SIGTERM raises."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_before_it_stops(whole: Model, number: int, tmp_path: Path) -> None:
+    """The step that it falls into is finished and saved; then it does what it would have done."""
+    path = tmp_path / "run.safetensors"
+
+    def handler(*_: object) -> None:
+        raise Terminated
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(Terminated):
+            run(path, Signalling(number, at=33), checkpoint_every=1_000)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
+    assert step_of(path) == 33
+    assert_same(run(path), whole)
+
+
+def test_without_a_checkpoint_signals_are_left_alone() -> None:
+    def handler(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        source = Signalling(signal.SIGTERM, at=5)
+        with pytest.raises(Terminated):
+            run(None, source)
+        assert source.batches == 5
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_second_signal_takes_effect_at_once() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+    try:
+        with Held(True) as held:
+            signal.raise_signal(signal.SIGINT)
+            assert held.caught == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        with Held(True, patient=True) as held:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            assert held.caught == signal.SIGINT
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import statistics
 import subprocess
 import sys
@@ -12,15 +14,18 @@ import torch
 from torch import Tensor, nn
 
 import vsmd
+import vsmd.images
 from vsmd import kernels, random
 from vsmd.data.toys import toy
 from vsmd.experiments.runs import Result
 from vsmd.forecasting.predictor import VSMDPredictor
 from vsmd.forecasting.series import Series
 from vsmd.forecasting.windows import Windows
+from vsmd.images.pictures import Pictures
 from vsmd.networks.mlp import MLP
 from vsmd.networks.recurrent import Recurrent
 from vsmd.samplers import make_solver, time_grid
+from vsmd.training.distributed import launched
 from vsmd.training.trainer import Trainer
 
 
@@ -158,6 +163,74 @@ def kernel(times: int, dim: int, rounds: int) -> tuple[float, float, float]:
     return paired(lambda: ours(tau), lambda: matrix_exponential(tau, s, c, 2.0), rounds)
 
 
+def images_trainer() -> tuple[Trainer, Tensor]:
+    """The trainer of `cifar10-small` (VSULD, batches of 64) on grey noise, and a batch of its input."""
+    torch.set_num_threads(1)
+    chosen, shape = vsmd.images.config("cifar10-small"), (3, 32, 32)
+    values = torch.randint(256, (512, *shape), generator=random.generator(0, "bench"), dtype=torch.uint8)
+    trainer = Trainer(
+        chosen.process(shape), Pictures(values, flips=True), chosen.build(shape, 0), steps=10_000,
+        batch_size=chosen.batch_size, learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0,
+        adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    return trainer, torch.randn(chosen.batch_size, *shape, generator=random.generator(0, "bench"))
+
+
+def images_train_step(rounds: int) -> tuple[float, float, float]:
+    """A training step of 64 images 3 x 32 x 32 against forward, backward and optimiser of the bare U-Net."""
+    trainer, z = images_trainer()
+    bare = copy.deepcopy(trainer.network)
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    log_snr, target = torch.zeros_like(z), z.flip(0)
+
+    def reference() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        nn.functional.mse_loss(bare(z, log_snr), target).backward()
+        optimizer.step()
+
+    return paired(trainer.advance, reference, rounds)
+
+
+def images_solver_step(rounds: int) -> tuple[float, float, float]:
+    """A Heun step of 64 images 3 x 32 x 32 against its two calls of the bare U-Net."""
+    trainer, z = images_trainer()
+    network = trainer.average
+    solver = make_solver("heun", vsmd.scores.Score(trainer.process, network), time_grid(10))
+    a, level = torch.stack([z, z.flip(0)], 1), torch.zeros_like(z[:1])
+    with torch.no_grad():
+        return paired(lambda: solver.step(a, 4), lambda: (network(z, level), network(z, level)), rounds)
+
+
+def images_rate() -> None:
+    """Print the seconds an image of training, of all processes that torchrun started; one thread each."""
+    with launched("cpu"):
+        trainer, _ = images_trainer()
+        trainer.advance()
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            trainer.advance()
+            times.append(time.perf_counter() - begin)
+        if trainer.world.first:
+            print(statistics.median(times) / trainer.batch_size)
+
+
+def images_scaling(rounds: int) -> tuple[float, float, float]:
+    """Seconds an image of two processes, one thread each and over gloo, against one: half, on two idle cores."""
+
+    def seconds(processes: int) -> float:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command += ["--no-python", sys.executable, "-c", "from vsmd.experiments.bench import images_rate as f; f()"]
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+        return float(done.stdout)
+
+    pairs = [(seconds(2), seconds(1)) for _ in range(rounds)]
+    ours, reference = (statistics.median(v) for v in zip(*pairs))
+    return ours, reference, statistics.median(a / b for a, b in pairs)
+
+
 def importing(rounds: int) -> tuple[float, float, float]:
     """A fresh interpreter that imports vsmd with its public functions against one that imports torch."""
 
@@ -174,6 +247,9 @@ BENCHES: dict[str, Callable[[], tuple[float, float, float]]] = {
     "forecast_sampling": lambda: forecast_sampling(5),
     "kernel_2000x2": lambda: kernel(2_000, 2, 200),
     "kernel_64x3072": lambda: kernel(64, 3_072, 15),
+    "images_train_step": lambda: images_train_step(9),
+    "images_solver_step": lambda: images_solver_step(9),
+    "images_scaling": lambda: images_scaling(3),
     "import": lambda: importing(7),
 }
 

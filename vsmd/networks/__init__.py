@@ -18,6 +18,7 @@ NETWORKS = {
     "mixer": "vsmd.networks.mixer:Mixer",
     "mlp": "vsmd.networks.mlp:MLP",
     "recurrent": "vsmd.networks.recurrent:Recurrent",
+    "unet": "vsmd.networks.unet:UNet",
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,10 +14,19 @@ from vsmd.moments import measured
 from vsmd.processes import ForwardProcess
 
 MOMENT_DRAWS = 100_000
+HELD = 2**26  # values of a sampler's draws that are held at once
 
 Drawn = Tensor | tuple[Tensor, Tensor]
 Sampler = Callable[[int, torch.Generator], Drawn]
 Data = Tensor | tuple[Tensor, Tensor] | Sampler
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A sampler of data too large to be held as floats: its moments are measured batch by batch."""
+
+    def all_batches(self) -> Iterator[Tensor]:
+        """All the data once, in tensors (n, *shape)."""
 
 
 class Batch(NamedTuple):
@@ -66,8 +76,14 @@ class Source:
         return Batch(x.float(), context)
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
-        """The process knowing the data's mean and variance per direction (principal axes for a full matrix)."""
-        x = self.points(random.generator(seed, "moments"))
+        """The process knowing the data's mean and variance per direction (principal axes for a full matrix).
+
+        Of a tensor or a `Streamed` sampler they are exact, of other samplers those of 100,000 draws.
+        """
+        if isinstance(self.data, Streamed):
+            x: Tensor | Iterator[Tensor] = self.data.all_batches()
+        else:
+            x = self.points(random.generator(seed, "moments"))
         moments, basis = measured(x, process.matrix == "full", process.basis)
         return process.with_moments(*moments, basis)
 
@@ -75,6 +91,6 @@ class Source:
         """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""
         if not callable(self.data):
             return self.data[0] if isinstance(self.data, tuple) else self.data
-        x = self.draw(MOMENT_DRAWS, generator).x
+        x = self.draw(max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape))), generator).x
         self._check(x, least=2)
         return x

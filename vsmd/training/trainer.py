@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,12 @@ from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score, hybrid_pair, in_directions, plain_pair
 from vsmd.training.adapting import backward_moments
+from vsmd.training.ahead import Ahead
+from vsmd.training.compute import Compute
 from vsmd.training.data import Batch, Data, Source
+from vsmd.training.distributed import World, unsynced
+from vsmd.training.levels import T_MIN, Levels
 
-T_MIN = 1e-3
-TABLE = 2**17  # times x directions whose kernels are computed in one call
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda u: 1.0,
     "cosine": lambda u: 0.5 * (1 + math.cos(math.pi * u)),
@@ -29,8 +32,30 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+class Drawn(NamedTuple):
+    """This process's rows of a step's batch: standardised data, noise (both (rows, *shape)) and context."""
+
+    xi: Tensor
+    noise: Tensor
+    context: Tensor | None
+
+
+class Pairs(NamedTuple):
+    """What the loss is made of, on the device: input, log levels, target, weights (rows, *shape), and context."""
+
+    z: Tensor
+    log_snr: Tensor
+    target: Tensor
+    weight: Tensor
+    context: Tensor | None
+
+
 class Trainer:
-    """All that a run is at a given step; `fit` drives it. Everything random is a function of (seed, step)."""
+    """All that a run is at a given step; `fit` drives it. Everything random is a function of (seed, step).
+
+    Where several processes train together, each draws the whole batch and keeps its own rows of it; gradients are
+    averaged, and A's moments are simulated in parts.
+    """
 
     def __init__(
         self,
@@ -47,7 +72,15 @@ class Trainer:
         adaptation: Adaptation | None,
         seed: int,
         device: torch.device,
+        compute: Compute | None = None,
     ) -> None:
+        self.compute, self.world = compute or Compute(), World.current()
+        parts = self.world.size * self.compute.accumulate
+        if batch_size % parts:
+            raise ValueError(
+                f"batch_size={batch_size}: must be a multiple of {parts}, processes ({self.world.size}) times "
+                f"micro-batches ({self.compute.accumulate})"
+            )
         self.source = Source(data, process.shape)
         process = self.source.moments(process, seed)
         self.adapts = process.variational_score == "adaptive"
@@ -58,8 +91,11 @@ class Trainer:
         self.least = adapt.least_stiffness(process, self.how) if self.adapts else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random.generator(seed, "network").initial_seed())
-            self.network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+            network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
+        self.network = self.compute.laid_out(network)
+        self.wrapped = self.world.wrapped(self.network)
+        self.called = self.compute.called(self.wrapped)  # the same weights, as training calls them
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.parameters: list[Tensor] = list(self.network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0, fused=True)
@@ -71,58 +107,79 @@ class Trainer:
         )
         self.ema, self.clip, self.seed, self.device = ema, clip, seed, device
         self.rounds = {step: k for k, step in enumerate(self.how.schedule(steps))} if self.adapts else {}
-        self.block = max(1, TABLE // (batch_size * process.dim))  # steps whose kernels are computed in one call
+        self.levels = Levels(seed, batch_size, process.dim, device)
         self.history: list[dict[str, Any]] = []
-        self.step = 0
-        self._tables: tuple[tuple[int, int], Tensor, Tensor] | None = None
+        self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
+        self.drawn: Callable[[int], Drawn] = Ahead(self.draw) if device.type == "cuda" else self.draw
 
     # --- one step ---------------------------------------------------------------------------------------------------
-    def levels(self) -> tuple[Tensor, Tensor]:
-        """Signal-to-noise amplitude and kappa of this step's times, (batch, *shape) float32; computed by the block.
-
-        The times of a block are stratified over [t_min, 1] within each batch, a stream of their own.
-        """
-        key = (self.step // self.block, len(self.history))
-        if self._tables is None or self._tables[0] != key:
-            stream = random.generator(self.seed, "times", key[0])
-            u = torch.rand(self.block, self.batch_size, generator=stream, dtype=torch.float64)
-            strata = (torch.arange(self.batch_size, dtype=torch.float64) + u) / self.batch_size
-            self._times = T_MIN + (1 - T_MIN) * strata
-            snr, kappa = self.process.snr(self._times.flatten())
-            shape = (self.block, self.batch_size, *self.process.shape)
-            self._tables = key, snr.float().view(shape), kappa.float().view(shape)
-        row = self.step % self.block
-        return self._tables[1][row], self._tables[2][row]
-
     def batch(self) -> tuple[Batch, torch.Generator]:
         """This step's data and the stream that its noise continues."""
         stream = random.generator(self.seed, "batch", self.step)
         return self.source.draw(self.batch_size, stream), stream
 
-    def loss(self) -> Tensor:
-        """E kappa^2 |target - net|^2, averaged over directions."""
-        (x, context), stream = self.batch()
-        snr, kappa = self.levels()
+    def draw(self, step: int) -> Drawn:
+        """This process's rows of the batch of `step`, standardised, and their noise; a pure function of the step."""
+        stream = random.generator(self.seed, "batch", step)
+        x, context = self.source.draw(self.batch_size, stream)
+        std, rows = self.process.known().var.sqrt().float(), self.world.rows(len(x))
+        xi = self.process.to_directions(x[rows]) / torch.where(std > 0, std, torch.ones_like(std))
+        noise = torch.randn(x.shape, generator=stream)[rows]
+        drawn = Drawn(xi, noise, None if context is None else context[rows])
+        if self.device.type == "cpu":
+            return drawn
+        return Drawn(*(None if v is None else v.pin_memory() for v in drawn))  # type: ignore[arg-type]
+
+    def pairs(self) -> Pairs:
+        """Inputs and targets of this process's rows."""
+        rows = self.world.rows(self.batch_size)
+        snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
         if self.process.score_matching == "plain":
-            times = self._times[self.step % self.block]
-            z, target = plain_pair(self.process, self.process.to_directions(x), times, stream)
+            (x, context), stream = self.batch()
+            z, target = plain_pair(self.process, self.process.to_directions(x), self.levels.times(self.step), stream)
+            z, target = z[rows].to(self.device), target[rows].to(self.device)
+            context = None if context is None else context[rows].to(self.device)
         else:
-            std = self.process.known().var.sqrt().float()
-            xi = self.process.to_directions(x) / torch.where(std > 0, std, torch.ones_like(std))
-            z, target = hybrid_pair(xi, snr, torch.randn(xi.shape, generator=stream))
-        log_snr = snr.clamp(min=1e-12).log()
-        moved = [v.to(self.device) for v in (z, log_snr, target, kappa.square())]
-        given = None if context is None else context.to(self.device)
-        out = in_directions(self.network, self.process, moved[0], moved[1], given)
-        return (moved[3] * (out - moved[2]).square()).mean()
+            drawn = self.drawn(self.step)
+            xi, noise = (v.to(self.device, non_blocking=True) for v in drawn[:2])
+            context = None if drawn.context is None else drawn.context.to(self.device, non_blocking=True)
+            z, target = hybrid_pair(xi, snr, noise)
+        return Pairs(z, snr.clamp(min=1e-12).log(), target, kappa.square(), context)
+
+    def loss(self) -> Tensor:
+        """E kappa^2 |target - net|^2 of the micro-batch that the step is at, averaged over directions."""
+        if self.micro == 0:
+            self._pairs = self.pairs()
+        size = len(self._pairs.z) // self.compute.accumulate
+        rows = slice(self.micro * size, (self.micro + 1) * size)
+        z, log_snr, target, weight = (v[rows] for v in self._pairs[:4])
+        context = None if self._pairs.context is None else self._pairs.context[rows]
+        out = in_directions(self.called, self.process, z, log_snr, context)
+        return (weight * (out - target).square()).mean()
+
+    def gradient(self) -> Tensor:
+        """Put the step's gradient into the parameters, averaged over all processes; return this one's loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.compute.accumulate == 1:
+            loss = self.loss()
+            loss.backward()
+            return loss.detach()
+        losses = []
+        for part in range(self.compute.accumulate):
+            self.micro = part
+            last = part == self.compute.accumulate - 1
+            with nullcontext() if last else unsynced(self.wrapped):
+                loss = self.loss() / self.compute.accumulate
+                loss.backward()
+            losses.append(loss.detach())
+        self.micro = 0
+        return torch.stack(losses).sum()
 
     def advance(self) -> Tensor:
-        """One optimiser step, the EMA, and A's adaptation where this step has one; returns the loss."""
+        """One optimiser step, the EMA, and A's adaptation where this step has one; returns this process's loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * self.decay(self.step / self.steps)
-        loss = self.loss()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.gradient()
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
         self.optimizer.step()
@@ -131,7 +188,7 @@ class Trainer:
         torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         if self.step in self.rounds:
             self.adapt(self.rounds[self.step])
-        return loss.detach()
+        return loss
 
     def averaged(self) -> nn.Module:
         """The network with averaged weights; buffers (running statistics) are the latest."""
@@ -144,15 +201,23 @@ class Trainer:
         context = self.source.draw(self.how.paths, random.generator(self.seed, "adaptation context", k)).context
         if context is not None:
             context = context.to(self.device)
-        moments = backward_moments(Score(self.process, self.averaged()), self.how, self.seed, self.step, context, T_MIN)
+        score = Score(self.process, self.averaged())
+        moments = backward_moments(score, self.how, self.seed, self.step, context, T_MIN, self.world)
         assert self.least is not None
-        self.process = adapt.update(self.process, moments, self.how, k, self.least)
+        found = adapt.update(self.process, moments, self.how, k, self.least)
+        a_v = None if found.a_v is None else self.world.shared(found.a_v)
+        self.process = found.with_score(self.world.shared(found.a_x), a_v)
         row: dict[str, Any] = {
             "step": self.step,
             "eta": self.how.step_size(k),
             "stiffness": self.process.stiffness.tolist(),
         }
         self.history.append(row)
+
+    def close(self) -> None:
+        """End the thread that makes batches, where there is one."""
+        if isinstance(self.drawn, Ahead):
+            self.drawn.close()
 
     def model(self) -> Model:
         """The model as it stands: the current process, with a prior fitted to it, and the averaged network."""

@@ -1,0 +1,304 @@
+"""Images: sources and their split, values, the sampler, and what a user's own files may be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vsmd.data import images
+from vsmd.data.images import ImageSet, load, sampler, tile, to_float, to_uint8
+from vsmd.random import generator
+
+needs_cifar = pytest.mark.skipif(
+    not os.environ.get("VSMD_DATA") or not (Path(os.environ["VSMD_DATA"]) / "cifar10").is_dir(),
+    reason="VSMD_DATA is not set or holds no folder cifar10",
+)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+# ---- sources -------------------------------------------------------------------------------------
+
+
+def test_digits() -> None:
+    found = load("digits")
+    assert found.shape == (1, 8, 8)
+    assert len(found.train) == 1500
+    assert len(found.test) == 297
+    assert found.classes == tuple("0123456789")
+    both = torch.cat([found.train, found.test])
+    assert int(both.min()) == 0
+    assert int(both.max()) == 255
+    assert both.unique().tolist() == [round(v * 255 / 16) for v in range(17)]
+    assert found.train_labels is not None
+    assert found.train_labels.bincount().min() > 120  # every digit in both parts
+    assert torch.equal(found.test, load("digits").test)
+    from sklearn.datasets import load_digits
+
+    counted = np.unique(load_digits().images.reshape(1797, -1), axis=0, return_counts=True)
+    assert len(both.flatten(1).unique(dim=0)) == len(counted[0])  # no image lost or doubled
+
+
+def test_mnist5k() -> None:
+    found = load("mnist5k")
+    assert found.shape == (1, 28, 28)
+    assert (len(found.train), len(found.test)) == (4000, 1000)
+    assert found.train_labels is not None
+    assert found.test_labels is not None
+    assert (found.train_labels.bincount() + found.test_labels.bincount()).tolist() == [500] * 10
+    assert int(found.train.max()) == 255
+
+
+@needs_cifar
+def test_cifar10_grids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One training grid and one of the test part, against the tiles read another way."""
+    source = Path(os.environ["VSMD_DATA"]) / "cifar10"
+    folder = tmp_path / "data" / "cifar10"
+    folder.mkdir(parents=True)
+    for part, count in (("train", 50), ("test", 10)):
+        for i in range(count):
+            (folder / f"{part}_{i:02d}.webp").symlink_to(source / f"{part}_00.webp")
+        (folder / f"{part}_labels.npy").symlink_to(source / f"{part}_labels.npy")
+    seen: list[Path] = []
+    grid = np.asarray(Image.open(source / "train_00.webp").convert("RGB"))
+
+    class Opened:
+        def __init__(self, path: Path) -> None:
+            seen.append(path)
+
+        def convert(self, mode: str) -> np.ndarray:
+            return grid
+
+    monkeypatch.setattr(Image, "open", Opened)
+    monkeypatch.setenv("VSMD_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("VSMD_CACHE", str(tmp_path / "cache"))
+    found = load("cifar10")
+    assert (len(found.train), len(found.test), found.shape) == (50_000, 10_000, (3, 32, 32))
+    assert found.classes[3] == "cat"
+    assert found.train_labels is not None
+    assert found.train_labels.bincount().tolist() == [5000] * 10
+    row, column = 7, 31
+    want = grid[32 * row : 32 * row + 32, 32 * column : 32 * column + 32].transpose(2, 0, 1)
+    assert np.array_equal(found.train[40 * row + column].numpy(), want)
+    assert len(seen) == 60
+
+
+def test_cifar10_npz_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = noise(20, 32, 32, 3), noise(5, 32, 32, 3)
+    labels = np.arange(25, dtype=np.uint8) % 10
+    np.savez(
+        tmp_path / "cifar10.npz",
+        train_images=train, test_images=test, train_labels=labels[:20], test_labels=labels[20:],
+    )  # fmt: skip
+    monkeypatch.setenv("VSMD_DATA", str(tmp_path))
+    found = load("cifar10")
+    assert np.array_equal(found.train.numpy(), train.transpose(0, 3, 1, 2))
+    assert found.classes == images.CIFAR10_CLASSES
+    assert found.test_labels is not None
+    assert found.test_labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_cifar10_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network here")
+
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", SimpleNamespace(CIFAR10=refuse))
+    monkeypatch.setenv("VSMD_CACHE", str(tmp_path))
+    monkeypatch.delenv("VSMD_DATA", raising=False)
+    with pytest.raises(
+        FileNotFoundError, match=r"VSMD_DATA='' .*\(no network here\).*put a cifar10.npz there"
+    ) as error:
+        load("cifar10")
+    assert "\n" not in str(error.value)
+
+
+def test_cifar10_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, bool]] = []
+
+    def give(root: Path, train: bool, download: bool) -> SimpleNamespace:
+        assert download
+        asked.append((root, train))
+        return SimpleNamespace(data=noise(12 if train else 4, 32, 32, 3), targets=[3] * (12 if train else 4))
+
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", SimpleNamespace(CIFAR10=give))
+    monkeypatch.setenv("VSMD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("VSMD_DATA", str(tmp_path))
+    found = load("cifar10")
+    assert np.array_equal(found.train.numpy(), noise(12, 32, 32, 3).transpose(0, 3, 1, 2))
+    assert torch.equal(load("cifar10").test, found.test)
+    assert asked == [(tmp_path / "cache", True), (tmp_path / "cache", False)]
+    (tmp_path / "cache" / "cifar10.npz").write_bytes(b"half a file")
+    assert torch.equal(load("cifar10").test, found.test)
+    assert len(asked) == 4
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match="did you mean 'cifar10'"):
+        load("cifar-10")
+    with pytest.raises(ValueError, match="no such folder or npz file"):
+        load("missing/photos")
+    with pytest.raises(ValueError, match="size=8: only the images of a folder"):
+        load("digits", size=8)
+
+
+# ---- values and the sampler ----------------------------------------------------------------------
+
+
+def test_values_there_and_back() -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    x = to_float(every)
+    assert float(x.min()) == -1
+    assert float(x.max()) == 1
+    assert torch.equal(to_uint8(x), every)
+    assert torch.equal(to_uint8(x + 0.49 / 127.5), every)
+    assert to_uint8(torch.tensor([[-3.0, 3.0]])).tolist() == [[0, 255]]
+    with pytest.raises(ValueError, match="1 of 2 images have NaN"):
+        to_uint8(torch.tensor([[0.0], [float("nan")]]))
+
+
+def test_sampler() -> None:
+    stock = torch.from_numpy(noise(6, 3, 4, 4))
+    labels = torch.arange(6)
+    drawn = sampler(stock, flips=True, labels=labels)(500, generator(0))
+    again = sampler(stock, flips=True, labels=labels)(500, generator(0))
+    assert isinstance(drawn, tuple)
+    assert isinstance(again, tuple)
+    x, which = drawn
+    assert torch.equal(x, again[0])
+    assert x.dtype == torch.float32
+    own = to_float(stock)[which]
+    straight = (x == own).flatten(1).all(1)
+    turned = (x == own.flip(-1)).flatten(1).all(1)
+    assert bool((straight | turned).all())
+    assert abs(int(turned.sum()) - 250) < 60
+    assert len(which.unique()) == 6
+    plain = sampler(stock)(50, generator(1))
+    assert isinstance(plain, torch.Tensor)
+    assert {tuple(v.flatten().tolist()) for v in plain} <= {tuple(v.flatten().tolist()) for v in to_float(stock)}
+
+
+def test_tile() -> None:
+    sheet = tile(torch.stack([torch.full((1, 2, 3), v, dtype=torch.uint8) for v in (10, 20, 30)]), columns=2)
+    assert sheet.shape == (5, 7, 3)
+    assert sheet[0, 0].tolist() == [10] * 3
+    assert sheet[0, 3].tolist() == [255] * 3
+    assert sheet[1, 6].tolist() == [20] * 3
+    assert sheet[4, 2].tolist() == [30] * 3
+    assert sheet[4, 6].tolist() == [255] * 3
+
+
+# ---- bring your own ------------------------------------------------------------------------------
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def test_folder_with_classes(tmp_path: Path) -> None:
+    stock = noise(10, 6, 5, 3)
+    for i, image in enumerate(stock):
+        save(tmp_path / "own" / ("cats" if i % 2 else "ants") / f"{i}.png", image)
+    found = load(tmp_path / "own")
+    assert found.name == "own"
+    assert found.shape == (3, 6, 5)
+    assert found.classes == ("ants", "cats")
+    assert (len(found.train), len(found.test)) == (9, 1)
+    everything = torch.cat([found.train, found.test]).permute(0, 2, 3, 1).numpy()
+    assert sorted(v.tobytes() for v in everything) == sorted(v.tobytes() for v in stock)
+    assert found.train_labels is not None
+    by_bytes = {image.tobytes(): i % 2 for i, image in enumerate(stock)}
+    images_and_labels = zip(found.train.permute(0, 2, 3, 1).numpy(), found.train_labels.tolist())
+    assert all(by_bytes[np.ascontiguousarray(v).tobytes()] == label for v, label in images_and_labels)
+
+
+def test_folder_of_mixed_sizes(tmp_path: Path) -> None:
+    for i in range(4):
+        save(tmp_path / f"{i}.png", noise(6, 6 + i // 3))
+    with pytest.raises(ValueError, match=r"3.png is 7 x 6 grey, 0.png is 6 x 6 grey; must be alike; give size="):
+        load(tmp_path)
+    assert load(tmp_path, size=4).shape == (1, 4, 4)
+    assert load(str(tmp_path), size=4).train_labels is None
+    save(tmp_path / "a.png", noise(6, 6, 3))
+    with pytest.raises(ValueError, match=r"a.png is 4 x 4 RGB, 0.png is 4 x 4 grey; must be alike$"):
+        load(tmp_path, size=4)
+
+
+def test_folder_with_damage(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path / f"{i}.png", noise(6, 6))
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:40])
+    (tmp_path / "4.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"2 of 5 files cannot be read and are left out: 3.png, 4.png"):
+        found = load(tmp_path)
+    assert len(found.train) + len(found.test) == 3
+    (tmp_path / "2.png").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="3 of 5"),
+        pytest.raises(ValueError, match=r"2 of 5 files can be read; at least 3"),
+    ):
+        load(tmp_path)
+
+
+def test_folder_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no image files"):
+        load(tmp_path)
+    save(tmp_path / "x.png", noise(6, 6, 4))
+    with pytest.raises(ValueError, match=r"x.png has mode RGBA; must be grey \(L\) or RGB"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(12, 6, 5), (12, 6, 5, 1), (12, 1, 6, 5)])
+def test_npz(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    stock = noise(*shape)
+    np.savez(tmp_path / "own.npz", images=stock, labels=np.arange(12) % 3)
+    found = load(tmp_path / "own.npz")
+    assert found.shape == (1, 6, 5)
+    assert (len(found.train), len(found.test)) == (11, 1)
+    assert found.classes == ("0", "1", "2")
+    assert found.train_labels is not None
+    assert found.test_labels is not None
+    for part, labels in ((found.train, found.train_labels), (found.test, found.test_labels)):
+        for image, label in zip(part, labels.tolist()):
+            (row,) = [i for i in range(12) if np.array_equal(stock[i].ravel(), image.numpy().ravel())]
+            assert row % 3 == label
+
+
+def test_npz_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, images=noise(4, 6, 5) / 255)
+    with pytest.raises(TypeError, match="float64; must be uint8"):
+        load(path)
+    np.savez(path, pictures=noise(4, 6, 5))
+    with pytest.raises(ValueError, match="must hold images, or train_images and test_images"):
+        load(path)
+    np.savez(path, images=noise(4, 6, 5, 2))
+    with pytest.raises(ValueError, match=r"shape \(4, 6, 5, 2\)"):
+        load(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="cannot be read as npz"):
+        load(path)
+    np.savez(path, images=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="cannot be read as npz"):
+        load(path)
+
+
+def test_image_set_refuses() -> None:
+    good = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(TypeError, match="float32; must be uint8"):
+        ImageSet("x", good.float(), good)
+    with pytest.raises(ValueError, match="test images"):
+        ImageSet("x", good, good[:, :1])
+    with pytest.raises(ValueError, match=r"train labels are torch.int64 \(3,\); must be int64 \(4,\)"):
+        ImageSet("x", good, good, torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="1 training images"):
+        ImageSet("x", good[:1], good)

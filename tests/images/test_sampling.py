@@ -1,0 +1,102 @@
+"""vsmd.images.sampling: an image is a function of its seed, whatever the batch, the order and the solver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import awake, config, pictures
+
+from vsmd import Model, random
+from vsmd.images import Painter
+from vsmd.images.pictures import Pictures
+from vsmd.images.sampling import FIXED, Streams
+from vsmd.moments import measured
+from vsmd.samplers import SOLVERS, integrate
+from vsmd.training import Compute
+
+
+def model(method: str = "ULD", **fields: Any) -> Model:
+    chosen = config(method=method, **fields)
+    data = Pictures(pictures().train)
+    moments, _ = measured(data.all_batches())
+    process = chosen.process((1, 4, 4)).with_moments(*moments)
+    return Model(process, awake(chosen.build((1, 4, 4), 2)).eval())
+
+
+def count(model: Model) -> list[int]:
+    """How many images each call of the model's network gets, from now on."""
+    calls: list[int] = []
+    model.network.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+    return calls
+
+
+@pytest.mark.parametrize("solver", FIXED)
+def test_an_image_depends_on_its_seed_alone(solver: str) -> None:
+    """In batches of another size and order; as many evaluations as asked for."""
+    one = Painter(model(), solver, 6, batch_size=5)
+    two = Painter(model(), solver, 6, batch_size=2)
+    seeds = [3, 1, 4, 15, 9]
+    whole = one.floats(seeds)
+    for i, seed in enumerate(seeds):
+        torch.testing.assert_close(two.floats([seed])[0], whole[i], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(two.floats([9, 3]), whole[[4, 0]], rtol=1e-5, atol=1e-4)
+    assert float((whole[0] - whole[1]).abs().max()) > 0.1
+    drawn = one(seeds)
+    assert drawn.dtype == torch.uint8
+    assert int((drawn.int() - two(seeds).int()).abs().max()) <= 1
+    calls = count(one.model)
+    one(seeds)
+    assert sum(calls) == 5 * one.evaluations == 5 * 6
+
+
+def test_every_row_of_noise_has_a_stream_of_its_own() -> None:
+    def streams() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(s) for s in (1, 2)]
+
+    with Streams(streams()):
+        x = torch.randn((2, 3), dtype=torch.float64)
+        y = torch.randn((2, 3))
+    one, two = streams()
+    torch.testing.assert_close(x[0], torch.randn(3, generator=one, dtype=torch.float64), rtol=0, atol=0)
+    torch.testing.assert_close(y[0], torch.randn(3, generator=one), rtol=0, atol=0)
+    torch.testing.assert_close(x[1], torch.randn(3, generator=two, dtype=torch.float64), rtol=0, atol=0)
+
+
+def test_the_solver_is_the_model_s_own() -> None:
+    """The same states through the same solver as `Model.sample` uses."""
+    painter = Painter(model(), "heun", 8)
+    start = painter.law.sample(1, random.generator(5, "image"))
+    end = integrate(painter.solver, start)
+    torch.testing.assert_close(painter.floats([5]), painter.model.process.from_directions(end[:, 0]))
+
+
+def test_labels_reach_the_network() -> None:
+    painter = Painter(model(conditional=True), evaluations=4)
+    one, two = painter([0, 0], torch.tensor([0, 1])).int()
+    assert int((one - two).abs().max()) > 0
+    with pytest.raises(ValueError, match=r"^context=None: must be labels"):
+        painter([0])
+
+
+def test_bfloat16_is_near() -> None:
+    exact = Painter(model(), evaluations=6).floats(range(4))
+    near = Painter(model(), evaluations=6, compute=Compute("bfloat16")).floats(range(4))
+    assert near.dtype == torch.float32
+    assert 0 < float((exact - near).abs().mean()) < 0.05 * float(exact.std())
+
+
+def test_no_images_and_bad_values() -> None:
+    assert Painter(model(), evaluations=4)([]).shape == (0, 1, 4, 4)
+    for solver, evaluations, message in (
+        ("heun", 1, r"^evaluations=1: must be at least 2, what a step of heun takes$"),
+        ("heun", 0, r"^evaluations=0: must be an integer >= 1$"),
+        ("hein", 4, r"^solver='hein': .*did you mean 'heun'"),
+        ("rk45", 4, r"^solver='rk45': must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Painter(model(), solver, evaluations)
+    with pytest.raises(ValueError, match=r"^solver='aboba': SGM has no velocity"):
+        Painter(model("SGM"), "aboba", 4)
+    assert set(SOLVERS) - set(FIXED) == {"rk45"}

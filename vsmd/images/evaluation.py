@@ -1,0 +1,94 @@
+"""Distances of a model's samples to its data, beside what as many real images score: the `evaluate` command."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vsmd import checks, random
+from vsmd.data.image_files import ImageSet
+from vsmd.images.sampling import Painter
+from vsmd.images.training import together, written
+from vsmd.metrics.distances import frechet_distance_of
+from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, kernel_distance
+from vsmd.training.distributed import World
+
+METRICS: dict[str, Callable[[str | torch.device], EfficientNetFeatures | InceptionFeatures]] = {
+    "FD-EffNet": EfficientNetFeatures,
+    "KID": EfficientNetFeatures,
+    "FID": lambda device: InceptionFeatures("legacy_tensorflow", device),
+    "FID-clean": lambda device: InceptionFeatures("clean", device),
+}
+Row = dict[str, Any]
+
+
+def evaluate(
+    painter: Painter,
+    found: ImageSet,
+    n: int = 2_000,
+    *,
+    metrics: Sequence[str] = ("FD-EffNet", "KID"),
+    reference: int = 10_000,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> list[Row]:
+    """Rows (metric, value, floor, n_samples, n_floor, n_reference, evaluations, features), one a metric.
+
+    value: of the n images of seeds `seed` … `seed + n - 1` against `reference` training images (all, where there are
+    not so many); floor: of n_floor test images, n of them if there are so many, against the same. Distances of fewer
+    images are larger: compare at equal n. KID is of EfficientNet's features, as FD-EffNet. Called by all processes of a
+    process group together; they share the drawing. Labels of a conditional model take turns.
+    Raises ValueError for an unknown metric or images of another shape, RuntimeError without Inception's weights.
+    """
+    world, shape = World.current(), painter.model.process.shape
+    for metric in metrics:
+        checks.one_of("metrics", metric, METRICS)
+    if shape != found.shape:
+        raise ValueError(f"images {found.name}: of shape {found.shape}; the model draws {shape}")
+    makers = {name: METRICS[name](device) for name in metrics} if world.first else {}  # before long work
+    classes = getattr(painter.model.network, "classes", 0)
+    labels = torch.arange(n) % classes if classes else None
+    drawn = together(painter, range(seed, seed + checks.positive_int("n", n)), labels, world)
+    if not world.first:
+        return []
+    order = torch.randperm(len(found.train), generator=random.generator(0, "reference"))
+    known, real = found.train[order[:reference]], found.test[:n]
+    rows = []
+    for name, features in makers.items():
+        ours, theirs, base = features(drawn), features(real), features(known)
+        rows.append({
+            "metric": name, "value": _distance(name, ours, base), "floor": _distance(name, theirs, base),
+            "n_samples": n, "n_floor": len(real), "n_reference": len(known), "evaluations": painter.evaluations,
+            "features": features.describes,
+        })  # fmt: skip
+    return rows
+
+
+def _distance(metric: str, features: Tensor, known: Tensor) -> float:
+    return kernel_distance(features, known) if metric == "KID" else frechet_distance_of(features, known)
+
+
+def told(rows: list[Row], path: Path | None) -> None:
+    """Print rows, and write them as CSV where a path is given."""
+    for row in rows:
+        print(
+            f"{row['metric']} {row['value']:.5g} (real images: {row['floor']:.5g}, n = {row['n_floor']}) · "
+            f"n = {row['n_samples']}, {row['evaluations']} evaluations, against {row['n_reference']} training images · "
+            f"{row['features']}"
+        )
+    if path is not None and rows:
+
+        def write(target: Path) -> None:
+            with target.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+
+        written(path, write)
+        print(f"written to {path}", file=sys.stderr)

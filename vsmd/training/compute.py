@@ -1,0 +1,59 @@
+"""How a training step is computed: precision, memory layout, compilation, accumulation; not what it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vsmd import checks
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a step is computed; but for rounding, results do not depend on it.
+
+    precision: "float32", or "bfloat16": the network under autocast, while weights, loss and optimiser stay float32.
+    channels_last: the layout that convolutions on GPUs like, for data (C, H, W). compile: `torch.compile` the network.
+    accumulate: micro-batches that each process splits its share of a batch into, to save memory.
+    Raises ValueError for an unknown precision or accumulate < 1.
+    """
+
+    precision: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        checks.one_of("precision", self.precision, PRECISIONS)
+        checks.positive_int("accumulate", self.accumulate)
+
+    def laid_out(self, network: nn.Module) -> nn.Module:
+        """The network with its weights in the layout asked for, changed in place."""
+        return network.to(memory_format=torch.channels_last) if self.channels_last else network
+
+    def called(self, network: nn.Module) -> nn.Module:
+        """The network as it is called, sharing its weights: compiled, under autocast, its result float32."""
+        spatial = getattr(network, "spatial", False)
+        if self.compile:
+            network = torch.compile(network)  # type: ignore[assignment]
+        if self.precision == "float32" and not self.channels_last:
+            return network
+        return _Called(network, self, spatial)
+
+
+class _Called(nn.Module):
+    def __init__(self, network: nn.Module, compute: Compute, spatial: bool) -> None:
+        super().__init__()
+        self.network, self.compute, self.spatial = network, compute, spatial
+
+    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.compute.channels_last and z.ndim == 4:
+            z = z.contiguous(memory_format=torch.channels_last)
+        if self.compute.precision == "float32":
+            return self.network(z, log_snr, context)
+        with torch.autocast(z.device.type, torch.bfloat16):
+            return self.network(z, log_snr, context).float()

@@ -1,0 +1,134 @@
+"""Processes that train together: PyTorch's own DDP as `torchrun` starts it, gloo on CPUs and NCCL on GPUs.
+
+Every process holds the same weights and computes its own rows of the same global batch, so that the number of
+processes changes a run by rounding only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vsmd import checks
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size` that train together. What they tell each other here goes over CPUs, in `group`."""
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+    @classmethod
+    def current(cls) -> World:
+        """The world of the process group that is up, or of one process alone. Called by all processes together."""
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return cls()
+        group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        return cls(dist.get_rank(), dist.get_world_size(), group)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return self.rank == 0
+
+    def rows(self, n: int) -> slice:
+        """This process's rows of a batch of n, a multiple of `size`."""
+        share = n // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of a CPU tensor over all processes."""
+        if self.size > 1:
+            value = value.clone()
+            dist.all_reduce(value, group=self.group)
+        return value
+
+    def mean(self, value: Tensor) -> float:
+        """The mean of a number over all processes."""
+        return float(self.total(value.detach().cpu()) / self.size) if self.size > 1 else float(value)
+
+    def largest(self, value: int) -> int:
+        """The largest of the processes' integers."""
+        if self.size == 1:
+            return value
+        found = torch.tensor([value])
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
+        return int(found)
+
+    def shared(self, value: Tensor) -> Tensor:
+        """The first process's CPU tensor."""
+        if self.size > 1:
+            value = value.clone()
+            dist.broadcast(value, src=0, group=self.group)
+        return value
+
+    def wait(self) -> None:
+        """Return once all processes are here."""
+        if self.size > 1:
+            dist.barrier(group=self.group)
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """The network with its gradients averaged over all processes; the first one's weights are everybody's."""
+        if self.size == 1:
+            return network
+        device = next(network.parameters()).device
+        ids = None if device.type == "cpu" else [device]
+        wrapped = DistributedDataParallel(
+            network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+        wrapped.spatial = bool(getattr(network, "spatial", False))  # type: ignore[assignment]
+        return wrapped
+
+
+def unsynced(network: nn.Module) -> AbstractContextManager[object]:
+    """While entered, gradients of a network from `World.wrapped` stay with the process that computed them."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+def _number(name: str) -> int:
+    """An integer that torchrun has put into the environment."""
+    text = os.environ.get(name, "")
+    if not text.isdecimal():
+        raise ValueError(f"{name}={text!r}: must be an integer, as torchrun sets it")
+    return int(text)
+
+
+@contextmanager
+def launched(device: str) -> Iterator[torch.device]:
+    """This process's device, its process group up meanwhile: one of `torchrun`'s, or alone where it was not used.
+
+    device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; under torchrun every process takes the GPU of
+    its own number. Raises ValueError for a device that is not on this machine, more processes than it has GPUs, or a
+    WORLD_SIZE, RANK or LOCAL_RANK that is no number.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    together = "WORLD_SIZE" in os.environ and checks.positive_int("WORLD_SIZE", _number("WORLD_SIZE")) > 1
+    local = _number("LOCAL_RANK") if together else 0
+    if together and torch.device(device).type == "cuda":
+        have = torch.cuda.device_count()
+        if local >= have:
+            raise ValueError(f"nproc_per_node={local + 1} or more: must be at most the GPUs of this machine, {have}")
+        device = f"cuda:{local}"
+    found = checks.device("device", device)
+    if found.type == "cuda":
+        found = torch.device("cuda", found.index or 0)
+        torch.cuda.set_device(found)
+    if together:
+        _number("RANK")
+        dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
+    try:
+        yield found
+    finally:
+        if together:
+            dist.destroy_process_group()
