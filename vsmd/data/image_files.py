@@ -1,0 +1,162 @@
+"""A set of images, and reading your own: from a folder of image files, or from an npz file."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsmd import random
+
+TEST_SHARE = 0.1  # of a set that comes without a test part
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+_MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}  # what is read, and as what
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Training and test images, uint8 (n, C, H, W) with C = 1 or 3, and their labels, int64 (n,) or None.
+
+    classes: the labels' names, empty without labels. Raises ValueError or TypeError for what is not that.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for part, images, labels in (
+            ("train", self.train, self.train_labels),
+            ("test", self.test, self.test_labels),
+        ):
+            if images.dtype != torch.uint8:
+                raise TypeError(f"{self.name}: {part} images are {images.dtype}; must be uint8, 0 to 255")
+            if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[1:] != self.train.shape[1:]:
+                raise ValueError(
+                    f"{self.name}: {part} images {tuple(images.shape)}; must be (n, 1 or 3, height, width)"
+                )
+            if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
+                got = f"{labels.dtype} {tuple(labels.shape)}"
+                raise ValueError(f"{self.name}: {part} labels are {got}; must be int64 ({len(images)},)")
+        if len(self.train) < 2:
+            raise ValueError(f"{self.name}: {len(self.train)} training images; must be at least 2")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        channels, height, width = self.train.shape[1:]
+        return channels, height, width
+
+
+def split(
+    name: str, images: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...], test: int | None = None
+) -> ImageSet:
+    """A set whose test part is `test` images (a tenth by default) picked by a fixed seed; images (n, C, H, W)."""
+    n = len(images)
+    test = max(1, round(TEST_SHARE * n)) if test is None else test
+    order = torch.randperm(n, generator=random.generator(0, "image split"))
+    rows = (order[test:].sort().values, order[:test].sort().values)
+    train, held_out = (torch.from_numpy(images)[r] for r in rows)
+    if labels is None:
+        return ImageSet(name, train, held_out)
+    both = [torch.from_numpy(labels.astype(np.int64))[r] for r in rows]
+    return ImageSet(name, train, held_out, both[0], both[1], classes)
+
+
+def _channels_first(name: str, images: np.ndarray) -> np.ndarray:
+    """(n, H, W), (n, H, W, C) or (n, C, H, W) as (n, C, H, W); TypeError unless uint8, ValueError for other shapes."""
+    if images.dtype != np.uint8:
+        raise TypeError(f"{name}: images are {images.dtype}; must be uint8, 0 to 255")
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images
+    raise ValueError(
+        f"{name}: images of shape {images.shape}; must be (n, H, W), (n, H, W, 1 or 3) or (n, 1 or 3, H, W)"
+    )
+
+
+def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ()) -> ImageSet:
+    """The set in an npz file, as `load` describes it; ValueError naming the file where it is damaged or holds none."""
+    name = name or path.stem
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays: dict[str, np.ndarray] = {k: file[k] for k in file.files if k.split("_")[-1] in ("images", "labels")}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(
+            f"images={str(path)!r}: cannot be read as npz ({' '.join(str(error).split())[:120]})"
+        ) from None
+    parted = "train_images" in arrays and "test_images" in arrays
+    if not parted and "images" not in arrays:
+        held = ", ".join(arrays) or "neither"
+        raise ValueError(f"images={str(path)!r}: must hold images, or train_images and test_images; holds {held}")
+    keys = ("train", "test") if parted else ("",)
+    labels: dict[str, np.ndarray] = {k: arrays[n] for k in keys if (n := f"{k}_labels".strip("_")) in arrays}
+    if set(labels) != set(keys):
+        labels = {}
+    elif not classes:
+        classes = tuple(map(str, range(1 + max(int(v.max()) for v in labels.values()))))
+    images = {k: _channels_first(name, arrays[f"{k}_images".strip("_")]) for k in keys}
+    if not parted:
+        return split(name, images[""], labels.get(""), classes)
+    tensors: list[Any] = [torch.from_numpy(images[k]) for k in keys]
+    tensors += [torch.from_numpy(labels[k].astype(np.int64)) if k in labels else None for k in keys]
+    return ImageSet(name, *tensors, classes if labels else ())
+
+
+def from_folder(folder: Path, size: int | None) -> ImageSet:
+    """The images in a folder or its sub-folders, in the order of their names."""
+    from PIL import Image, ImageOps
+
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES and f.is_file())
+    if not files:
+        raise ValueError(f"images={str(folder)!r}: holds no image files ({', '.join(sorted(_SUFFIXES))})")
+    found: list[np.ndarray] = []
+    kept: list[Path] = []
+    bad: list[str] = []
+    first = ""
+    for file in files:
+        own = str(file.relative_to(folder))
+        try:
+            with Image.open(file) as opened:
+                if opened.mode not in _MODES:
+                    raise ValueError(f"images: {own} has mode {opened.mode}; must be grey (L) or RGB, 8 bits a channel")
+                image = opened.convert(_MODES[opened.mode])
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            bad.append(own)
+            continue
+        if size is not None:
+            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+        what = f"{image.width} x {image.height} {'grey' if image.mode == 'L' else 'RGB'}"
+        first = first or what
+        if what != first:
+            hint = "" if size is not None else "; give size=… to resize them all"
+            raise ValueError(f"images: {own} is {what}, {kept[0].relative_to(folder)} is {first}; must be alike{hint}")
+        kept.append(file)
+        found.append(np.asarray(image))
+    if bad:
+        some = ", ".join(bad[:5]) + (" …" if len(bad) > 5 else "")
+        warnings.warn(
+            f"{folder.name}: {len(bad)} of {len(files)} files cannot be read and are left out: {some}", stacklevel=3
+        )
+    if len(found) < 3:
+        raise ValueError(
+            f"images={str(folder)!r}: {len(found)} of {len(files)} files can be read; at least 3 are needed"
+        )
+    images = _channels_first(folder.name, np.stack(found))
+    owners = [file.relative_to(folder).parts[0] if file.parent != folder else "" for file in kept]
+    if not all(owners):
+        return split(folder.name, images, None, ())
+    classes = tuple(sorted(set(owners)))
+    return split(folder.name, images, np.array([classes.index(o) for o in owners]), classes)
