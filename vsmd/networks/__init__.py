@@ -17,6 +17,7 @@ NETWORKS = {
     "conditional": "vsmd.networks.conditional:ConditionalMLP",
     "mixer": "vsmd.networks.mixer:Mixer",
     "mlp": "vsmd.networks.mlp:MLP",
+    "unet": "vsmd.networks.unet:UNet",
 }
 
 
