@@ -24,15 +24,17 @@ from vsmd.random import generator
 FOLD = 4  # numbers of φ for each intrinsic one
 BEND = 0.4  # amplitude of its sines
 STRETCH = 4.0  # longest over shortest intrinsic axis
+LOBE = 0.4  # where the two bumps of an axis stand
 
 
 @dataclass(frozen=True, eq=False)
 class Manifold:
     """A sampler (n, generator) -> (n, d) float32.
 
-    Intrinsic law: u_i = scale_i r_i b_i, r_i = ±1 with equal chances, b_i the mean of three uniforms on (0, 1): smooth,
-    of compact support, 2^{d*} modes, the axes' scales from 1 down to 1/4. φ(u) = (u, BEND sin(W u + phase)), the rows of
-    W (3 d*, d*) of norm π. shift: moves the law along the manifold by `shift` times the scales (shifted pre-training).
+    Intrinsic law: u_i = scale_i (.4 r_i + .6 b_i), r_i = ±1 with equal chances, b_i the mean of three uniforms on
+    (-1, 1): 2^{d*} modes, but smooth and of compact, connected support (or W2 of samples would be about the modes'
+    shares and nothing else), the axes' scales from 1 down to 1/4. φ(u) = (u, BEND sin(W u + phase)), the rows of
+    W (3 d*, d*) of norm π. shift: moves the law along the manifold by `shift` times the scales.
     """
 
     scale: Tensor
@@ -54,9 +56,9 @@ class Manifold:
     def coordinates(self, n: int, generator: torch.Generator) -> Tensor:
         """n draws of u (n, d*), float64."""
         shape = (checks.positive_int("n", n), self.intrinsic)
-        uniform = torch.rand(3, *shape, generator=generator, device=generator.device, dtype=torch.float64)
+        bump = 2 * torch.rand(3, *shape, generator=generator, device=generator.device, dtype=torch.float64).mean(0) - 1
         sign = 2.0 * torch.randint(2, shape, generator=generator, device=generator.device) - 1
-        return (sign * uniform.mean(0) + self.shift) * self.scale.to(generator.device)
+        return (LOBE * sign + (1 - LOBE) * bump + self.shift) * self.scale.to(generator.device)
 
     def embed(self, u: Tensor) -> Tensor:
         """Q φ(u) (n, d), float64."""
