@@ -1,0 +1,146 @@
+"""Autoencoders: shapes, pre-training that reconstructs and resumes bit for bit, and what does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vsmd.data.manifolds import manifold
+from vsmd.latent import DiffusersAutoencoder, ImageAutoencoder, VectorAutoencoder, pretrain
+from vsmd.latent.autoencoder import check_fit
+from vsmd.random import generator
+
+
+def line(n: int, stream: torch.Generator) -> Tensor:
+    """Points of a line in R^6, far from the origin."""
+    direction = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0, 1.0])
+    return 10 + 4 * torch.randn(n, 1, generator=stream) * direction
+
+
+def test_shapes() -> None:
+    vector, image = VectorAutoencoder((5, 2), 3, width=8), ImageAutoencoder((2, 8, 12), 7, width=4)
+    assert check_fit(vector, torch.randn(4, 5, 2)) == (3,)
+    assert check_fit(image, torch.randn(4, 2, 8, 12)) == (7,)
+
+
+def test_pretraining_reconstructs() -> None:
+    model = pretrain(VectorAutoencoder((6,), 1, width=16), line, steps=300, batch_size=64, seed=0)
+    x = line(500, generator(1, "new"))
+    error = (model.decode(model.encode(x)) - x).square().sum(1).mean().sqrt()
+    assert error < 0.05 * (x - x.mean(0)).square().sum(1).mean().sqrt()
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_pretraining_is_a_function_of_the_seed() -> None:
+    def weights(seed: int) -> Tensor:
+        start = VectorAutoencoder((6,), 1, width=8)
+        return pretrain(start, line, steps=3, batch_size=8, seed=seed).encoder_line.weight
+
+    torch.manual_seed(5)
+    one = weights(0)
+    assert torch.equal(one, weights(0))
+    assert not torch.equal(one, weights(1))
+
+
+def test_pretraining_resumes_bit_for_bit(tmp_path: Path) -> None:
+    data, start = manifold(2, 16), VectorAutoencoder((16,), 2, width=8)
+    settings: dict[str, Any] = {"steps": 60, "batch_size": 16, "code_noise": 0.1}
+    whole = pretrain(start, data, **settings)
+    path = tmp_path / "pretraining.safetensors"
+
+    class Stop(Exception):
+        pass
+
+    calls = 0
+
+    def failing(n: int, stream: torch.Generator) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 58:  # the draw that measures the scale, and 56 steps
+            raise Stop
+        return data(n, stream)
+
+    with pytest.raises(Stop):
+        pretrain(start, failing, checkpoint=path, checkpoint_every=50, **settings)
+    again = pretrain(start, data, checkpoint=path, checkpoint_every=50, **settings)
+    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match=r"^checkpoint=.*other settings \(code_noise: 0.1 -> 0.2\)"):
+        pretrain(start, data, checkpoint=path, **settings | {"code_noise": 0.2})
+
+
+def test_diffusers_interface() -> None:
+    """A stand-in with the interface of AutoencoderKL: encode(x).latent_dist.mean, decode(z).sample, scaling_factor."""
+
+    class Stand(nn.Module):
+        config = SimpleNamespace(scaling_factor=0.18215)
+
+        def encode(self, x: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(latent_dist=SimpleNamespace(mean=nn.functional.avg_pool2d(x, 2)))
+
+        def decode(self, z: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(sample=z.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+    codec, x = DiffusersAutoencoder(Stand()), torch.full((3, 3, 8, 8), 0.5)
+    assert check_fit(codec, x) == (3, 4, 4)
+    torch.testing.assert_close(codec.encode(x), torch.full((3, 3, 4, 4), 0.5 * 0.18215))
+    torch.testing.assert_close(codec.decode(codec.encode(x)), x)
+
+
+def test_no_such_diffusers_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^autoencoder='.*none': must be a folder written by diffusers$"):
+        DiffusersAutoencoder(tmp_path / "none")
+
+
+class Pair:
+    """An encoder and a decoder put together by hand."""
+
+    def __init__(self, encode: Any, decode: Any) -> None:
+        self.encode, self.decode = encode, decode
+
+
+@pytest.mark.parametrize(
+    ("codec", "message"),
+    [
+        (
+            Pair(nn.Linear(6, 3), nn.Linear(4, 6)),
+            r"^autoencoder: decoder does not take the encoder's codes, shape",
+        ),
+        (
+            Pair(nn.Linear(6, 3), nn.Linear(3, 5)),
+            r"^autoencoder: encoder and decoder do not fit: codes \(5, 3\)",
+        ),
+        (Pair(nn.Linear(7, 3), nn.Linear(3, 7)), r"^autoencoder: encoder does not take the data, shape \(5, 6\)"),
+        (Pair(nn.Linear(6, 9), nn.Linear(9, 6)), r"^latent=9: must be at most 6, the ambient dimension$"),
+        (Pair(lambda x: x.sum(), lambda z: z), r"^autoencoder: encodes \(5, 6\) to \(\); must be a tensor \(5, \*code"),
+        (Pair(lambda x: x / 0, lambda z: z), r"^autoencoder: codes have NaN or inf; must be finite$"),
+        (Pair(lambda x: [x], lambda z: z), r"^autoencoder: encodes \(5, 6\) to list"),
+    ],
+)
+def test_what_does_not_fit(codec: Pair, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        check_fit(codec, torch.randn(5, 6))
+    assert "\n" not in str(error.value)
+
+
+def test_no_autoencoder() -> None:
+    with pytest.raises(TypeError, match=r"^autoencoder=Linear: must have encode and decode$"):
+        check_fit(nn.Linear(3, 3), torch.randn(5, 3))  # type: ignore[arg-type]
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(ValueError, match=r"^latent=17: must be at most 16, the ambient dimension$"):
+        VectorAutoencoder((16,), 17)
+    with pytest.raises(ValueError, match=r"^shape=\(1, 7, 8\): must be .* with sides that 4 divides$"):
+        ImageAutoencoder((1, 7, 8), 4)
+    with pytest.raises(ValueError, match=r"^steps=0: must be an integer >= 1$"):
+        pretrain(VectorAutoencoder((6,), 1), line, steps=0)
+    with pytest.raises(ValueError, match=r"^code_noise=-1: must be a number between 0 and 10$"):
+        pretrain(VectorAutoencoder((6,), 1), line, code_noise=-1)
+    with pytest.raises(ValueError, match=r"^data: shape \(9, 3\) must be \(n, 6\)"):
+        pretrain(VectorAutoencoder((6,), 1), torch.randn(9, 3))

@@ -1,0 +1,157 @@
+"""Autoencoders: what one has to offer (`Codec`), two small ones of our own, and whether encoder and decoder fit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from vsmd import checks
+
+
+class Codec(Protocol):
+    """An encoder (n, *shape) -> codes (n, *code_shape) and a decoder back, both for float32 tensors."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes of data points."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Data points of codes."""
+
+
+class _Autoencoder(nn.Module):
+    """What our own share: data are centred and divided by one number (`fit_scale`), settings for the model file."""
+
+    centre: Tensor
+    scale: Tensor
+    name = ""
+
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int) -> None:
+        super().__init__()
+        self.shape = tuple(checks.positive_int("shape", n) for n in shape)
+        self.latent, width = checks.positive_int("latent", latent), checks.positive_int("width", width)
+        _not_above_ambient("latent", self.latent, math.prod(self.shape))
+        self.settings: dict[str, Any] = {"shape": list(self.shape), "latent": self.latent, "width": width}
+        self.register_buffer("centre", torch.zeros(self.shape))
+        self.register_buffer("scale", torch.ones(()))
+
+    def fit_scale(self, x: Tensor) -> None:
+        """Set centre and scale from data (n, *shape): the mean, and the root mean square distance a coordinate."""
+        self.centre.copy_(x.mean(0))
+        self.scale.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-12))
+
+
+class VectorAutoencoder(_Autoencoder):
+    """Vectors (d,) to codes (latent,): encoder and decoder are each a linear map plus two hidden layers of `width`.
+
+    Raises ValueError for latent > d, the ambient dimension.
+    """
+
+    name = "vector"
+
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int = 128) -> None:
+        super().__init__(shape, latent, width)
+        dim = math.prod(self.shape)
+        self.encoder, self.encoder_line = _hidden(dim, width, latent), nn.Linear(dim, latent, bias=False)
+        self.decoder, self.decoder_line = _hidden(latent, width, dim), nn.Linear(latent, dim, bias=False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (n, latent) of x (n, *shape)."""
+        h = ((x - self.centre) / self.scale).flatten(1)
+        return self.encoder_line(h) + self.encoder(h)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Points (n, *shape) of codes z (n, latent)."""
+        out = self.decoder_line(z) + self.decoder(z)
+        return out.view(-1, *self.shape) * self.scale + self.centre
+
+
+class ImageAutoencoder(_Autoencoder):
+    """Images (C, H, W) to code vectors (latent,): two strided convolutions of `width` and 2 `width` channels, a matrix.
+
+    Codes are vectors, not maps: small images have no use for a grid, and a full A acts on the codes' principal axes.
+    Raises ValueError for latent > C H W, or sides that are no multiples of 4.
+    """
+
+    name = "image"
+
+    def __init__(self, shape: tuple[int, ...], latent: int, width: int = 32) -> None:
+        super().__init__(shape, latent, width)
+        if len(self.shape) != 3 or self.shape[1] % 4 or self.shape[2] % 4:
+            raise ValueError(f"shape={self.shape}: must be (channels, height, width) with sides that 4 divides")
+        channels, height, side = self.shape
+        inner = (2 * width, height // 4, side // 4)
+        flat = math.prod(inner)
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.SiLU(), nn.Flatten(), nn.Linear(flat, latent),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(
+            nn.Linear(latent, flat), nn.SiLU(), nn.Unflatten(1, inner),
+            nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.SiLU(), nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
+            nn.SiLU(), nn.ConvTranspose2d(width, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1),
+        )  # fmt: skip
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (n, latent) of images x (n, C, H, W)."""
+        return self.encoder((x - self.centre) / self.scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images (n, C, H, W) of codes z (n, latent); not clipped."""
+        return self.decoder(z) * self.scale + self.centre
+
+
+Autoencoder = VectorAutoencoder | ImageAutoencoder
+AUTOENCODERS: dict[str, type[Autoencoder]] = {"vector": VectorAutoencoder, "image": ImageAutoencoder}
+
+
+def is_own(codec: object) -> TypeGuard[Autoencoder]:
+    """Whether a model file can hold it."""
+    return isinstance(codec, VectorAutoencoder | ImageAutoencoder)
+
+
+def _hidden(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    layers = (nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs))
+    return nn.Sequential(*layers)
+
+
+def _not_above_ambient(name: str, latent: int, ambient: int) -> None:
+    if latent > ambient:
+        raise ValueError(f"{name}={latent}: must be at most {ambient}, the ambient dimension")
+
+
+def check_fit(codec: Codec, x: Tensor) -> tuple[int, ...]:
+    """The shape of a code, after encoding and decoding points x (n, *shape) once.
+
+    Raises TypeError without `encode` and `decode`; ValueError in one line if either fails, if decoded points are not
+    shaped as x, if codes are not finite or have more numbers than points.
+    """
+    for part in ("encode", "decode"):
+        if not callable(getattr(codec, part, None)):
+            raise TypeError(f"autoencoder={type(codec).__name__}: must have encode and decode")
+    codes = _tried("encoder does not take the data", codec.encode, x)
+    if not isinstance(codes, Tensor) or codes.ndim < 2 or len(codes) != len(x):
+        got = tuple(codes.shape) if isinstance(codes, Tensor) else type(codes).__name__
+        raise ValueError(f"autoencoder: encodes {tuple(x.shape)} to {got}; must be a tensor ({len(x)}, *code_shape)")
+    if not bool(torch.isfinite(codes).all()):
+        raise ValueError("autoencoder: codes have NaN or inf; must be finite")
+    _not_above_ambient("latent", codes[0].numel(), x[0].numel())
+    back = _tried("decoder does not take the encoder's codes", codec.decode, codes)
+    if not isinstance(back, Tensor) or back.shape != x.shape:
+        got = tuple(back.shape) if isinstance(back, Tensor) else type(back).__name__
+        raise ValueError(
+            f"autoencoder: encoder and decoder do not fit: codes {tuple(codes.shape)} decode to {got}, must be "
+            f"{tuple(x.shape)} as the data"
+        )
+    return tuple(codes.shape[1:])
+
+
+def _tried(what: str, call: Any, value: Tensor) -> Any:
+    try:
+        with torch.no_grad():
+            return call(value)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"autoencoder: {what}, shape {tuple(value.shape)} ({reason})") from None

@@ -1,0 +1,219 @@
+"""A model in latent space: autoencoder and bridge, trained one after the other, with the face of every other model."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import vsmd
+from vsmd import checks, files
+from vsmd import model as models
+from vsmd.family import forward_process
+from vsmd.latent import bridge as bridges
+from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_own
+from vsmd.methods import METHODS
+from vsmd.model import Model
+from vsmd.processes import ForwardProcess
+from vsmd.random import generator
+from vsmd.training.data import Data, Source
+
+FORMAT = "vsmd-latent-1"
+BRIDGES = ("LSBDM", *METHODS)
+CODES = 20_000  # draws of a sampler that the codes' scale is taken from
+BATCH = 500  # points encoded or decoded at a time
+
+
+@dataclass(frozen=True, eq=False)
+class LatentModel:
+    """What `fit` returns. `bridge` generates codes over `scale` (their root mean square deviation); `shape`: of data.
+
+    `bridge` is an ordinary `vsmd.Model`: `model.process` shows what A has learned on the codes, direction by direction.
+    """
+
+    autoencoder: Codec
+    bridge: Model
+    scale: float
+    shape: tuple[int, ...]
+
+    @property
+    def process(self) -> ForwardProcess:
+        """The bridge's final process, on scaled codes."""
+        return self.bridge.process
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Scaled codes (n, *code_shape) of data x (n, *shape); ValueError for another shape or what is not finite."""
+        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != self.shape or not len(x):
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x={got}: must be a tensor of shape (n, {', '.join(map(str, self.shape))}), n >= 1")
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("x: must be finite, has NaN or inf")
+        return _encoded(self.autoencoder, x) / self.scale
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Data (n, *shape) of scaled codes z (n, *code_shape)."""
+        with torch.no_grad():
+            return torch.cat([self.autoencoder.decode(part * self.scale) for part in z.split(BATCH)])
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """decode(encode(x)): the best that any bridge on these codes can do."""
+        return self.decode(self.encode(x))
+
+    def interpolate(self, x: Tensor, y: Tensor, points: int = 8) -> Tensor:
+        """Decoded points of the straight lines between codes of x and y, both (n, *shape): (points, n, *shape)."""
+        a, b = self.encode(x), self.encode(y)
+        parts = torch.linspace(0, 1, checks.positive_int("points", points))
+        return torch.stack([self.decode(torch.lerp(a, b, float(w))) for w in parts])
+
+    def sample(self, n: int, solver: str = "heun", steps: int = 50, seed: int = 0, **options: Any) -> Tensor:
+        """Draw n samples (n, *shape) float32: codes by the bridge, decoded. Arguments as of `vsmd.Model.sample`.
+
+        The paper's SDE is solver="euler-maruyama". FloatingPointError if the codes diverge.
+        """
+        codes = self.bridge.sample(n, solver, steps, seed, **options)
+        if not bool(torch.isfinite(codes).all()):
+            raise FloatingPointError(f"codes are not finite: steps={steps} are too few for solver={solver!r}")
+        return self.decode(codes)
+
+    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> LatentModel:
+        """The same model whose bridge starts from another prior; data (n, *shape) for "mixture" and "empirical"."""
+        codes = None if data is None else self.encode(data)
+        return dataclasses.replace(self, bridge=self.bridge.with_prior(name, codes, components, seed))
+
+    def with_stop(self, stop: float) -> LatentModel:
+        """The same model with early stopping at another time in (0, 1); LSBDM only."""
+        if not bridges.is_bridge(self.process):
+            raise ValueError(f"stop={stop!r}: {self.process.method} has no early-stopping time; LSBDM has")
+        return dataclasses.replace(self, bridge=bridges.stopped(self.bridge, stop))
+
+    def save(self, path: str | Path) -> Path:
+        """Write bridge, scale and – if it is one of ours – autoencoder as one safetensors file, atomically."""
+        path = Path(path)
+        with tempfile.TemporaryDirectory() as folder:
+            tensors, info = files.read(self.bridge.save(Path(folder) / "bridge"), models.FORMAT)
+        tensors = {f"bridge.{k}": v for k, v in tensors.items()}
+        about: dict[str, Any] = {"class": type(self.autoencoder).__name__}
+        if is_own(self.autoencoder):
+            about = {"name": self.autoencoder.name, "settings": self.autoencoder.settings}
+            state = self.autoencoder.state_dict()
+            tensors |= {f"autoencoder.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
+        about = {"autoencoder": about, "bridge": info, "scale": self.scale, "shape": list(self.shape)}
+        files.write(path, FORMAT, tensors, about)
+        return path
+
+
+def load(path: str | Path, autoencoder: Codec | None = None) -> LatentModel:
+    """Read a model written by `LatentModel.save`; ValueError naming the path if it is missing, damaged or foreign.
+
+    autoencoder: needed for models whose autoencoder is none of ours (the file holds the bridge only), and only then.
+    """
+    tensors, info = files.read(path, FORMAT)
+    about = info["autoencoder"]
+    if ("name" in about) == (autoencoder is not None):
+        need = "holds its own; leave it out" if "name" in about else f"holds no {about['class']}; it must be given"
+        raise ValueError(f"autoencoder={type(autoencoder).__name__}: the file {need}")
+    with files.refusing(path):
+        parts = {k: v for k, v in tensors.items() if k.startswith("bridge.")}
+        with tempfile.TemporaryDirectory() as folder:
+            inner = Path(folder) / "bridge"
+            files.write(inner, models.FORMAT, {k.removeprefix("bridge."): v for k, v in parts.items()}, info["bridge"])
+            bridge = models.load(inner)
+        if autoencoder is None:
+            own = AUTOENCODERS[about["name"]](**about["settings"])
+            own.load_state_dict({k.removeprefix("autoencoder."): v for k, v in tensors.items() if k not in parts})
+            autoencoder = own.eval().requires_grad_(False)
+        return LatentModel(autoencoder, bridge, info["scale"], tuple(info["shape"]))
+
+
+def fit(
+    data: Data,
+    *,
+    autoencoder: Codec,
+    bridge: str | ForwardProcess = "LSBDM",
+    stop: float | None = None,
+    seed: int = 0,
+    **training: Any,
+) -> LatentModel:
+    """Train a bridge on the codes of `data` and return the model.
+
+    data: tensor (n, *shape), encoded once, or sampler (n, generator) -> such, encoded as it is drawn. autoencoder:
+    anything with encode and decode, trained. bridge: "LSBDM" (`schrodinger_bridge` with its defaults), one of the six
+    methods with theirs, or a process for codes of that shape with options of your own (`schrodinger_bridge(shape,
+    sigma=3)`, `forward_process("VSCLD", shape, variational_score="steered")`). Codes are divided by one number, so that
+    their root mean square deviation is 1; their anisotropy stays. stop: early-stopping time of LSBDM in (0, 1), default
+    .999: the noise σ√(1 - stop) stays on the codes. training: as for `vsmd.fit` (steps, network, checkpoint, …).
+    Raises ValueError if encoder and decoder do not fit each other, codes are constant in a coordinate or have more
+    numbers than the data; warns where sigma is outside the range of the theory.
+    """
+    points, draw = _prepared(data, seed)
+    shape = check_fit(autoencoder, points[:2].float())
+    codes = _encoded(autoencoder, points)
+    scale = _scale(codes)
+    process = _process(bridge, shape)
+    own = bridges.is_bridge(process)
+    if stop is not None and not own:
+        raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
+    stop = bridges.STOP if stop is None else stop
+    if own:
+        if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop < 1:
+            raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
+        bridges.warn_outside_theory(bridges.sigma_of(process), stop, codes / scale, seed)
+
+    def drawn(n: int, stream: torch.Generator) -> Tensor:
+        assert draw is not None
+        return _encoded(autoencoder, draw(n, stream)) / scale
+
+    model = vsmd.fit(process, codes / scale if draw is None else drawn, seed=seed, **training)
+    if own:
+        model = bridges.stopped(model, stop)
+    return LatentModel(autoencoder, model, scale, tuple(points.shape[1:]))
+
+
+def _prepared(data: Data, seed: int) -> tuple[Tensor, Any]:
+    """Points (n, *shape) to look at, and the sampler if data is one; ValueError or TypeError for bad data."""
+    if isinstance(data, tuple):
+        raise TypeError("data: pairs with a context are not taken in latent space; give a tensor or a sampler")
+    if not callable(data):
+        shape = tuple(data.shape[1:]) if isinstance(data, Tensor) else ()
+        return Source(data, shape).points(generator(seed, "codes")), None
+    points = data(CODES, generator(seed, "codes"))
+    if isinstance(points, tuple):
+        raise TypeError("data: pairs with a context are not taken in latent space; give a tensor or a sampler")
+    Source(points, tuple(points.shape[1:]))
+    return points, data
+
+
+def _encoded(codec: Codec, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([codec.encode(part.float()) for part in x.split(BATCH)])
+
+
+def _scale(codes: Tensor) -> float:
+    """The codes' root mean square deviation; ValueError for codes that are not finite or constant in a coordinate."""
+    if not bool(torch.isfinite(codes).all()):
+        raise ValueError("autoencoder: codes have NaN or inf; must be finite")
+    std = codes.double().std(0, correction=0).flatten()
+    size = float(std.square().mean().sqrt())
+    flat = torch.nonzero(std <= 1e-6 * size).flatten().tolist()
+    if flat:
+        raise ValueError(
+            f"autoencoder: codes have zero variance in {len(flat)} of {len(std)} coordinates ({flat[:8]}); "
+            "use a smaller latent dimension"
+        )
+    return size
+
+
+def _process(bridge: str | ForwardProcess, shape: tuple[int, ...]) -> ForwardProcess:
+    if isinstance(bridge, ForwardProcess):
+        if bridge.shape != shape:
+            raise ValueError(f"bridge: is for codes of shape {bridge.shape}; must be {shape} as the autoencoder's")
+        return bridge
+    name = checks.one_of("bridge", bridge, BRIDGES)
+    if name == "LSBDM":
+        return bridges.schrodinger_bridge(shape)
+    return forward_process(name, shape, matrix=bridges.directions(shape))
