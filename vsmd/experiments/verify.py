@@ -1,6 +1,6 @@
 """`python -m vsmd.experiments.verify --profile full`: has a change of code changed any figure?
 
-Stored runs whose code has changed are stale. Of every kind of them – one function, one method, one data set – the
+Stored runs whose code has changed are stale. Of every kind of them – one function, one method, one way to A – the
 cheapest is executed again, beside the report. Gives it the same rows and points, timing columns aside, then the others
 of its kind are carried over: they are keyed to the present code, and their provenance says which run, at which commit,
 vouches for them. A kind whose rows differ stays stale.
@@ -23,7 +23,7 @@ from .rows import is_timing
 from .runs import Run
 from .store import Store
 
-KIND = ("method", "dataset", "name", "kind")  # settings by which runs of one function take different paths
+KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
 
 
 def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
