@@ -12,23 +12,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 _ALL = ("scales", "lags", "levels", "seasons")
-_LINEAR: dict[str, Any] = {"location": "linear", "rank": 32}
-_FACTORS: dict[str, Any] = {"location": "linear", "factors": 8, "lags_seq": (1, 2, 3, 24, 25), "rank": 16}
+_LINEAR: dict[str, Any] = {"location": "linear", "factors": 8, "rank": 32, "context": _ALL}
 DAILY: dict[str, dict[str, Any]] = {  # rates: increments from the last value
     "scales": {},
+    "scales of 30 steps": {"scale_window": 30},
     "no context": {"context": "none"},
+    "no context, scales of 30 steps": {"context": "none", "scale_window": 30},
     "scales, lags": {"context": ("scales", "lags")},
     "scales, 3,000 steps": {"steps": 3_000},
-    "scales of 30 steps": {"scale_window": 30},
-    "scales, drift": {"drift": True},
     "scales, diagonal": {"matrix": "diagonal"},
 }
-HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule, or from the value a day ago
-    "linear": {**_LINEAR, "context": _ALL},
-    "linear, scales": {**_LINEAR, "context": ("scales",)},
-    "linear with factors": {**_FACTORS, "context": _ALL},
-    "linear with factors, scales": {**_FACTORS, "context": ("scales",)},
-    "season": {"location": "season", "rank": 32, "context": ("scales", "lags", "seasons")},
+HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of lags, calendar and factors of the panel
+    "linear": _LINEAR,
+    "linear, scales": _LINEAR | {"context": ("scales",)},
+    "linear, no context": _LINEAR | {"context": "none"},
+    "linear, no factors": _LINEAR | {"factors": 0},
+    "linear, 16 factors": _LINEAR | {"factors": 16},
+    "linear, full rank": _LINEAR | {"rank": None},
 }
 SETTINGS = {"paper": {"model": "paper"}} | DAILY | HOURLY
 

@@ -139,7 +139,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 freq=freq,
                 scaling=checks.one_of("scaling", scaling, SCALINGS),
             )
-            chosen["batch_size"] = chosen["batch_size"] * self.prediction_length
+            chosen["batch_size"] = checks.positive_int("batch_size", chosen["batch_size"]) * self.prediction_length
         else:
             self.representation = Increments(
                 location=check_location(location, periods, freq),
@@ -214,9 +214,11 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         record = options["checkpoint"]
         assert self.patience is not None
         stopping = EarlyStopping(held_out, self.patience, self.seed, None if record is None else Path(record))
-        looks = {*range(every - 1, options["steps"], every), options["steps"] - 1} - {0}
+        looks = {*range(every - 1, options["steps"], every), max(1, options["steps"] - 1)} - {0}
         fit(process, data, checkpoint_every=every, snapshots=looks, on_snapshot=stopping, **options)
-        return stopping.best()
+        model = stopping.best()
+        model.network.to(options["device"])
+        return model
 
     def _network(self, dim: int, how: Representation) -> nn.Module:
         given = sum(self.features.values())

@@ -97,8 +97,8 @@ class Location:
 
     def to(self, device: torch.device) -> Location:
         """The same on another device."""
-        moved = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        weights, calendar, axes, cross = (v.to(device) for v in (self.weights, self.calendar, self.axes, self.cross))
+        return replace(self, weights=weights, calendar=calendar, axes=axes, cross=cross)
 
     def along(self, values: Tensor, given: Tensor) -> Tensor:
         """l_t for every t from `reach` on of values (T, d) without gaps: (T - reach, d)."""

@@ -68,7 +68,7 @@ class EarlyStopping:
         return float((moved[3].square() * (out - moved[2]).square()).mean())
 
     def best(self) -> Model:
-        """The model with the lowest loss, on the device that it was trained on."""
+        """The model with the lowest loss; of a finished run, from its file."""
         if self._best is not None:
             return self._best
         assert self.model_file is not None
