@@ -168,6 +168,10 @@ def run(
     found = load(chosen.data)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
     marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
+
+    def painted(model: Model, solver: str, nfe: int) -> Painter:
+        return Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=100, compute=chosen.compute)
+
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) if workdir is None else workdir
         notes = Notes(folder / "notes.json")
@@ -189,7 +193,7 @@ def run(
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
             settings_of = [(line[0], n) for line in plan for n in line[1:]]
             for solver, nfe in settings_of if last else settings_of[:1]:
-                painter = Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=100)
+                painter = painted(model, solver, nfe)
 
                 def measure(painter: Painter = painter) -> dict[str, float]:
                     return qualities(drawn(painter, samples), chosen.data, metrics, reference)
@@ -199,7 +203,7 @@ def run(
                     cells = {"solver": solver, "nfe": painter.evaluations, "metric": metric, "value": value}
                     rows.append(base | cells | {"floor": floor})
         solver, nfe = plan[0][:2]
-        painter = Painter(final, solver, nfe, grid_power=chosen.grid_power, batch_size=100)
+        painter = painted(final, solver, nfe)
         x = drawn(painter, min(MEMORY, samples))
         if bool(torch.isfinite(x).all()):
             images = to_uint8(x)
