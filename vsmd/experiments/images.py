@@ -21,10 +21,10 @@ from vsmd.data.images import ImageSet, load, to_uint8
 from vsmd.experiments.files import read_json, write_atomic
 from vsmd.experiments.runs import Result
 from vsmd.images.configs import Config, config
+from vsmd.images.evaluation import METRICS
 from vsmd.images.pictures import Pictures
 from vsmd.images.sampling import Painter
-from vsmd.metrics.distances import frechet_distance_of
-from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, kernel_distance
+from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
 from vsmd.training import checkpoints, fit
@@ -72,7 +72,7 @@ class Notes:
 
 @cache
 def _features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
-    return InceptionFeatures("legacy_tensorflow") if kind == "FID" else EfficientNetFeatures()
+    return METRICS[kind]("cpu")
 
 
 @cache
@@ -86,7 +86,7 @@ def _real(metric: str, dataset: str, reference: int, n: int) -> tuple[Tensor, fl
 
 
 def _distance(metric: str, features: Tensor, known: Tensor) -> float:
-    return kernel_distance(features, known) if metric == "KID" else frechet_distance_of(features, known)
+    return kernel_distance(features, known) if metric == "KID" else feature_distance(features, known)
 
 
 def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
