@@ -39,5 +39,5 @@ def awake(network: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in network.parameters():
-            p += 0.1 * torch.randn(p.shape, generator=generator)
+            p.add_(torch.randn(p.shape, generator=generator), alpha=0.1)
     return network

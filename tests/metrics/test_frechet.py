@@ -13,7 +13,7 @@ import torch
 
 from vsmd.data.images import load
 from vsmd.metrics.distances import frechet_distance_of
-from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, as_rgb, kernel_distance
+from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, as_rgb, feature_distance, kernel_distance
 from vsmd.metrics.torch_file import read_state
 from vsmd.random import generator
 
@@ -58,7 +58,15 @@ def test_frechet_distance_of_features_in_closed_form() -> None:
     factor, shift = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64), torch.arange(4.0, dtype=torch.float64)
     y = (x @ axes * factor) @ axes.T + shift
     want = float(shift.square().sum() + (variance * (factor - 1).square()).sum())
-    assert frechet_distance_of(x, y) == pytest.approx(want, rel=1e-9)
+    assert feature_distance(x, y) == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "m"), [(30, 9), (9, 30), (8, 9), (30, 25)])
+def test_fewer_points_than_features(n: int, m: int) -> None:
+    """The shorter way gives the same, singular covariances included."""
+    x, y = normal(n, 12), 1 + 2 * normal(m, 12, 1)
+    assert feature_distance(x, y) == pytest.approx(frechet_distance_of(x, y), rel=1e-7)
+    assert feature_distance(x, x) == pytest.approx(0, abs=1e-7)
 
 
 # ---- features ------------------------------------------------------------------------------------

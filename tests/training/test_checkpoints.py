@@ -298,14 +298,14 @@ def test_the_one_before_a_damaged_one_is_offered(tmp_path: Path) -> None:
 
 def test_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.safetensors"
-    write, done = files.save_file, []
+    done: list[str] = []
 
     def full(tensors: dict[str, Tensor], target: str, *rest: Any) -> None:
         if done:
             Path(target).write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
         done.append(target)
-        write(tensors, target, *rest)
+        save_file(tensors, target, *rest)
 
     monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(OSError, match=r"not be written at step 40 \(.*No space left.*\); the checkpoint before it"):

@@ -21,10 +21,10 @@ from vsmd.data.images import ImageSet, load, to_uint8
 from vsmd.experiments.files import read_json, write_atomic
 from vsmd.experiments.runs import Result
 from vsmd.images.configs import Config, config
+from vsmd.images.evaluation import METRICS
 from vsmd.images.pictures import Pictures
 from vsmd.images.sampling import Painter
-from vsmd.metrics.distances import frechet_distance_of
-from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, kernel_distance
+from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
 from vsmd.training import checkpoints, fit
@@ -72,7 +72,7 @@ class Notes:
 
 @cache
 def _features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
-    return InceptionFeatures("legacy_tensorflow") if kind == "FID" else EfficientNetFeatures()
+    return METRICS[kind]("cpu")
 
 
 @cache
@@ -86,7 +86,7 @@ def _real(metric: str, dataset: str, reference: int, n: int) -> tuple[Tensor, fl
 
 
 def _distance(metric: str, features: Tensor, known: Tensor) -> float:
-    return kernel_distance(features, known) if metric == "KID" else frechet_distance_of(features, known)
+    return kernel_distance(features, known) if metric == "KID" else feature_distance(features, known)
 
 
 def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
@@ -168,6 +168,10 @@ def run(
     found = load(chosen.data)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
     marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
+
+    def painted(model: Model, solver: str, nfe: int) -> Painter:
+        return Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=100, compute=chosen.compute)
+
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) if workdir is None else workdir
         notes = Notes(folder / "notes.json")
@@ -189,7 +193,7 @@ def run(
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
             settings_of = [(line[0], n) for line in plan for n in line[1:]]
             for solver, nfe in settings_of if last else settings_of[:1]:
-                painter = Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=100)
+                painter = painted(model, solver, nfe)
 
                 def measure(painter: Painter = painter) -> dict[str, float]:
                     return qualities(drawn(painter, samples), chosen.data, metrics, reference)
@@ -199,7 +203,7 @@ def run(
                     cells = {"solver": solver, "nfe": painter.evaluations, "metric": metric, "value": value}
                     rows.append(base | cells | {"floor": floor})
         solver, nfe = plan[0][:2]
-        painter = Painter(final, solver, nfe, grid_power=chosen.grid_power, batch_size=100)
+        painter = painted(final, solver, nfe)
         x = drawn(painter, min(MEMORY, samples))
         if bool(torch.isfinite(x).all()):
             images = to_uint8(x)
