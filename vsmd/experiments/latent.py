@@ -175,10 +175,10 @@ def run_manifold(
     table: list[Row] = []
     seen = [(n, e) for n, e in zip(ns, errors) if e > 0]
     if len(seen) > 1:
-        x, y = ([float(v) for v in column] for column in zip(*seen))
-        found = power(x, y)
+        counts, left = ([float(v) for v in column] for column in zip(*seen))
+        found = power(counts, left)
         falls = found._replace(slope=-found.slope, low=-found.high, high=-found.low)
-        table += rates("excess_w2", setting, x, y, falls, 2 / (2 + intrinsic), seed)
+        table += rates("excess_w2", setting, counts, left, falls, 2 / (2 + intrinsic), seed)
     for prior, values in copies.items():
         table += rates(f"memorisation_{prior}", setting, [float(n) for n in ns], values, None, 0.5, seed)
     return Result({"latent": rows, "latent_rates": table})
