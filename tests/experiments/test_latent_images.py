@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vsmd import Adaptation
 from vsmd.experiments import latent_images as runs
 from vsmd.experiments.latent import LATENT_COLUMNS
 from vsmd.random import generator
@@ -29,8 +30,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     runs._reference.cache_clear()
     monkeypatch.setattr(runs, "SHOWN", 12)
     monkeypatch.setattr("vsmd.experiments.latent.STEPS", 4)
-    monkeypatch.setitem(runs.BRIDGE, "adaptation", runs.vsmd.Adaptation(rounds=1, paths=8, nodes=2))
-    monkeypatch.setitem(runs.PIXELS, "adaptation", runs.vsmd.Adaptation(rounds=1, paths=4, nodes=2))
+    monkeypatch.setitem(runs.BRIDGE, "adaptation", Adaptation(rounds=1, paths=8, nodes=2))
+    monkeypatch.setitem(runs.PIXELS, "adaptation", Adaptation(rounds=1, paths=4, nodes=2))
 
 
 def test_latent_run(tmp_path: Path) -> None:
@@ -67,5 +68,5 @@ def test_missing_sets_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise FileNotFoundError(f"{name}: not found")
 
-    monkeypatch.setattr(runs.images, "load", absent)
+    monkeypatch.setattr("vsmd.data.images.load", absent)
     assert runs.available(["x"]) == ([], {"x": "x: not found"})

@@ -144,15 +144,14 @@ def run_manifold(
     fresh, other = (data(count, random.generator(seed, name)) for name in ("w2 data", "w2 other"))
     floor = mean_w2(other, fresh, points)
     rows = [row("manifold", "real", seed, **shared, w2=floor)]
-    train = data(max(ns), random.generator(seed, "training data"))
-    held_out = data(max(ns), random.generator(seed, "held-out data"))
     errors: list[float] = []
     copies: dict[str, list[float]] = {"empirical": [], "moments": []}
     for n in ns:
+        train, held_out = (data(n, random.generator(seed, f"{part} data", n)) for part in ("training", "held-out"))
         for method in ["LSBDM"] if n != ns[-1] else list(dict.fromkeys(["LSBDM", *methods])):
             start = time.perf_counter()
             model = latent.fit(
-                train[:n], autoencoder=autoencoder, bridge=bridge_of(method, (intrinsic,)), steps=steps, seed=seed,
+                train, autoencoder=autoencoder, bridge=bridge_of(method, (intrinsic,)), steps=steps, seed=seed,
                 checkpoint=_file(workdir, f"{method}-{n}"), **BRIDGE,
             )  # fmt: skip
             about = {**shared, "n_train": n, "train_seconds": pretrained + time.perf_counter() - start}
@@ -169,17 +168,17 @@ def run_manifold(
                 name = f"{method}, moments start" if method == "LSBDM" and prior == "moments" else method
                 rows.append(row("manifold", name + suffix, seed, **about, w2=mean_w2(x, fresh, points)))
                 if method == "LSBDM":
-                    copies[prior].append(memorisation(x[:points], train[:n], held_out[:n]))
+                    copies[prior].append(memorisation(x[:points], train, held_out))
                     if prior == "empirical":
                         errors.append(excess(float(rows[-1]["w2"]), floor))
     setting = f"d* {intrinsic}, d {ambient}{suffix}"
     table: list[Row] = []
     seen = [(n, e) for n, e in zip(ns, errors) if e > 0]
     if len(seen) > 1:
-        x, y = ([float(v) for v in column] for column in zip(*seen))
-        found = power(x, y)
+        counts, left = ([float(v) for v in column] for column in zip(*seen))
+        found = power(counts, left)
         falls = found._replace(slope=-found.slope, low=-found.high, high=-found.low)
-        table += rates("excess_w2", setting, x, y, falls, 2 / (2 + intrinsic), seed)
+        table += rates("excess_w2", setting, counts, left, falls, 2 / (2 + intrinsic), seed)
     for prior, values in copies.items():
         table += rates(f"memorisation_{prior}", setting, [float(n) for n in ns], values, None, 0.5, seed)
     return Result({"latent": rows, "latent_rates": table})
