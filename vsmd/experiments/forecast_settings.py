@@ -12,6 +12,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 _ALL = ("scales", "lags", "levels", "seasons")
+_DAY = (1, 2, 3, 24, 25)
 _LINEAR: dict[str, Any] = {"location": "linear", "factors": 8, "rank": 32, "context": _ALL}
 DAILY: dict[str, dict[str, Any]] = {  # rates: increments from the last value
     "scales": {},
@@ -24,11 +25,13 @@ DAILY: dict[str, dict[str, Any]] = {  # rates: increments from the last value
 }
 HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of lags, calendar and factors of the panel
     "linear": _LINEAR,
-    "linear, scales": _LINEAR | {"context": ("scales",)},
-    "linear, no context": _LINEAR | {"context": "none"},
-    "linear, no factors": _LINEAR | {"factors": 0},
-    "linear, 16 factors": _LINEAR | {"factors": 16},
+    "linear, 300 steps": _LINEAR | {"steps": 300},
+    "linear, scales, 300 steps": _LINEAR | {"context": ("scales",), "steps": 300},
+    "linear, no context": _LINEAR | {"context": "none", "steps": 300},
+    "linear, 16 factors": _LINEAR | {"factors": 16, "steps": 300},
     "linear, full rank": _LINEAR | {"rank": None},
+    "linear, full rank, a day's lags": _LINEAR | {"rank": None, "lags_seq": _DAY},
+    "linear, full rank, a day's lags, 300 steps": _LINEAR | {"rank": None, "lags_seq": _DAY, "steps": 300},
 }
 SETTINGS = {"paper": {"model": "paper"}} | DAILY | HOURLY
 
