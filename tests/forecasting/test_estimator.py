@@ -14,12 +14,16 @@ from gluonts.dataset.common import ListDataset
 from gluonts.evaluation import make_evaluation_predictions
 from gluonts.model.predictor import Predictor
 
+from vsmd.adaptation import Adaptation
 from vsmd.data.panels import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
 from vsmd.methods import METHODS
 from vsmd.networks.recurrent import Recurrent
 
-TINY: dict[str, Any] = {"steps": 5, "batch_size": 32, "width": 16, "depth": 2, "scale_window": 10, "sampling_steps": 4}
+TINY: dict[str, Any] = {
+    "steps": 5, "batch_size": 32, "width": 16, "depth": 2, "scale_window": 10, "sampling_steps": 4,
+    "adaptation": Adaptation(rounds=2, paths=50, nodes=5),
+}  # fmt: skip
 PAPER: dict[str, Any] = {**TINY, "model": "paper", "batch_size": 4, "width": 8, "context_length": 6}
 
 
