@@ -29,7 +29,7 @@ def pictures(channels: int = 1, labels: bool = False) -> ImageSet:
 def config(**fields: Any) -> Config:
     settings: dict[str, Any] = {
         "network": NETWORK, "held_out": 8, "flips": False, "steps": 12, "batch_size": 8, "learning_rate": 3e-3,
-        "ema": 0.9, "rounds": 2, "paths": 6, "nodes": 3, "every": 5, "grid": 4, "evaluations": 4, "schedule": "cosine",
+        "ema": 0.9, "rounds": 2, "paths": 6, "nodes": 8, "every": 5, "grid": 4, "evaluations": 4, "schedule": "cosine",
     }  # fmt: skip
     return Config(**settings | fields)
 

@@ -79,6 +79,31 @@ def test_resume_is_bit_exact(compute: Compute, tmp_path: Path) -> None:
     assert torch.equal(weights(train(compute, checkpoint=path)), weights(train(compute)))
 
 
+class Compiled(nn.Module):
+    """Stands for a compiled network; counts its calls."""
+
+    calls = 0
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        Compiled.calls += 1
+        return self.network(*inputs)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_calls_the_compiled_network(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing else does: models and checkpoints know the network itself."""
+    monkeypatch.setattr(torch, "compile", Compiled)
+    before = Compiled.calls
+    model = train(Compute(precision, compile=True))
+    assert Compiled.calls == before + 20
+    assert isinstance(model.network, Convolutions)
+    assert torch.equal(weights(model), weights(train(Compute(precision))))
+
+
 def test_precision_is_a_setting_of_the_run(tmp_path: Path) -> None:
     """Layout and accumulation may change on resume, precision may not."""
     path = tmp_path / "run.safetensors"

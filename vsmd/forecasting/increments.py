@@ -245,7 +245,8 @@ class Increments:
         linear = made.location == "linear"
         lags, periods = (made.lags_seq, made.periods) if linear else ((made.reach,), ())
         rule = Location(lags, periods, **{k[5:]: v for k, v in tensors.items() if k.startswith("rule.")})
-        return dataclasses.replace(made, rule=rule, **{k: v for k, v in tensors.items() if "." not in k})
+        own: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
+        return dataclasses.replace(made, rule=rule, **own)
 
 
 def _rms(values: Tensor) -> Tensor:

@@ -83,9 +83,7 @@ class World:
             return network
         device = next(network.parameters()).device
         ids = None if device.type == "cpu" else [device]
-        wrapped = DistributedDataParallel(
-            network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        wrapped = DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
         wrapped.spatial = bool(getattr(network, "spatial", False))  # type: ignore[assignment]
         return wrapped
 
