@@ -38,7 +38,7 @@ def plane(n: int, stream: torch.Generator) -> Tensor:
 
 
 X = plane(4_000, generator(0, "x"))
-FAST: dict[str, Any] = {"steps": 2, "batch_size": 16}
+FAST: dict[str, Any] = {"steps": 2, "batch_size": 16, "adaptation": Adaptation(rounds=1, paths=100, nodes=8)}
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +83,7 @@ def test_a_sampler_is_encoded_as_it_is_drawn() -> None:
 
 
 def test_adapted_score_is_visible() -> None:
-    how = Adaptation(rounds=2, paths=100, nodes=8)
-    model = latent.fit(X, autoencoder=Rotated(), bridge="VSULD", steps=4, batch_size=32, adaptation=how)
+    model = latent.fit(X, autoencoder=Rotated(), bridge="VSULD", **FAST)
     stiffness = model.process.stiffness[0]
     assert [row["stiffness"] for row in model.bridge.history][-1] == [stiffness.tolist()]
     assert float((stiffness - 1).abs().min()) > 0.01
