@@ -88,3 +88,20 @@ def test_one_network_of_the_seed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_axes_whiten_and_back() -> None:
+    data = blocks_64()
+    axes = highdim.Axes.measured(data, 0)
+    x = data(20_000, generator(1, "x"))
+    z = axes.whiten(x)
+    torch.testing.assert_close(torch.cov(z.T.double()), torch.eye(64, dtype=torch.float64), rtol=0, atol=0.05)
+    torch.testing.assert_close(axes.colour(z), x, rtol=1e-3, atol=1e-3)
+
+
+def test_whitened_runs_are_mapped_back() -> None:
+    (row,) = highdim.run("CLD", 0, 10, [["gaussian", "exponential", 4]], whiten=True, steps=2, samples=3_000).tables[
+        "highdim"
+    ]
+    assert row["method"] == "CLD-whitened"
+    assert row["rest_w2"] < 0.08  # a network that has learned nothing draws the moment-matched Gaussian

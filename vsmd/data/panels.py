@@ -177,12 +177,15 @@ def from_wide(
         raise ValueError("source: time stamps are not sorted; use frame.sort_index()")
     if other := [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]:
         raise ValueError(f"source: columns {some(other)} hold no numbers; drop them")
-    start, values, times = as_period(index[0], freq), frame.to_numpy(dtype=np.float64).T, index.to_numpy()
+    start, values = as_period(index[0], freq), frame.to_numpy(dtype=np.float64).T
+    times: np.ndarray | None = index.to_numpy()
     if gaps != "close":
         position = _steps(index, freq)
         if (same := np.diff(position) == 0).any():
-            pair = index[int(same.argmax())], index[int(same.argmax()) + 1]
-            raise ValueError(f"source: {pair[0]} and {pair[1]} are one step of freq={freq!r}; keep one row a step")
+            i = int(same.argmax())
+            raise ValueError(
+                f"source: {index[i]} and {index[i + 1]} are one step of freq={freq!r}; keep one row a step"
+            )
         if (wrong := np.diff(position) != 1).any() and gaps == "error":
             i = int(wrong.argmax()) + 1
             pair = f"{index[i]} does not follow {index[i - 1]}"
@@ -215,5 +218,5 @@ def _steps(index: pd.DatetimeIndex, freq: str) -> np.ndarray:
     """Steps of `freq` from the first time stamp to each; a stamp between two steps counts for the earlier one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ordinals = np.asarray(index.tz_localize(None).to_period(freq).asi8)
+        ordinals = np.asarray(index.tz_localize(None).to_period(freq).astype("int64"))
     return (ordinals - ordinals[0]) // split_freq(freq)[0]

@@ -8,6 +8,7 @@ Gaussian whatever the model.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from vsmd.experiments import flow_matching, toys
 from vsmd.experiments.runs import Result
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.priors import Mixture
+from vsmd.processes import ForwardProcess
+from vsmd.training.data import Data, Source
 
 DATASET = "blocks-64"
 PROJECTIONS = 64  # of each plane
@@ -53,6 +56,26 @@ def network_of(seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(random.generator(seed, "network").initial_seed())
         return networks.build(**NETWORK, shape=[DIM])
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The data's principal axes and standard deviations, measured on draws as `fit` measures them."""
+
+    process: ForwardProcess
+
+    @classmethod
+    def measured(cls, data: Data, seed: int) -> Axes:
+        """Those of a data set in 64 dimensions."""
+        return cls(Source(data, (DIM,)).moments(vsmd.forward_process("SGM", (DIM,), matrix="full"), seed))
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Coordinates (n, 64) of x along the axes, each with variance 1."""
+        return self.process.to_directions(x) / self.process.known().var.sqrt().float()
+
+    def colour(self, z: Tensor) -> Tensor:
+        """Inverse of `whiten`."""
+        return self.process.from_directions(z * self.process.known().var.sqrt().float())
 
 
 def quality(samples: Tensor, seed: int) -> toys.Row:
@@ -96,6 +119,7 @@ def run(
     plan: list[list[Any]],
     R: float | None = None,
     a_mode: str | None = None,
+    whiten: bool = False,
     steps: int = STEPS,
     samples: int = 20_000,
     workdir: Path | None = None,
@@ -103,23 +127,29 @@ def run(
     """One of the six methods in the data's principal axes (matrix "full"), trained and measured.
 
     plan: [prior, solver, evaluations, evaluations, …] each. a_mode: instead of the method's own ("steered", "zero").
+    whiten: of data with variance 1 along every axis, as flow matching has it; the method is then named -whitened.
     """
     process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, matrix="full", variational_score=a_mode)
     data, began = blocks_64(), time.perf_counter()
+    axes = Axes.measured(data, seed) if whiten else None
+    points: Data = data if axes is None else lambda n, stream: axes.whiten(data(n, stream))
     model = vsmd.fit(
-        process, data, network=network_of(seed), steps=steps, seed=seed, **TRAINING,
+        process, points, network=network_of(seed), steps=steps, seed=seed, **TRAINING,
         checkpoint=None if workdir is None else workdir / "training.safetensors",
     )  # fmt: skip
+    name = method + "-whitened" if whiten else method
     base: toys.Row = {
-        "dataset": DATASET, "method": method, "a_mode": process.variational_score, "beta": beta, "seed": seed,
+        "dataset": DATASET, "method": name, "a_mode": process.variational_score, "beta": beta, "seed": seed,
         "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     rows = []
     for prior in dict.fromkeys(line[0] for line in plan):
-        started = model.with_prior(prior, data(toys.PRIOR_POINTS, random.generator(seed, "prior data")), seed=seed)
+        known = data(toys.PRIOR_POINTS, random.generator(seed, "prior data"))
+        started = model.with_prior(prior, known if axes is None else axes.whiten(known), seed=seed)
         for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
             calls = toys._Calls(started.network)
             x = toys._drawn(started, samples, solver, nfe, seed)
+            x = x if axes is None else axes.colour(x)
             row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(samples) or nfe}
             rows.append(_ordered(row | quality(x, seed)))
     return Result({"highdim": rows})

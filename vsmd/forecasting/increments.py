@@ -90,7 +90,7 @@ class Increments:
 
     def to(self, device: torch.device) -> Increments:
         """The same on another device."""
-        moved = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
         assert self.rule is not None
         return dataclasses.replace(self, rule=self.rule.to(device), **moved)
 
@@ -211,6 +211,7 @@ class Increments:
                     last = last @ (self.axes / self.deviations)[:, :r]
                 parts.append(last.flatten(-2))
             elif part == "levels":
+                assert self.spread is not None
                 parts.append(self._weighted((level - self.centre) / self.spread))
             else:
                 waves = fourier(position.flatten(), self.periods, HARMONICS)
