@@ -99,12 +99,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code = f"from test_distributed import *; worker({rank}, Path({str(folder)!r}))"
         children.append(subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, env=env))
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not (folder / "begun-1").exists() and time.monotonic() < deadline:
             assert all(child.poll() is None for child in children)
             time.sleep(0.05)
         children[1].send_signal(signal.SIGINT)
-        assert [child.wait(120) for child in children] == [0, 0]
+        assert [child.wait(300) for child in children] == [0, 0]
     finally:
         for child in children:
             child.kill()

@@ -7,6 +7,7 @@ processes changes a run by rounding only.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -83,7 +84,11 @@ class World:
             return network
         device = next(network.parameters()).device
         ids = None if device.type == "cpu" else [device]
-        wrapped = DistributedDataParallel(network, device_ids=ids, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():  # newer releases of PyTorch rename the argument, older ones lack the new name
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped = DistributedDataParallel(  # buffers are constants here: not worth a message a step
+                network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
         wrapped.spatial = bool(getattr(network, "spatial", False))  # type: ignore[assignment]
         return wrapped
 
