@@ -47,7 +47,7 @@ class Config:
     conditional: train on the labels too. method, beta, damping (of ULD and VSULD), variational_score (None: the
     method's own), prior: of the process. network: settings of the U-Net. steps, batch_size (of all processes
     together), learning_rate (AdamW), schedule ("step": times .99 a hundred times over the run), ema, clip: of `fit`.
-    rounds, paths, nodes, eta, decay, freeze: A is adapted in `rounds` simulations of `paths` paths on `nodes` steps,
+    rounds, paths, nodes, eta, decay, freeze: A is adapted in `rounds` simulations of `paths` paths on `nodes` steps (fewer than 80 move A by themselves),
     moved by eta decay^k of the way to the minimiser that the k-th one finds, and frozen from the share `freeze` of the
     training on; one simulation tells that minimiser outright, so the paper's 3e-6 has no counterpart. precision,
     channels_last, compile, accumulate: see `Compute`. every: steps between two checkpoints with samples; keep: of the
@@ -75,7 +75,7 @@ class Config:
     clip: float = 1.0
     rounds: int = 30
     paths: int = 1_024
-    nodes: int = 40
+    nodes: int = 80
     eta: float = 0.2
     decay: float = 0.99
     freeze: float = 0.7
@@ -191,16 +191,16 @@ CONFIGS: dict[str, Config] = {
     "cifar10": Config(precision="bfloat16", channels_last=True, compile=True),
     "cifar10-small": Config(
         network=SMALL, steps=20_000, batch_size=64, learning_rate=1e-3, ema=0.999, schedule="cosine", rounds=10,
-        paths=64, nodes=10, every=1_000, grid=36, evaluations=40,
+        paths=64, every=1_000, grid=36, evaluations=40,
     ),
     "mnist5k": Config(
         data="mnist5k", held_out=200, flips=False, network=SMALL | {"width": 32}, steps=1_500, batch_size=64,
-        learning_rate=2e-3, ema=0.99, schedule="cosine", rounds=8, paths=32, nodes=8, every=500, grid=36,
+        learning_rate=2e-3, ema=0.99, schedule="cosine", rounds=8, paths=32, every=500, grid=36,
         evaluations=40,
     ),
     "digits": Config(
         data="digits", held_out=100, flips=False, network=SMALL | {"width": 32, "patch": 1}, steps=1_500, batch_size=64,
-        learning_rate=2e-3, ema=0.99, schedule="cosine", rounds=8, paths=64, nodes=10, every=500, grid=36,
+        learning_rate=2e-3, ema=0.99, schedule="cosine", rounds=8, paths=64, every=500, grid=36,
         evaluations=40,
     ),
 }  # fmt: skip
