@@ -47,12 +47,13 @@ class Config:
     conditional: train on the labels too. method, beta, damping (of ULD and VSULD), variational_score (None: the
     method's own), prior: of the process. network: settings of the U-Net. steps, batch_size (of all processes
     together), learning_rate (AdamW), schedule ("step": times .99 a hundred times over the run), ema, clip: of `fit`.
-    rounds, paths, nodes, eta, decay, freeze: A is adapted in `rounds` simulations of `paths` paths on `nodes` steps (fewer than 80 move A by themselves),
-    moved by eta decay^k of the way to the minimiser that the k-th one finds, and frozen from the share `freeze` of the
-    training on; one simulation tells that minimiser outright, so the paper's 3e-6 has no counterpart. precision,
-    channels_last, compile, accumulate: see `Compute`. every: steps between two checkpoints with samples; keep: of the
-    last checkpoints. grid: images of a sheet of samples. solver, evaluations, grid_power: of samples; evaluations are
-    network calls an image (Heun on the paper's 125 points: 250), times t = u^grid_power.
+    rounds, paths, nodes, eta, decay, freeze: A is adapted in `rounds` simulations of `paths` paths on `nodes` steps (at
+    beta = 10 fewer than 80 move A by their own error), moved by eta decay^k of the way to the minimiser that the k-th
+    one finds, and frozen from the share `freeze` of the training on; one simulation tells that minimiser outright, so
+    the paper's 3e-6 has no counterpart. precision, channels_last, compile, accumulate: see `Compute`. every: steps
+    between two checkpoints with samples; keep: of the last checkpoints. grid: images of a sheet of samples. solver,
+    evaluations, grid_power: of samples; evaluations are network calls an image (Heun on the paper's 125 points: 250),
+    times t = u^grid_power.
     Raises ValueError naming the field, its value and what is allowed.
     """
 
