@@ -90,7 +90,7 @@ class Increments:
 
     def to(self, device: torch.device) -> Increments:
         """The same on another device."""
-        moved = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)}
         assert self.rule is not None
         return dataclasses.replace(self, rule=self.rule.to(device), **moved)
 
@@ -197,6 +197,7 @@ class Increments:
         """
         assert self.long_run is not None
         assert self.centre is not None
+        assert self.spread is not None
         local = ((sums[0].clamp(min=0) + PSEUDO) / (sums[1] + PSEUDO)).sqrt()
         scale = local * self.long_run[position % len(self.long_run)]
         parts: list[Tensor] = []
@@ -245,7 +246,8 @@ class Increments:
         linear = made.location == "linear"
         lags, periods = (made.lags_seq, made.periods) if linear else ((made.reach,), ())
         rule = Location(lags, periods, **{k[5:]: v for k, v in tensors.items() if k.startswith("rule.")})
-        return dataclasses.replace(made, rule=rule, **{k: v for k, v in tensors.items() if "." not in k})
+        own: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
+        return dataclasses.replace(made, rule=rule, **own)
 
 
 def _rms(values: Tensor) -> Tensor:

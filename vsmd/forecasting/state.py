@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vsmd.forecasting.increments import CLIP, Increments
 from vsmd.forecasting.locations import regressors
@@ -36,7 +37,7 @@ class IncrementState:
     """
 
     def __init__(
-        self, how: Increments, pasts: Sequence[Series], network: nn.Module, horizon: int, device: torch.device
+        self, how: Increments, pasts: Sequence[Series], network: Any, horizon: int, device: torch.device
     ) -> None:
         assert how.rule is not None
         assert how.long_run is not None
@@ -70,7 +71,7 @@ class IncrementState:
 
     def codes(self, draws: int) -> Tensor | None:
         """The network's codes of the next step for all paths, window by window."""
-        found = self.network.encode(self.context.flatten(0, 1))
+        found: Tensor | None = self.network.encode(self.context.flatten(0, 1))
         if found is None or self.context.shape[1] == draws:
             return found
         return found.repeat_interleave(draws, 0)

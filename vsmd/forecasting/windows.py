@@ -132,7 +132,7 @@ class Windows:
     @classmethod
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Windows:
         """Inverse of `settings` and `tensors`."""
-        return cls(**(settings | {"lags_seq": tuple(settings["lags_seq"])}), **tensors)
+        return cls(**{**settings, "lags_seq": tuple(settings["lags_seq"]), **tensors})
 
 
 class WindowState:
