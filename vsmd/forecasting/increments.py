@@ -197,6 +197,7 @@ class Increments:
         """
         assert self.long_run is not None
         assert self.centre is not None
+        assert self.spread is not None
         local = ((sums[0].clamp(min=0) + PSEUDO) / (sums[1] + PSEUDO)).sqrt()
         scale = local * self.long_run[position % len(self.long_run)]
         parts: list[Tensor] = []

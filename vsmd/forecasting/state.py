@@ -71,7 +71,7 @@ class IncrementState:
 
     def codes(self, draws: int) -> Tensor | None:
         """The network's codes of the next step for all paths, window by window."""
-        found = self.network.encode(self.context.flatten(0, 1))
+        found: Tensor | None = self.network.encode(self.context.flatten(0, 1))
         if found is None or self.context.shape[1] == draws:
             return found
         return found.repeat_interleave(draws, 0)
