@@ -297,7 +297,7 @@ def test_committed_claims_and_paper_are_sound() -> None:
     assert sorted(items) == sorted(wanted)
     found = claims.load(ROOT / "notebooks/claims.yaml")
     papers, found = found, [c for c in found if c.paper != claims.OURS]
-    assert not {c.notebook[:2] for c in papers if c.paper == claims.OURS} & {"01", "02", "03"}  # these re-test the paper alone
+    assert not {c.notebook[:2] for c in papers if c.paper == claims.OURS} & {"01", "02", "03"}
     assert {i for c in found for i in reports.paper_ids(c.paper)} <= set(wanted)
     by_item = {i: e["notebook"] for e in entries for i in reports.paper_ids(e["items"])}
     for c in found:

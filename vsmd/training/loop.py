@@ -126,8 +126,10 @@ def fit(
             bar.update()
             if stop:
                 break
-            if on_snapshot is not None and trainer.step in snapshots and on_snapshot(trainer.step, trainer.model()):
-                break
+            if on_snapshot is not None and trainer.step in snapshots:
+                enough = on_snapshot(trainer.step, trainer.model())
+                if world.largest(int(bool(enough))):  # all processes end together
+                    break
     bar.close()
     if stop:
         world.wait()
