@@ -31,8 +31,8 @@ def test_one_run() -> None:
     rows = made.tables["crps"]
     assert list(rows[0]) == forecasts.CRPS_COLUMNS
     assert [(r["solver"], r["nfe"], r["selected"], r["a_mode"]) for r in rows] == [
-        ("heun", 40, 1, "adaptive"),
-        ("euler", 40, 0, "adaptive"),
+        ("heun", 10, 1, "adaptive"),
+        ("euler", 10, 0, "adaptive"),
     ]
     assert [r["level"] for r in made.tables["crps_coverage"]] == [k / 10 for k in range(1, 10)]
     shares = [r["share"] for r in made.tables["crps_pit"]]

@@ -29,8 +29,8 @@ def candidate(
     seed: int,
     settings: str,
     samples: int = 100,
-    solver: str = "heun",
-    nfe: int = 40,
+    solver: str = "exponential",
+    nfe: int = 10,
     steps: int | None = None,
     workdir: Path | None = None,
 ) -> Result:

@@ -122,8 +122,8 @@ def run(
     protocol: str = "original",
     selected: bool = False,
     samples: int = 100,
-    solvers: list[str] = ["heun"],  # noqa: B006 - never mutated
-    nfes: list[int] = [40],  # noqa: B006
+    solvers: list[str] = ["exponential"],  # noqa: B006 - never mutated
+    nfes: list[int] = [10],  # noqa: B006
     steps: int | None = None,
     workdir: Path | None = None,
 ) -> Result:
