@@ -123,7 +123,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         model, seed, how = self.model, self.seed if seed is None else seed, self.representation
         process, device, horizon = model.process, model.score.device, self.prediction_length
         assert isinstance(model.network, Conditional)
-        prior, times = process.prior_law(), time_grid(self.sampling_steps, model.t_min)
+        prior, times = process.prior_law(), time_grid(self.sampling_steps, model.t_min, 2.0)
         # one solver: its table serves every step of the horizon
         solver = make_solver(self.solver, Score(process, model.network.on_codes()), times)
         streams = [random.generator(seed, "forecast", number + w) for w in range(len(pasts))]
