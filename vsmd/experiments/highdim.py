@@ -47,7 +47,7 @@ HIGHDIM_COLUMNS = [
 
 # What every method trains, chosen so that flow matching on whitened data learns the blocks.
 NETWORK: dict[str, Any] = {"name": "mixer", "width": 16, "depth": 3}
-TRAINING: dict[str, Any] = {"batch_size": 256, "learning_rate": 4e-3}
+TRAINING: dict[str, Any] = {"batch_size": 256, "learning_rate": 1e-2}
 STEPS = 6_000
 
 
