@@ -124,6 +124,18 @@ def test_values_that_were_never_negative_stay_so() -> None:
     assert new[0, 0, 1] < 0
 
 
+def test_contexts_stay_within_what_training_has_seen() -> None:
+    values = walk(200)
+    how = Increments(scale_window=5, context=CONTEXT, drift=True).fitted([series(values)])
+    seen = how.standardised(series(values))[1]
+    state = begin(how, series(values), 9)
+    for _ in range(8):
+        state.advance(torch.full((1, 1, 2), CLIP))
+    assert bool((state.context <= seen.amax(0)).all())
+    assert bool((state.context == seen.amax(0)).any())
+    assert state.scale.min() > 5  # the scale itself is free
+
+
 def test_low_rank_keeps_the_covariance() -> None:
     """Leading axes from the model, the others Gaussian: with unit normals for both, xi has the sample's covariance."""
     mix = torch.randn(5, 5, generator=generator(3), dtype=torch.float64)

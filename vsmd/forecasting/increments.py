@@ -59,6 +59,7 @@ class Increments:
     least: Tensor | None = None  # 0 for series that are never negative, else -inf
     axes: Tensor | None = None  # (d, d) principal axes of xi, the leading ones first; None without a rank
     deviations: Tensor | None = None  # of xi along them, (d,)
+    bounds: Tensor | None = None  # of the contexts in training, (2, features): a path's are kept within them
 
     # --- what it is -------------------------------------------------------------------------------------------------
     @property
@@ -124,12 +125,14 @@ class Increments:
         rows = [_rms(whole[place % season == i]) for i in range(season)]
         long_run = torch.stack([torch.where(r > FLOOR * overall, r, FLOOR * overall) for r in rows])
         how = dataclasses.replace(how, long_run=overall[None] if season == 1 else long_run)
-        if self.rank is None:
-            return how
-        scatter = _covariance(torch.cat([how.standardised(s)[0] for s in series]))
-        variances, axes = torch.linalg.eigh(scatter)
-        axes, variances = axes.flip(1).contiguous(), variances.flip(0).clamp(min=1e-12)
-        return dataclasses.replace(how, axes=axes, deviations=variances.sqrt())
+        if self.rank is not None:
+            variances, axes = torch.linalg.eigh(_covariance(torch.cat([how.standardised(s)[0] for s in series])))
+            axes, variances = axes.flip(1).contiguous(), variances.flip(0).clamp(min=1e-12)
+            how = dataclasses.replace(how, axes=axes, deviations=variances.sqrt())
+        context = torch.cat([how.standardised(s)[1] for s in series])
+        if how.symmetric:
+            context = torch.cat([context, how._mirrored(context, how.size(dim))])
+        return dataclasses.replace(how, bounds=torch.stack([context.amin(0), context.amax(0)]))
 
     def residuals(self, series: Series) -> tuple[Tensor, Tensor]:
         """Location and y - l, NaN where y is missing, from step `reach` on: (T - reach, d) each."""
@@ -218,7 +221,8 @@ class Increments:
                 waves = fourier(position.flatten(), self.periods, HARMONICS)
                 parts.append(waves.view(*position.shape, -1))
         shape = torch.broadcast_shapes(*(p.shape[:-1] for p in (*parts, given)))
-        return scale, torch.cat([p.to(given).expand(*shape, -1) for p in (*parts, given)], -1)
+        context = torch.cat([p.to(given).expand(*shape, -1) for p in (*parts, given)], -1)
+        return scale, context if self.bounds is None else context.clamp(self.bounds[0], self.bounds[1])
 
     def _weighted(self, values: Tensor) -> Tensor:
         """Values (…, d), or their means over the series by the weights of the leading axes (…, r)."""
