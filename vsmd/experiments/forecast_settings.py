@@ -32,6 +32,8 @@ HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of l
     "linear, full rank": _LINEAR | {"rank": None},
     "linear, full rank, a day's lags": _LINEAR | {"rank": None, "lags_seq": _DAY},
     "linear, full rank, a day's lags, 300 steps": _LINEAR | {"rank": None, "lags_seq": _DAY, "steps": 300},
+    "linear, full rank, a day's lags, no steps": _LINEAR
+    | {"rank": None, "lags_seq": _DAY, "context": ("scales", "levels", "seasons")},
 }
 SETTINGS = {"paper": {"model": "paper"}} | DAILY | HOURLY
 
