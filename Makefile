@@ -36,7 +36,7 @@ env: .venv/.stamp ## make .venv from the lock files (done once; again when they 
 reproduce: env ## every notebook of PROFILE, then the report; continues where it was interrupted
 	@$(PY) -m vsmd.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh)
 
-verify: env ## after a change of code: run one stale run of each kind again; where the rows are the same, carry its kind over
+verify: env ## after a change of code: run one stale run of each kind by the old code and the new; carry over what comes out the same
 	@$(PY) -m vsmd.experiments.verify --profile $(PROFILE)
 
 test: env ## unit tests, then every notebook in the smoke profile (exact facts compared, the rest only run)

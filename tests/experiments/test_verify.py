@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,55 +16,107 @@ from vsmd.experiments import Result
 from .maths import f
 
 
-def run(method, seed, log):
+def run(method, seed, log, steps=9):
     with Path(log).open("a") as file:
-        file.write(f"{method}-{seed}\\n")
+        file.write(f"{method}-{seed}-{steps}\\n")
     return Result({"t": [{"method": method, "seed": seed, "v": f(method, seed), "own_seconds": FACTOR}]})
 """
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "verified"
-    folder.mkdir()
+    """An importable package in a repository of its own."""
+    folder = tmp_path / "repository" / "verified"
+    folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
     (folder / "maths.py").write_text("def f(method, seed):\n    return seed + len(method)\n")
     (folder / "toy.py").write_text(BODY.replace("FACTOR", "1.0"))
-    monkeypatch.syspath_prepend(str(tmp_path))
+    git(folder.parent, "init", "-q")
+    record(folder)
+    monkeypatch.syspath_prepend(str(folder.parent))
     monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
     return folder
 
 
-def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(package: Path, tmp_path: Path) -> None:
-    store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
-    runs = experiments.grid("verified.toy:run", method=["CLD", "VSULD"], seed=[0, 1, 2], log=str(log))
-    execute(runs, store, progress=False)
-    before, log_before = (store.tables_dir / "t.csv").read_bytes(), len(log.read_text().splitlines())
-    # rounding is done elsewhere now; one method's figures move
-    (package / "maths.py").write_text(
+def git(folder: Path, *words: str) -> None:
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+def record(folder: Path) -> None:
+    git(folder.parent, "add", "-A")
+    git(folder.parent, "commit", "-q", "-m", "x")
+
+
+def changed(folder: Path) -> None:
+    """Rounding is done elsewhere now; one method's figures move, and a timing column may differ."""
+    (folder / "maths.py").write_text(
         "def f(method, seed):\n    value = len(method) + seed\n    return value + (method == 'VSULD')\n"
     )
-    (package / "toy.py").write_text(BODY.replace("FACTOR", "2.0"))  # a timing column may differ
+    (folder / "toy.py").write_text(BODY.replace("FACTOR", "2.0"))
+
+
+def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(package: Path, tmp_path: Path) -> None:
+    store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
+    runs = experiments.grid("verified.toy:run", method=["CLD", "VSULD"], seed=[0, 1, 2], log=str(log), steps=5_000)
+    execute(runs, store, progress=False)
+    before = (store.tables_dir / "t.csv").read_bytes()
+    log.unlink()
+    (made_by,) = verify.History(package.parent).commits
+    changed(package)
+    record(package)
     assert store.status(runs).stale == 6
-    found = verify.verify(store, progress=False)
-    assert len(log.read_text().splitlines()) - log_before == 2  # one run of each method
+    found = verify.verify(store, package.parent, progress=False)
+    # one run of each method by either code, shortened
+    ran = sorted(log.read_text().splitlines())
+    assert [line.split("-")[::2] for line in ran] == [["CLD", "600"]] * 2 + [["VSULD", "600"]] * 2
     assert (len(found["same"]), len(found["different"])) == (3, 3)
     states = store.states(runs)
     assert [states[r.key] for r in runs] == ["fresh"] * 3 + ["stale"] * 3
     assert (store.tables_dir / "t.csv").read_bytes() == before
     assert store.provenance("t")["verified"] == 3
-    notes = {entry["verified"]["run"] for entry in store.entries().values() if "verified" in entry}
-    assert len(notes) == 1
-    assert notes <= {r.key for r in runs[:3]}
+    notes = [entry["verified"] for entry in store.entries().values() if "verified" in entry]
+    assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 600, made_by)] * 3
+
+
+def test_rows_of_code_that_no_commit_holds_stay_stale(package: Path, tmp_path: Path) -> None:
+    store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
+    (package / "maths.py").write_text("def f(method, seed):\n    return 2 * seed\n")  # never committed
+    runs = experiments.grid("verified.toy:run", method="CLD", seed=0, log=str(log))
+    execute(runs, store, progress=False)
+    (package / "maths.py").write_text("def f(method, seed):\n    return seed * 2\n")
+    record(package)
+    found = verify.verify(store, package.parent, progress=False)
+    assert (found["same"], len(found["different"])) == ([], 1)
+    assert store.status(runs).stale == 1
+
+
+def test_the_commit_is_found_by_the_sources_not_by_its_name(package: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "r", "full")
+    runs = experiments.grid("verified.toy:run", method="CLD", seed=0, log=str(tmp_path / "log"))
+    execute(runs, store, progress=False)
+    changed(package)
+    record(package)
+    history = verify.History(package.parent)
+    (entry,) = store.entries().values()
+    made = {m: h for m, h in entry["code"].items() if m.startswith("verified")}
+    assert len(history.commits) == 2
+    assert history.holding(made, "0" * 12) == history.commits[1]  # the older one, whatever the rows say
+    assert history.holding({**made, "verified.maths": "0" * 12}) is None
+    assert history.holding({**made, "verified.gone": "0" * 12}) is None
 
 
 def test_nothing_stale_runs_nothing(package: Path, tmp_path: Path) -> None:
     store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
     runs = experiments.grid("verified.toy:run", method="CLD", seed=0, log=str(log))
     execute(runs, store, progress=False)
-    assert verify.verify(store, progress=False) == {"same": [], "different": []}
-    assert log.read_text().splitlines() == ["CLD-0"]
-    assert not (store.cache / "verify" / "tables").exists()
+    assert verify.verify(store, package.parent, progress=False) == {"same": [], "different": []}
+    assert log.read_text().splitlines() == ["CLD-0-9"]
+    assert not (store.cache / "verify" / "present").exists()
+
+
+def test_without_a_repository_everything_stays_stale(tmp_path: Path) -> None:
+    assert verify.History(tmp_path).holding({"a": "0" * 12}) is None
 
 
 def test_unknown_profile_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

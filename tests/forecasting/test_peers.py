@@ -125,3 +125,17 @@ def test_deepar_is_silent_repeatable_and_leaves_nothing(
 def test_bad_arguments(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_deepar_takes_features() -> None:
+    """A series that is its feature: forecasts follow what is known ahead of time."""
+    rng = np.random.default_rng(0)
+    driver = (rng.random(400 + 5) < 0.5).astype(float)
+    (item,) = items(np.stack([10 + 5 * driver[:400], 20 + 5 * driver[:400]], 1) + rng.normal(0, 0.05, (400, 2)))
+    estimator = DeepAR(5, "D", num_feat_dynamic_real=1, steps=150, seed=0)
+    predictor = estimator.train([{**item, "feat_dynamic_real": driver[None, :400]}])
+    (found,) = predictor.predict([{**item, "feat_dynamic_real": driver[None]}], num_samples=40)
+    high, low = (found.samples.mean(0)[driver[400:] == on] for on in (1, 0))
+    assert len(high)
+    assert len(low)
+    assert (high.mean(0) - low.mean(0) > 2.5).all()

@@ -87,7 +87,8 @@ def simbench(kind: str) -> Panel:
     """Hourly SimBench profiles of 2016, "load" (95) or "renewables" (42): 8,784 hours, 7 test windows of 24.
 
     From `simbench_hourly/<kind>_hourly.npz` in the folder VSMD_DATA (ODbL; partly derived profiles): stand-ins for the
-    electricity and solar panels, and named so. Raises FileNotFoundError if they are not there.
+    electricity and solar panels, and named so. Loads are German ones and know the public holidays of that country.
+    Raises FileNotFoundError if they are not there.
     """
     file = f"simbench_hourly/{checks.one_of('kind', kind, ('load', 'renewables'))}_hourly.npz"
     folder = os.environ.get("VSMD_DATA")
@@ -99,7 +100,8 @@ def simbench(kind: str) -> Panel:
         )
     with np.load(Path(folder) / file, allow_pickle=False) as arrays:
         values, names, start = arrays["values"], arrays["names"], str(arrays["start"])
-    return Panel(f"simbench_{kind}", "h", start, values.T, tuple(map(str, names)), prediction_length=24, windows=7)
+    found = Panel(f"simbench_{kind}", "h", start, values.T, tuple(map(str, names)), prediction_length=24, windows=7)
+    return found.with_holidays("DE") if kind == "load" else found
 
 
 PANELS: dict[str, Callable[[], Panel]] = {

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vsmd import checks
+from vsmd.data.calendars import holiday_features
 
 if TYPE_CHECKING:
     from gluonts.dataset.common import Dataset
@@ -54,8 +55,9 @@ class Panel:
     """d series on a calendar of frequency `freq` that starts at `start`: values (d, T), the last part for testing.
 
     NaN in values is a missing one. times: the true time stamps (T,) where they are not simply `freq` apart (closed-up
-    holidays); for pictures. Raises ValueError for values of a wrong shape, infinite, for series without a value or
-    constant in the training part, a horizon or windows < 1 or too long.
+    holidays); for pictures. features (F, T): real features known in advance, GluonTS's feat_dynamic_real. Raises
+    ValueError for values or features of a wrong shape or infinite, for series without a value or constant in the
+    training part, a horizon or windows < 1 or too long.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Panel:
     prediction_length: int
     windows: int
     times: np.ndarray | None = None
+    features: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=np.float64)
@@ -75,6 +78,10 @@ class Panel:
             raise ValueError(f"values: shape {values.shape}; must be ({len(self.names)} series, time)")
         if infinite := [n for n, row in zip(self.names, values) if np.isinf(row).any()]:
             raise ValueError(f"values: infinite in {some(infinite)}; NaN is what marks a missing value")
+        if self.features is not None:
+            shape = np.shape(self.features)
+            if len(shape) != 2 or shape[1] != values.shape[1] or not np.isfinite(self.features).all():
+                raise ValueError(f"features: shape {shape}; must be (features, {values.shape[1]}) finite numbers")
         if self.first < 2:
             need = self.prediction_length * self.windows + 2
             raise ValueError(f"values: {values.shape[1]} time steps; must be at least {need} for this test part")
@@ -90,6 +97,11 @@ class Panel:
     def dim(self) -> int:
         """Number of series d."""
         return len(self.names)
+
+    @property
+    def num_feat_dynamic_real(self) -> int:
+        """Number of real features known in advance; estimators take an argument of this name."""
+        return 0 if self.features is None else len(self.features)
 
     @property
     def first(self) -> int:
@@ -109,7 +121,7 @@ class Panel:
     @property
     def histories(self) -> Dataset:
         """What is known before each test window: give it to `predictor.predict`."""
-        return self._dataset(self.ends)
+        return self._dataset(self.ends, self.prediction_length)
 
     @property
     def test(self) -> Dataset:
@@ -124,16 +136,34 @@ class Panel:
     def validation(self, windows: int = 20) -> Panel:
         """The training part as a panel of its own, its last `windows` windows for validation."""
         times = None if self.times is None else self.times[: self.first]
-        return dataclasses.replace(self, values=self.values[:, : self.first], windows=windows, times=times)
+        features = None if self.features is None else self.features[:, : self.first]
+        return dataclasses.replace(
+            self, values=self.values[:, : self.first], windows=windows, times=times, features=features
+        )
+
+    def with_holidays(self, country: str) -> Panel:
+        """The panel with features of the public holidays of a country ("DE", "DE-BY") in addition to those it has.
+
+        Raises ValueError for a country that is not known.
+        """
+        found = holiday_features(pd.DatetimeIndex(self.dates(0, self.values.shape[1])), country)
+        features = found if self.features is None else np.concatenate([self.features, found])
+        return dataclasses.replace(self, features=features)
 
     def dates(self, index: int, count: int) -> np.ndarray:
         """Time stamps of `count` steps from `index` on, datetime64 (count,)."""
         if self.times is not None:
             return self.times[index : index + count]
-        return np.array([later(self.start, index + i).to_timestamp() for i in range(count)], dtype="datetime64[ns]")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
+            periods = pd.period_range(later(self.start, index), periods=count, freq=self.freq)
+            return periods.to_timestamp().to_numpy().astype("datetime64[ns]")
 
-    def _dataset(self, ends: list[int]) -> Dataset:
+    def _dataset(self, ends: list[int], ahead: int = 0) -> Dataset:
         items = [{"start": self.start, "target": self.values[:, :end], "item_id": f"{self.name}-{end}"} for end in ends]
+        if self.features is not None:
+            for item, end in zip(items, ends):
+                item["feat_dynamic_real"] = self.features[:, : end + ahead]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of GluonTS: its JSON reader, business-day periods
             from gluonts.dataset.common import ListDataset

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsmd.experiments.forecast_settings import SETTINGS, VARIANTS
-from vsmd.experiments.forecasts import panel_of
+from vsmd.experiments.forecasts import options_of, panel_of
 from vsmd.experiments.runs import Result, Run
 from vsmd.forecasting import NaivePredictor, VSMDEstimator, forecast, scores_of
 
@@ -37,7 +36,7 @@ def candidate(
     """Scores of one of `VARIANTS` with one of `SETTINGS`, trained on what precedes the windows of the selection."""
     warnings.simplefilter("ignore", FutureWarning)  # pandas and GluonTS about business-day periods
     data = panel_of(dataset, "selection")
-    options = SETTINGS[settings] | VARIANTS[variant] | ({} if steps is None else {"steps": steps})
+    options = options_of(data, settings, variant, steps)
     checkpoint = None if workdir is None else workdir / "training.safetensors"
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
     predictor = estimator.train(data.train).with_solver(solver, nfe)

@@ -44,6 +44,12 @@ def panel_of(dataset: str, protocol: str) -> Panel:
     return data
 
 
+def options_of(data: Panel, settings: str, variant: str, steps: int | None = None) -> dict[str, Any]:
+    """The estimator's arguments for a panel by the names of `SETTINGS` and `VARIANTS`; steps: instead of theirs."""
+    features = {"num_feat_dynamic_real": data.num_feat_dynamic_real}
+    return SETTINGS[settings] | VARIANTS[variant] | features | ({} if steps is None else {"steps": steps})
+
+
 class Scores:
     """Collects what is stored of forecasts: rows of crps.csv; of the main ones calibration and fan charts too."""
 
@@ -106,7 +112,8 @@ def peer(
     """Train "deepar" (for `steps`) or fit a "var", and forecast all windows."""
     warnings.simplefilter("ignore", FutureWarning)
     data = panel_of(dataset, protocol)
-    options = {"steps": steps} if method == "deepar" else {}
+    features = {"num_feat_dynamic_real": data.num_feat_dynamic_real}
+    options = {"steps": steps, **features} if method == "deepar" else {}
     start = time.perf_counter()
     predictor = PEERS[method](data.prediction_length, data.freq, seed=seed, **options).train(data.train)
     scores = Scores(data, dataset, protocol)
@@ -135,7 +142,7 @@ def run(
     """
     warnings.simplefilter("ignore", FutureWarning)
     data = panel_of(dataset, protocol)
-    options = SETTINGS[settings] | VARIANTS[variant] | ({} if steps is None else {"steps": steps})
+    options = options_of(data, settings, variant, steps)
     checkpoint = None if workdir is None else workdir / "training.safetensors"
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
     start = time.perf_counter()

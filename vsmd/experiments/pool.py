@@ -83,6 +83,7 @@ def execute(
     workers: int | None = None,
     progress: bool = True,
     refresh: bool | None = None,
+    source: Path | None = None,
 ) -> Status:
     """Execute those `runs` that `store` does not hold, each in a fresh process of one thread; return their
     status.
@@ -90,7 +91,7 @@ def execute(
     workers: processes at once, at most and by default the number of cores. Every run also takes one of the
     machine's slots (one a core, shared by all of a user's notebooks and drivers), so nothing is ever
     oversubscribed. progress: show a bar (see `Progress`). refresh: run stale ones again too; default from
-    the environment (REFRESH=1).
+    the environment (REFRESH=1). source: a folder whose packages the runs import in place of the present ones.
 
     Each run is stored when it ends: an interruption loses only what was in flight, and Ctrl-C stops the
     children. A run that fails does not stop the others. A run function with a parameter `workdir` gets a
@@ -117,7 +118,7 @@ def execute(
     if todo:
         bar = Progress(len(runs), len(runs) - len(todo), progress)
         with contextlib.closing(bar):
-            failed = _work(todo, store, workers, wanted, bar, labels(runs))
+            failed = _work(todo, store, workers, wanted, bar, labels(runs), source)
     status = store.status(runs)
     if failed:
         lines = "\n".join(f"  {line}" for line in failed.values())
@@ -128,14 +129,20 @@ def execute(
 
 
 def _work(
-    todo: list[Run], store: Store, workers: int, wanted: set[str], bar: Progress, names: dict[str, str]
+    todo: list[Run],
+    store: Store,
+    workers: int,
+    wanted: set[str],
+    bar: Progress,
+    names: dict[str, str],
+    source: Path | None,
 ) -> dict[str, str]:
     pending, children, failed = list(todo), list[_Child](), dict[str, str]()
     revision = commit(Path.cwd())
     try:
         while pending or children:
             while pending and len(children) < workers:
-                child = _start_next(pending, store, wanted, bar, revision)
+                child = _start_next(pending, store, wanted, bar, revision, source)
                 if child is None:
                     break
                 children.append(child)
@@ -151,7 +158,9 @@ def _work(
     return failed
 
 
-def _start_next(pending: list[Run], store: Store, wanted: set[str], bar: Progress, revision: str) -> _Child | None:
+def _start_next(
+    pending: list[Run], store: Store, wanted: set[str], bar: Progress, revision: str, source: Path | None
+) -> _Child | None:
     """Start the first pending run that no other process is executing, if a slot is free."""
     slot = _take_slot()
     if slot is None:
@@ -164,7 +173,7 @@ def _start_next(pending: list[Run], store: Store, wanted: set[str], bar: Progres
             try:
                 pending.remove(run)
                 if store.states([run])[run.key] in wanted:
-                    return _start(run, store, revision, (slot, own))
+                    return _start(run, store, revision, (slot, own), source)
                 bar.advance(False)  # another process has finished it meanwhile
             finally:
                 os.close(own)
@@ -173,7 +182,7 @@ def _start_next(pending: list[Run], store: Store, wanted: set[str], bar: Progres
     return None
 
 
-def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...]) -> _Child:
+def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...], source: Path | None) -> _Child:
     log, request = store.cache / "logs" / f"{run.key}.log", store.cache / "running" / f"{run.key}.json"
     order = {
         "function": run.function,
@@ -191,7 +200,8 @@ def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...]) -> _Ch
         "MPLBACKEND": "agg",
         "VSMD_PROGRESS": "0",
     }
-    env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(p or os.getcwd() for p in sys.path))
+    first = [str(source)] if source else []
+    env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*first, *(p or os.getcwd() for p in sys.path)]))
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "vsmd.experiments.worker", str(request)],

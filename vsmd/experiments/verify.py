@@ -1,38 +1,100 @@
 """`python -m vsmd.experiments.verify --profile full`: has a change of code changed any figure?
 
-Stored runs whose code has changed are stale. Of every kind of them – one function, one method, one way to A – the
-cheapest is executed again, beside the report. Gives it the same rows and points, timing columns aside, then the others
-of its kind are carried over: they are keyed to the present code, and their provenance says which run, at which commit,
-vouches for them. A kind whose rows differ stays stale.
+Stored runs whose code has changed are stale. Of every kind of them – one function, one method, one way to A – one run,
+shortened, is executed by both codes, side by side on this machine: by the present one, and by that of the commit whose
+sources the stored rows were made from. Come the same rows and points out of both, timing columns aside, then the kind
+is carried over: it is keyed to the present code, and its provenance says which run, against which commit, vouches for
+it. A kind whose rows differ, or whose code no commit holds, stays stale. Comparing codes rather than stored figures
+makes the verdict the same on every machine, though the last digits of the figures are not.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import io
+import subprocess
 import sys
+import tarfile
+import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .code import module_hash
+from .code import module_hash, source_hash
 from .pool import commit, execute
-from .profiles import PROFILES, profile
+from .profiles import PROFILES, profile, repository_root
 from .rows import is_timing
 from .runs import Run
 from .store import Store
 
 KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
+SHORT = {"steps": 600, "samples": 10_000}  # the most that a run of either code does; their defaults are left
 
 
 def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Keys of the stale ones of `entries` by kind, the cheapest run of each first."""
+    """Keys of the stale ones of `entries` by kind and by the code that made them, the cheapest run of each first."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key, entry in entries.items():
         if Store.is_stale(entry):
-            groups[entry["function"], *(str(entry["config"].get(c)) for c in KIND)].append(key)
+            made_by = repr(sorted(entry["code"].items()))
+            groups[entry["function"], *(str(entry["config"].get(c)) for c in KIND), made_by].append(key)
     return [sorted(keys, key=lambda k: (entries[k]["seconds"], k)) for _, keys in sorted(groups.items())]
+
+
+def shortened(entry: Mapping[str, Any]) -> Run:
+    """The run of a stored entry with at most `SHORT`'s steps and samples, where its configuration names them."""
+    config = {k: min(v, SHORT[k]) if k in SHORT else v for k, v in entry["config"].items()}
+    return Run(entry["function"], config)
+
+
+class History:
+    """The commits of the repository at `root`, newest first, and the sources in them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        try:
+            self.commits = self._git("log", "--format=%h").decode().split()
+        except (OSError, subprocess.CalledProcessError):
+            self.commits = []  # no repository, no git: nothing to compare with
+
+    def _git(self, *words: str) -> bytes:
+        return subprocess.run(["git", "-C", str(self.root), *words], capture_output=True, check=True).stdout
+
+    @cache  # noqa: B019 - as short-lived as the process
+    def _files(self, revision: str) -> dict[str, str]:
+        """Blob by path of the Python files of a commit."""
+        lines = self._git("ls-tree", "-r", revision).decode().splitlines()
+        return {
+            path: blob for blob, path in (line.split(maxsplit=2)[2].split("\t") for line in lines) if path[-3:] == ".py"
+        }
+
+    @cache  # noqa: B019
+    def _hash(self, blob: str) -> str:
+        return source_hash(self._git("cat-file", "blob", blob))
+
+    def _has(self, revision: str, code: Mapping[str, str]) -> bool:
+        files = self._files(revision)
+        for module, digest in code.items():
+            path = module.replace(".", "/")
+            blob = files.get(f"{path}.py") or files.get(f"{path}/__init__.py")
+            if blob is None or self._hash(blob) != digest:
+                return False
+        return True
+
+    def holding(self, code: Mapping[str, str], first: str = "") -> str | None:
+        """The commit whose sources have these hashes by module: `first` if it has them, else the newest that does."""
+        near = [c for c in self.commits if first.startswith(c)]
+        return next((c for c in (*near, *self.commits) if self._has(c, code)), None)
+
+    def extract(self, revision: str, folder: Path) -> Path:
+        """The Python files of a commit, written under `folder`; returns it."""
+        with tarfile.open(fileobj=io.BytesIO(self._git("archive", revision))) as archive:
+            members = [m for m in archive.getmembers() if m.name.endswith(".py")]
+            archive.extractall(folder, members, filter="data")
+        return folder
 
 
 def same(run: Run, one: Store, other: Store) -> bool:
@@ -49,28 +111,48 @@ def same(run: Run, one: Store, other: Store) -> bool:
     return files[0] == files[1]
 
 
-def verify(store: Store, workers: int | None = None, progress: bool = True) -> dict[str, list[str]]:
-    """Verify the stale runs of `store`; return the keys that were carried over ("same") and those that were not."""
+def _compared(
+    groups: list[list[str]], entries: Mapping[str, Mapping[str, Any]], store: Store, history: History, **how: Any
+) -> Iterator[tuple[list[str], Run, str]]:
+    """Those groups of keys of which a shortened run came out the same by both codes, with that run and the commit."""
+    by_commit: dict[str, list[tuple[list[str], Run]]] = defaultdict(list)
+    for keys in groups:
+        entry = entries[keys[0]]
+        if (revision := history.holding(entry["code"], entry["commit"])) is not None:
+            by_commit[revision].append((keys, shortened(entry)))
+    present = Store(store.cache / "verify" / "present", store.profile)
+    for revision, parts in by_commit.items():
+        past = Store(store.cache / "verify" / revision, store.profile)
+        with tempfile.TemporaryDirectory(prefix="vsmd-verify-") as folder:
+            source = history.extract(revision, Path(folder))
+            execute([run for _, run in parts], past, source=source, refresh=True, **how)
+        execute([run for _, run in parts], present, refresh=True, **how)
+        yield from ((keys, run, revision) for keys, run in parts if same(run, past, present))
+
+
+def verify(store: Store, root: Path, workers: int | None = None, progress: bool = True) -> dict[str, list[str]]:
+    """Verify the stale runs of `store` against the history of the repository at `root`.
+
+    Returns the keys that were carried over ("same") and those that were not ("different").
+    """
     entries = store.entries()
     groups = kinds(entries)
-    runs = [Run(entries[keys[0]]["function"], entries[keys[0]]["config"]) for keys in groups]
-    beside = Store(store.cache / "verify", store.profile)
-    execute(runs, beside, workers, progress, refresh=True)
-    found: dict[str, list[str]] = {"same": [], "different": []}
-    again, revision = beside.entries(), commit(Path.cwd())
-    for keys, run in zip(groups, runs):
-        if not same(run, store, beside):
-            found["different"] += keys
-            continue
-        note = {"run": run.key, "commit": revision, "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"}
+    found: dict[str, list[str]] = {"same": []}
+    for keys, run, against in _compared(groups, entries, store, History(root), workers=workers, progress=progress):
+        note = {
+            "run": dict(run.config), "against": against, "commit": commit(root),
+            "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        }  # fmt: skip
+        fresh = Store(store.cache / "verify" / "present").entries()[run.key]["code"]
         changed = {}
         for key in keys:
-            used = sorted({*again[run.key]["code"], *entries[key]["code"]})
+            used = sorted({*fresh, *entries[key]["code"]})
             present = {m: digest for m in used if (digest := module_hash(m)) is not None}
             changed[key] = {"code": present, "verified": note}
         store.amend(changed)
         found["same"] += keys
-    return found
+    carried = set(found["same"])
+    return found | {"different": [key for keys in groups for key in keys if key not in carried]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,11 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: quick)")
     try:
-        store = profile(parser.parse_args(arguments).profile).store
+        store, root = profile(parser.parse_args(arguments).profile).store, repository_root()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    found = verify(store)
+    found = verify(store, root)
     print(f"{len(found['same'])} stale run(s) carried over, {len(found['different'])} differ or could not be compared")
     entries = store.entries()
     for key in found["different"]:

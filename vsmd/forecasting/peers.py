@@ -30,12 +30,16 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
 
     Its own defaults – 2 LSTM layers of 40, Student t, lags and time features of `freq`, batches of 32 – and an
     embedding of the series; `steps` of training. Samples of the series are joined by their index: what the series
-    do together is not modelled, which the score of their sum shows. Missing values are left to GluonTS. On the CPU,
-    from `seed` alone, silent, and without a file left behind.
+    do together is not modelled, which the score of their sum shows. Missing values are left to GluonTS.
+    num_feat_dynamic_real: features that items must have. On the CPU, from `seed` alone, silent, and without a file left
+    behind.
     """
 
-    def __init__(self, prediction_length: int, freq: str, *, steps: int = 5_000, seed: int = 0) -> None:
+    def __init__(
+        self, prediction_length: int, freq: str, *, num_feat_dynamic_real: int = 0, steps: int = 5_000, seed: int = 0
+    ) -> None:
         super().__init__()
+        self.num_feat_dynamic_real = num_feat_dynamic_real
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
         self.steps, self.freq, self.seed = checks.positive_int("steps", steps), freq, seed
         seasons(freq)
@@ -58,6 +62,7 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 freq=self.freq,
                 prediction_length=self.prediction_length,
                 num_feat_static_cat=1,
+                num_feat_dynamic_real=self.num_feat_dynamic_real,
                 cardinality=[count],
                 num_batches_per_epoch=epoch,
                 trainer_kwargs=trainer,
@@ -84,7 +89,8 @@ class PerSeries(Predictor):  # type: ignore[misc]
 def _univariate(item: dict[str, Any]) -> list[dict[str, Any]]:
     """The series of an item as items of their own, their number as static category."""
     target = as_values(item["target"], "target", 1, missing=True).T.numpy().astype(np.float32)
-    return [{"start": item["start"], "target": row, "feat_static_cat": [i]} for i, row in enumerate(target)]
+    given = {"start": item["start"]} | {k: item[k] for k in ("feat_dynamic_real",) if k in item}
+    return [{**given, "target": row, "feat_static_cat": [i]} for i, row in enumerate(target)]
 
 
 @contextmanager
@@ -187,7 +193,7 @@ class VAR(Estimator):  # type: ignore[misc]
     Differences of one step or of one of the seasons of `freq`: what forecasts the last `TRIED` windows of the training
     part best (CRPS-Sum). Lags, at most 5, by the Bayesian information criterion (statsmodels). Beyond 30 series it is
     a VAR of 20 principal components, the rest of each series an autoregression of its own. Missing values are carried
-    forward.
+    forward; features are not used.
     """
 
     def __init__(self, prediction_length: int, freq: str, *, seed: int = 0) -> None:

@@ -121,7 +121,7 @@ def _top(store: Store, root: Path) -> str:
             lines.append(f"| **stale** | {s['table']}: {s['stale']} of {s['runs']} runs were made by other code |")
         if s["verified"]:
             lines.append(f"| carried over | {s['table']}: {s['verified']} of {s['runs']} runs are older than some code that "
-                f"they used; a run of each kind, executed again, gave the same rows |")
+                f"they used; one of each kind, shortened, gave the same rows with the old code and the present |")
         if s["unowned_rows"]:
             lines.append(f"| **edited** | {s['table']}: {s['unowned_rows']} row(s) belong to no stored run |")
     return "\n".join(lines) + "\n"
