@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import vsmd
 from vsmd import priors
 from vsmd.data.highdim import blocks_64
 from vsmd.experiments import highdim, toys
@@ -105,3 +106,22 @@ def test_whitened_runs_are_mapped_back() -> None:
     ]
     assert row["method"] == "CLD-whitened"
     assert row["rest_w2"] < 0.08  # a network that has learned nothing draws the moment-matched Gaussian
+
+
+def test_whitened_runs_learn_in_the_datas_axes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any basis is principal for a unit covariance: the process's directions must be those of the planes."""
+    seen: dict[str, Any] = {}
+
+    def fit(process: Any, data: Any, **options: Any) -> Any:
+        found = trained(process, data, **options)
+        x = data(20_000, generator(0, "x"))
+        seen["directions"] = found.process.to_directions(x).double()
+        return found
+
+    trained = vsmd.fit
+    monkeypatch.setattr(vsmd, "fit", fit)
+    highdim.run("VSCLD", 0, 5, [["gaussian", "exponential", 2]], a_mode="steered", whiten=True, steps=2, samples=50)
+    z = seen["directions"]
+    excess = ((z - z.mean(0)) / z.std(0)).pow(4).mean(0) - 3
+    assert int((excess < -0.7).sum()) == 8  # four planes, each coordinate far from Gaussian
+    assert int((excess.abs() < 0.3).sum()) == 56
