@@ -49,15 +49,16 @@ def test_one_run(a_mode: str | None) -> None:
 
 
 def test_divergence_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A solver that gives up leaves a row that says so: everything outside, moments nan."""
+    """A solver that gives up midway leaves a row that says so: all outside, moments nan, evaluations as asked."""
 
-    def refuse(*_: object, **__: object) -> torch.Tensor:
-        raise FloatingPointError("exponential: has diverged")
+    def refuse(model: Model, n: int, *_: object, **__: object) -> torch.Tensor:
+        sample(model, n, "heun", 1)
+        raise FloatingPointError("heun: has diverged")
 
     made = toys.run("spiral-8Y", "CLD", 5, 1, "constant", 0, [["gaussian", "heun", 4]], steps=1, samples=50)
     assert made.tables["toys"][0]["outside"] < 1
     sample = Model.sample
-    monkeypatch.setattr(Model, "sample", lambda s, *a, **k: sample(s, *a, **k) if k.get("trajectory") else refuse())
+    monkeypatch.setattr(Model, "sample", lambda s, *a, **k: (sample if k.get("trajectory") else refuse)(s, *a, **k))
     row = toys.run("spiral-8Y", "CLD", 5, 1, "constant", 0, [["gaussian", "heun", 4]], steps=1, samples=50)
     assert row.tables["toys"][0]["outside"] == 1
     assert row.tables["toys"][0]["nfe"] == 4

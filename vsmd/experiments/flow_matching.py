@@ -227,7 +227,7 @@ def run(
     for solver, nfe in [(line[0], n) for line in plan for n in line[1:]]:
         calls = toys._Calls(flow.network)
         x = flow.sample(samples, solver, max(1, nfe // EVALUATIONS[solver]), seed)
-        row = {**base, "solver": solver, "nfe": calls.a_path(samples)}
+        row = {**base, "solver": solver, "nfe": calls.a_path(x, nfe)}
         main = (solver, nfe) == (plan[0][0], plan[0][-1])
         rows.append(toys._ordered(row | toys._quality(x, dataset, seed, with_w2=main)))
         if points and main:

@@ -162,7 +162,7 @@ def run(
             calls = toys._Calls(started.network)
             x = _drawn(started, samples, solver, nfe, seed)
             x = x if axes is None else axes.colour(x)
-            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(samples) or nfe}
+            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe)}
             rows.append(_ordered(row | quality(x, seed)))
     return Result({"highdim": rows})
 
@@ -188,5 +188,5 @@ def run_flow(
     for solver, nfe in [(line[0], n) for line in plan for n in line[1:]]:
         calls, count = toys._Calls(flow.network), max(1, nfe // flow_matching.EVALUATIONS[solver])
         x = flow.sample(samples, solver, count, seed, batch_size=PART)
-        rows.append(_ordered({**base, "solver": solver, "nfe": calls.a_path(samples), **quality(x, seed)}))
+        rows.append(_ordered({**base, "solver": solver, "nfe": calls.a_path(x, nfe), **quality(x, seed)}))
     return Result({"highdim": rows})

@@ -64,10 +64,10 @@ class _Calls:
     def _count(self, module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         self.rows += len(output)
 
-    def a_path(self, samples: int) -> int:
-        """Evaluations a path since construction; stops counting."""
+    def a_path(self, samples: torch.Tensor, asked: int) -> int:
+        """Evaluations a path since construction, or what was asked for where paths diverged; stops counting."""
         self.hook.remove()
-        return round(self.rows / samples)
+        return round(self.rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
 
 
 def _quality(samples: torch.Tensor, dataset: str, seed: int, with_w2: bool) -> Row:
@@ -217,7 +217,7 @@ def run(
         for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
             calls = _Calls(started.network)
             x = _drawn(started, samples, solver, nfe, seed)
-            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(samples) or nfe, **shared, **bend}
+            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe), **shared, **bend}
             first = (prior, solver, nfe) == main
             row |= _quality(x, dataset, seed, with_w2=first)
             rows.append(_ordered(row) if table == "toys" else row)
