@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def run(method, seed, log, steps=9):
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An importable package in a repository of its own."""
     folder = tmp_path / "repository" / "verified"
     folder.mkdir(parents=True)
@@ -35,7 +37,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     record(folder)
     monkeypatch.syspath_prepend(str(folder.parent))
     monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
-    return folder
+    yield folder
+    for name in [m for m in sys.modules if m.split(".")[0] == "verified"]:
+        del sys.modules[name]
 
 
 def git(folder: Path, *words: str) -> None:
@@ -69,14 +73,14 @@ def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(packag
     found = verify.verify(store, package.parent, progress=False)
     # one run of each method by either code, shortened
     ran = sorted(log.read_text().splitlines())
-    assert [line.split("-")[::2] for line in ran] == [["CLD", "600"]] * 2 + [["VSULD", "600"]] * 2
+    assert [line.split("-")[::2] for line in ran] == [["CLD", "300"]] * 2 + [["VSULD", "300"]] * 2
     assert (len(found["same"]), len(found["different"])) == (3, 3)
     states = store.states(runs)
     assert [states[r.key] for r in runs] == ["fresh"] * 3 + ["stale"] * 3
     assert (store.tables_dir / "t.csv").read_bytes() == before
     assert store.provenance("t")["verified"] == 3
     notes = [entry["verified"] for entry in store.entries().values() if "verified" in entry]
-    assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 600, made_by)] * 3
+    assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 300, made_by)] * 3
 
 
 def test_rows_of_code_that_no_commit_holds_stay_stale(package: Path, tmp_path: Path) -> None:
@@ -104,6 +108,15 @@ def test_the_commit_is_found_by_the_sources_not_by_its_name(package: Path, tmp_p
     assert history.holding(made, "0" * 12) == history.commits[1]  # the older one, whatever the rows say
     assert history.holding({**made, "verified.maths": "0" * 12}) is None
     assert history.holding({**made, "verified.gone": "0" * 12}) is None
+
+
+def test_runs_are_shortened_where_their_function_knows_how(package: Path) -> None:
+    config = {"method": "CLD", "seed": 0, "log": "x"}
+    short = verify.shortened({"function": "verified.toy:run", "config": config})
+    assert short.config["steps"] == 9  # its default, less than the most
+    short = verify.shortened({"function": "verified.toy:run", "config": {**config, "steps": 5_000}})
+    assert short.config["steps"] == 300
+    assert "samples" not in short.config
 
 
 def test_nothing_stale_runs_nothing(package: Path, tmp_path: Path) -> None:

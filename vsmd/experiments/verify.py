@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
+import inspect
 import io
 import subprocess
 import sys
@@ -31,7 +33,7 @@ from .runs import Run
 from .store import Store
 
 KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
-SHORT = {"steps": 600, "samples": 10_000}  # the most that a run of either code does; their defaults are left
+SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
 
 def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -45,9 +47,11 @@ def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 
 def shortened(entry: Mapping[str, Any]) -> Run:
-    """The run of a stored entry with at most `SHORT`'s steps and samples, where its configuration names them."""
-    config = {k: min(v, SHORT[k]) if k in SHORT else v for k, v in entry["config"].items()}
-    return Run(entry["function"], config)
+    """The run of a stored entry with at most `SHORT`'s steps and samples, where its function knows them."""
+    module, name = entry["function"].split(":")
+    known = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    config = {k: known[k].default for k in SHORT if k in known and isinstance(known[k].default, int)} | entry["config"]
+    return Run(entry["function"], {k: min(v, SHORT[k]) if k in SHORT else v for k, v in config.items()})
 
 
 class History:
