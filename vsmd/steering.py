@@ -25,6 +25,7 @@ from vsmd.kernels import Kernel, Matrix
 from vsmd.schedules import BetaSchedule
 
 SAFE = 1e-8  # relative error of the steered end law from which on beta counts as too small for the tables
+PROBES = torch.linspace(1, 4, 25).tolist()  # times the beta named as safe: rounding is no smooth function of beta
 
 
 def _inverse(m: Matrix) -> Matrix:
@@ -89,7 +90,7 @@ class Steering:
         self.end = schedule.clock(one)
         if len(varying) and self._miss(varying, self.end) > SAFE:
             end = self.end
-            while self._miss(varying, end) > SAFE and float(end) < 100:
+            while max(self._miss(varying, end * above) for above in PROBES) > SAFE / 10 and float(end) < 100:
                 end = end * 1.1
             raise ValueError(
                 f"beta={2 * float(self.end):.4g}: too small to steer standard deviations {float(varying.min()):.4g} to "

@@ -102,8 +102,8 @@ def stability(stds: list[float], beta: float, rounds: int, method: str = "VSCLD"
 
     rates: mean_field (x = s, y = h), fixed_point (x = std, y = s*, nan where there is none, fitted = phi, low and high:
     the basin in s, n: how many zeros), from_start (x = s_0, y = |A - A*| after 200 steps of k^-0.6, eta_0 = .2),
-    sa_bias (x = nodes of the package's simulation, y = |A - A*| at that simulation's own fixed point) and, for the
-    first std, terminal_growth (`growth`).
+    sa_bias (x = nodes of the package's simulation, y = |A - A*| at that simulation's own fixed point, nan without one)
+    and, for the first std, terminal_growth (`growth`).
     """
     readings = ("duality", "z = s", "Algorithm 2's start")
     rows = [row for std in stds for reading in readings for row in _stability(reading, method, float(std), beta)]
@@ -129,11 +129,14 @@ def _stability(reading: str, method: str, std: float, beta: float) -> list[Row]:
             process = update(process, exact_moments(process, how), step, k, least_stiffness(process, how))
         rows += rates("from_start", setting, starts, np.abs(process.stiffness[0].numpy() - zeros[0]) / unit)
     if reading == "duality":
-        nodes, own = [20, 40, 80], []
-        for n in nodes:
-            own += roots(lambda s, n=n: simulated_field(reading, method, std, beta, s, n), 0.3, 30, 1e-5)  # type: ignore[misc]
-        off = np.abs(np.array(own) - zeros[0]) / unit
-        rows += rates("sa_bias", setting, nodes, off, power(nodes, off))
+        nodes, off = np.array([20, 40, 80]), np.full(3, np.nan)
+        for i, n in enumerate(nodes):
+            own = roots(lambda s, n=n: simulated_field(reading, method, std, beta, s, n), 0.3, 30, 1e-5)  # type: ignore[misc]
+            if own:
+                off[i] = min(abs(s - zeros[0]) for s in own) / unit
+        found = np.isfinite(off)
+        fitted = power(nodes[found], off[found]) if found.sum() > 1 else None
+        rows += rates("sa_bias", setting, nodes, off, fitted)
     return [*rows, point]
 
 
