@@ -117,6 +117,8 @@ def test_runs_are_shortened_where_their_function_knows_how(package: Path) -> Non
     short = verify.shortened({"function": "verified.toy:run", "config": {**config, "steps": 5_000}})
     assert short.config["steps"] == 300
     assert "samples" not in short.config
+    short = verify.shortened({"function": "verified.toy:run", "config": {**config, "steps": [5_000, 9]}})
+    assert short.config["steps"] == [5_000, 9]  # a study of steps is left alone
 
 
 def test_nothing_stale_runs_nothing(package: Path, tmp_path: Path) -> None:

@@ -50,8 +50,9 @@ def shortened(entry: Mapping[str, Any]) -> Run:
     """The run of a stored entry with at most `SHORT`'s steps and samples, where its function knows them."""
     module, name = entry["function"].split(":")
     known = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    config = {k: known[k].default for k in SHORT if k in known and isinstance(known[k].default, int)} | entry["config"]
-    return Run(entry["function"], {k: min(v, SHORT[k]) if k in SHORT else v for k, v in config.items()})
+    config = {k: known[k].default for k in SHORT if k in known} | entry["config"]
+    short = {k: min(v, SHORT[k]) for k, v in config.items() if k in SHORT and isinstance(v, int)}
+    return Run(entry["function"], entry["config"] | short)
 
 
 class History:
