@@ -33,6 +33,7 @@ from .runs import Run
 from .store import Store
 
 KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
+TIMED = ("vsmd.experiments.bench:run",)  # runs that measure nothing but time
 SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
 
@@ -40,7 +41,7 @@ def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Keys of the stale ones of `entries` by kind and by the code that made them, the cheapest run of each first."""
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key, entry in entries.items():
-        if Store.is_stale(entry):
+        if Store.is_stale(entry) and entry["function"] not in TIMED:
             made_by = repr(sorted(entry["code"].items()))
             groups[entry["function"], *(str(entry["config"].get(c)) for c in KIND), made_by].append(key)
     return [sorted(keys, key=lambda k: (entries[k]["seconds"], k)) for _, keys in sorted(groups.items())]
