@@ -271,7 +271,7 @@ def test_readme_example_runs_as_printed(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model.safetensors").stat().st_size > 0
