@@ -23,7 +23,6 @@ from vsmd.experiments.runs import Result
 from vsmd.experiments.toys import process_of
 from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
-from vsmd.networks.mlp import MLP
 from vsmd.samplers import solver_class
 from vsmd.scores import hybrid_pair
 
@@ -75,9 +74,7 @@ def train(
     """Train one setting on a development set: its held-out loss, and PMF-RMSE for each grid and solver."""
     begun = time.perf_counter()
     process = process_of(method, beta, R, schedule)
-    model = vsmd.fit(
-        process, partial(stretched, dataset), steps=steps, seed=seed, learning_rate=learning_rate, network=MLP((2,))
-    )
+    model = vsmd.fit(process, partial(stretched, dataset), steps=steps, seed=seed, learning_rate=learning_rate)
     base = {"dataset": dataset, "method": method, "beta": beta, "seed": seed, "learning_rate": learning_rate}
     rows: list[dict[str, Any]] = [
         {"choice": "learning rate", **base, "measure": "held-out loss", "value": held_out_loss(model, dataset, seed)}
