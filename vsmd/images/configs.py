@@ -191,7 +191,7 @@ SMALL: dict[str, Any] = {"width": 48, "multipliers": [1, 2], "depth": 1, "attent
 CONFIGS: dict[str, Config] = {
     "cifar10": Config(precision="bfloat16", channels_last=True, compile=True),
     "cifar10-small": Config(
-        network=SMALL, steps=20_000, batch_size=64, learning_rate=1e-3, ema=0.999, schedule="cosine", rounds=10,
+        network=SMALL, steps=12_000, batch_size=64, learning_rate=1e-3, ema=0.999, schedule="cosine", rounds=10,
         paths=64, every=1_000, grid=36, evaluations=40,
     ),
     "mnist5k": Config(
