@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import gzip
 import os
 import signal
@@ -289,6 +290,17 @@ def test_same_bytes_whatever_the_order(tmp_path: Path) -> None:
     header = (first.tables_dir / "tiny.csv").read_text().splitlines()[0]
     assert header == (second.tables_dir / "tiny.csv").read_text().splitlines()[0]
     assert len(gzip.decompress((first.points_dir / "CLD-0.csv.gz").read_bytes()).splitlines()) == 6
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc only: other C libraries have no malloc_trim"
+)
+def test_freed_memory_goes_back_to_the_system(tmp_path: Path) -> None:
+    store = Store(tmp_path / "r")
+    execute([Run("tinyruns:freed")], store, progress=False)
+    row = store.table("tiny").iloc[0]
+    assert row["kept"] > row["full"] - 50  # the C library keeps what is freed
+    assert row["left"] < row["full"] - 150
 
 
 def test_failures_are_listed_and_lose_nothing(tmp_path: Path) -> None:
