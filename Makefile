@@ -60,7 +60,7 @@ format: env ## let ruff sort imports and format
 	@$(PY) -m ruff format .
 
 lock: env ## solve the lock file anew after pyproject.toml changed (pins are kept where they still fit)
-	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes \
 	  --no-header pyproject.toml -o requirements.lock
 
 clean: ## remove caches and the reports of the smoke and quick profiles (.venv and reports/ stay)
