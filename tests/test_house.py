@@ -26,7 +26,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room imports only rooms that stand before it.
 ORDER = [
-    *("checks", "random", "files", "data", "metrics"),
+    *("checks", "random", "files", "memory", "data", "metrics"),
     *("schedules", "kernels", "moments", "methods", "piecewise", "steering"),
     *("priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),

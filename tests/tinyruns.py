@@ -76,22 +76,28 @@ def overlap(log: str, seed: int) -> Result:
     return Result({"tiny": [{"seed": seed}]})
 
 
-def freed() -> Result:
-    """Frees 190 MB below one block that it keeps, and waits for them to go back: megabytes with them, and without."""
+def resident() -> float:
+    """Megabytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def free_below_a_kept_block() -> tuple[float, float]:
+    """Take 190 MB and free all but the topmost block; megabytes held with them, and after."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
-
-    def resident() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
     blocks = [libc.malloc(65_536) for _ in range(2_900)]
     for block in blocks:
         ctypes.memset(block, 1, 65_536)
     full = resident()
     for block in blocks[:-1]:
         libc.free(block)
-    kept, end = resident(), time.monotonic() + 30
+    return full, resident()
+
+
+def freed() -> Result:
+    """Waits for freed memory to go back: megabytes with it, after it was freed, and in the end."""
+    (full, kept), end = free_below_a_kept_block(), time.monotonic() + 30
     while resident() > full - 150 and time.monotonic() < end:
         time.sleep(0.2)
     return Result({"tiny": [{"full": full, "kept": kept, "left": resident()}]})

@@ -11,7 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # These store and schedule runs, or only list names (packages' registries): no figure depends on them.
-MACHINERY = frozenset({"vsmd", "vsmd.experiments", "vsmd.data", "vsmd.metrics", "vsmd.networks", "vsmd.samplers"}) | {
+MACHINERY = frozenset(
+    {"vsmd", "vsmd.experiments", "vsmd.data", "vsmd.memory", "vsmd.metrics", "vsmd.networks", "vsmd.samplers"}
+) | {
     f"vsmd.experiments.{m}"
     for m in ("code", "files", "pool", "profiles", "progress", "rows", "runs", "store", "verify", "worker")
 }

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vsmd import checks, random
 from vsmd.data.toys import toy
 from vsmd.experiments import toys
+from vsmd.experiments.drawing import Calls
 from vsmd.experiments.runs import Result
 from vsmd.family import forward_process
 from vsmd.metrics.paths import path_energy, straightness
@@ -225,11 +226,11 @@ def run(
     base |= _paths(flow, min(samples, toys.PATH_POINTS), seed)
     rows, kept = [], {}
     for solver, nfe in [(line[0], n) for line in plan for n in line[1:]]:
-        calls = toys._Calls(flow.network)
+        calls = Calls(flow.network)
         x = flow.sample(samples, solver, max(1, nfe // EVALUATIONS[solver]), seed)
         row = {**base, "solver": solver, "nfe": calls.a_path(x, nfe)}
         main = (solver, nfe) == (plan[0][0], plan[0][-1])
-        rows.append(toys._ordered(row | toys._quality(x, dataset, seed, with_w2=main)))
+        rows.append(toys.ordered(row | toys.quality(x, dataset, seed, with_w2=main)))
         if points and main:
             kept[f"{dataset}_{method}{'-mixture' * (source == 'mixture')}_{seed}"] = x[:points].numpy()
     return Result({"toys": rows}, kept)

@@ -19,11 +19,11 @@ import vsmd
 from vsmd import networks, random
 from vsmd.data.highdim import DIM, blocks_64
 from vsmd.experiments import flow_matching, toys
+from vsmd.experiments.drawing import Calls, drawn
 from vsmd.experiments.runs import Result
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
-from vsmd.samplers import solver_class
 from vsmd.training.data import Data, Source
 
 DATASET = "blocks-64"
@@ -113,15 +113,6 @@ def baseline(kind: str, seed: int, samples: int = 20_000) -> Result:
     return Result({"highdim": [_ordered(row | {"train_seconds": time.perf_counter() - began})]})
 
 
-def _drawn(model: vsmd.Model, samples: int, solver: str, nfe: int, seed: int) -> Tensor:
-    """Samples after `nfe` network calls a path; nan if they diverged."""
-    steps = max(1, nfe // solver_class(solver).evaluations)
-    try:
-        return model.sample(samples, solver, steps, seed, grid_power=toys.GRID_POWER, batch_size=PART)
-    except FloatingPointError:
-        return torch.full((samples, DIM), float("nan"))
-
-
 def run(
     method: str,
     seed: int,
@@ -159,8 +150,8 @@ def run(
         known = data(toys.PRIOR_POINTS, random.generator(seed, "prior data"))
         started = model.with_prior(prior, known if axes is None else axes.whiten(known), seed=seed)
         for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
-            calls = toys._Calls(started.network)
-            x = _drawn(started, samples, solver, nfe, seed)
+            calls = Calls(started.network)
+            x = drawn(started, samples, solver, nfe, seed, PART)
             x = x if axes is None else axes.colour(x)
             row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe)}
             rows.append(_ordered(row | quality(x, seed)))
@@ -186,7 +177,7 @@ def run_flow(
     }  # fmt: skip
     rows = []
     for solver, nfe in [(line[0], n) for line in plan for n in line[1:]]:
-        calls, count = toys._Calls(flow.network), max(1, nfe // flow_matching.EVALUATIONS[solver])
+        calls, count = Calls(flow.network), max(1, nfe // flow_matching.EVALUATIONS[solver])
         x = flow.sample(samples, solver, count, seed, batch_size=PART)
         rows.append(_ordered({**base, "solver": solver, "nfe": calls.a_path(x, nfe), **quality(x, seed)}))
     return Result({"highdim": rows})

@@ -13,17 +13,16 @@ import torch
 import vsmd
 from vsmd import random
 from vsmd.data.toys import toy
+from vsmd.experiments.drawing import GRID_POWER, Calls, drawn
 from vsmd.experiments.runs import Result
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.paths import path_energy, straightness
 from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
-from vsmd.samplers import solver_class, time_grid
+from vsmd.samplers import time_grid
 
-# Chosen on development sets that no table reports (`experiments.choices`), for every method alike:
-GRID_POWER = 2.0  # t = u^2, half of the steps in the last quarter of the time
-LEARNING_RATE = 8e-3
+LEARNING_RATE = 8e-3  # chosen on development sets that no table reports (`choices`), for every method alike
 W2_POINTS, W2_DRAWS = 2_000, 5
 PATH_POINTS, PATH_STEPS = 20_000, 100
 PRIOR_POINTS = 50_000  # that a mixture or empirical prior is made of
@@ -54,39 +53,13 @@ def _w2(samples: torch.Tensor, dataset: str, seed: int) -> float:
     return float(np.mean([wasserstein2(x, y) for x, y in pairs]))
 
 
-class _Calls:
-    """Counts the network's calls while samples are drawn: the evaluations in the tables are measured, not assumed."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.rows = 0
-        self.hook = network.register_forward_hook(self._count)
-
-    def _count(self, module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        self.rows += len(output)
-
-    def a_path(self, samples: torch.Tensor, asked: int) -> int:
-        """Evaluations a path since construction, or what was asked for where paths diverged; stops counting."""
-        self.hook.remove()
-        return round(self.rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
-
-
-def _quality(samples: torch.Tensor, dataset: str, seed: int, with_w2: bool) -> Row:
+def quality(samples: torch.Tensor, dataset: str, seed: int, with_w2: bool) -> Row:
+    """The columns of a row that samples (n, 2) fill, W2 where it is asked for."""
     rmse, outside = _reference(dataset).rmse(samples)
     std = samples.std(0)
     w2 = {"w2": _w2(samples, dataset, seed), "w2_n": W2_POINTS} if with_w2 else {"w2": None, "w2_n": None}
     row: Row = {"n_samples": len(samples), "pmf_rmse": rmse, "outside": outside, **w2}
     return row | {"gen_std_x": float(std[0]), "gen_std_y": float(std[1])}
-
-
-def _drawn(model: Model, samples: int, solver: str, nfe: int, seed: int) -> torch.Tensor:
-    """Samples after about `nfe` network calls a path; what diverged is nan."""
-    steps = 1 if solver == "rk45" else max(1, nfe // solver_class(solver).evaluations)
-    nan = torch.full((1,), float("nan"))
-    try:
-        x = model.sample(samples, solver, steps, seed, grid_power=GRID_POWER)
-    except FloatingPointError:
-        return nan.expand(samples, *model.process.shape)
-    return torch.where(torch.isfinite(x), x, nan)
 
 
 def _paths(model: Model, points: int, seed: int) -> Row:
@@ -127,7 +100,8 @@ TOYS_COLUMNS = [
 ]
 
 
-def _ordered(row: Row) -> Row:
+def ordered(row: Row) -> Row:
+    """A row with all columns of `toys`, empty ones too."""
     return {name: row.get(name) for name in TOYS_COLUMNS}
 
 
@@ -148,8 +122,8 @@ def baseline(dataset: str, kind: str, seed: int, samples: int = 100_000) -> Resu
         drawn = torch.from_numpy(mixture.sample(samples)[0])
         x = drawn[torch.randperm(samples, generator=stream)].float()
     seconds = time.perf_counter() - start
-    row = {"dataset": dataset, "method": kind, "seed": seed, **_quality(x, dataset, seed, with_w2=True)}
-    return Result({"toys": [_ordered(row | {"train_seconds": seconds})]})
+    row = {"dataset": dataset, "method": kind, "seed": seed, **quality(x, dataset, seed, with_w2=True)}
+    return Result({"toys": [ordered(row | {"train_seconds": seconds})]})
 
 
 def run(
@@ -215,12 +189,12 @@ def run(
         started = model.with_prior(prior, data, seed=seed)
         bend = _paths(started, min(samples, PATH_POINTS), seed) if prior == main[0] else {}
         for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
-            calls = _Calls(started.network)
-            x = _drawn(started, samples, solver, nfe, seed)
+            calls = Calls(started.network)
+            x = drawn(started, samples, solver, nfe, seed)
             row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe), **shared, **bend}
             first = (prior, solver, nfe) == main
-            row |= _quality(x, dataset, seed, with_w2=first)
-            rows.append(_ordered(row) if table == "toys" else row)
+            row |= quality(x, dataset, seed, with_w2=first)
+            rows.append(ordered(row) if table == "toys" else row)
             if points and first:
                 kept[f"{dataset}_{method}-{process.variational_score}-{beta:g}_{seed}"] = x[:points].numpy()
     trace = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import datetime
 import importlib
 import inspect
@@ -17,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vsmd import memory
+
 from . import code
 from .runs import Run
 from .store import Store
-
-TRIM_SECONDS = 5.0
 
 
 def _follow_parent() -> None:
@@ -38,16 +37,12 @@ def _follow_parent() -> None:
 
 
 def _give_memory_back() -> None:
-    """Every few seconds hand freed blocks to the system: glibc before 2.38 finds few of its aligned ones again, so that
-    a training whose tensors take some hundred megabytes grows to ten gigabytes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is None:
-        return
+    """Trim also what does not train or sample with the package, GluonTS's networks say."""
 
     def repeat() -> None:
         while True:
-            time.sleep(TRIM_SECONDS)
-            trim(0)
+            time.sleep(memory.SECONDS)
+            memory.give_back()
 
     threading.Thread(target=repeat, daemon=True).start()
 

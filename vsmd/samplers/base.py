@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vsmd import checks
+from vsmd import checks, memory
 from vsmd.processes import Coefficients
 from vsmd.scores import Score, combine
 
@@ -78,6 +78,7 @@ def integrate(
             watch(0, a)
         for i in range(len(solver.times) - 1):
             a = solver.step(a, i, generator)
+            memory.give_back()
             if watch:
                 watch(i + 1, a)
     return a

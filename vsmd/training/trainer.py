@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import adaptation as adapt
-from vsmd import random
+from vsmd import memory, random
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
@@ -188,6 +188,7 @@ class Trainer:
         torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         if self.step in self.rounds:
             self.adapt(self.rounds[self.step])
+        memory.give_back()
         return loss
 
     def averaged(self) -> nn.Module:
