@@ -83,6 +83,18 @@ def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(packag
     assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 300, made_by)] * 3
 
 
+def test_the_order_of_columns_is_no_difference(tmp_path: Path) -> None:
+    """It tells which runs a store saw first: here one of another function, with a seed and no method."""
+    [before] = experiments.grid("tinyruns:overlap", seed=0, log=str(tmp_path / "log"))
+    [run] = experiments.grid("tinyruns:run", seed=0, method="CLD")
+    one, other = Store(tmp_path / "one"), Store(tmp_path / "other")
+    execute([run], one, progress=False)
+    for one_after_the_other in (before, run):
+        execute([one_after_the_other], other, progress=False)
+    assert list(one.table("tiny", [run])) != list(other.table("tiny", [run]))
+    assert verify.same(run, one, other)
+
+
 def test_rows_of_code_that_no_commit_holds_stay_stale(package: Path, tmp_path: Path) -> None:
     store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
     (package / "maths.py").write_text("def f(method, seed):\n    return 2 * seed\n")  # never committed

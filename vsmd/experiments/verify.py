@@ -110,7 +110,8 @@ def same(run: Run, one: Store, other: Store) -> bool:
         return False
     for name in a["tables"]:
         tables = [store.table(name, [run]) for store in (one, other)]
-        x, y = (t[[c for c in t.columns if not is_timing(c)]] for t in tables)
+        # Columns stand in the order in which a store's runs brought them.
+        x, y = (t[sorted(c for c in t.columns if not is_timing(c))] for t in tables)
         if not x.equals(y):
             return False
     files = [[(s.points_dir / f"{p}.csv.gz").read_bytes() for p in a["points"]] for s in (one, other)]
