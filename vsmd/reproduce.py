@@ -28,7 +28,7 @@ from .experiments.code import module_hash
 from .experiments.files import locked, read_json, write_atomic
 from .experiments.profiles import repository_root
 from .experiments.progress import Watch, duration
-from .reports import page
+from .reports import executed, page
 
 _KERNEL = "vsmd-driver"
 # Appended to the notebook while it runs, and removed from what is kept: what did it depend on?
@@ -119,18 +119,6 @@ def _own_kernel() -> Iterator[None]:
             os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
 
 
-def _clean(nb: Any, kernelspec: Any) -> None:
-    """Leave nothing in an executed notebook that differs from one execution to the next, and no paths."""
-    nb.metadata.pop("papermill", None)
-    nb.metadata.pop("kernelspec", None)
-    if kernelspec:
-        nb.metadata["kernelspec"] = kernelspec
-    for number, cell in enumerate(nb.cells):
-        cell["id"] = f"cell-{number}"
-        for name in ("papermill", "execution", "collapsed", "scrolled"):
-            cell.metadata.pop(name, None)
-
-
 def execute(notebook: Path, where: Profile, title: str) -> str:
     """Execute one notebook into the report root; return a line about it. Raises what papermill raises."""
     import nbformat
@@ -161,18 +149,16 @@ def execute(notebook: Path, where: Profile, title: str) -> str:
             )
         except papermill.PapermillExecutionError:
             failed = nbformat.read(temp / "out.ipynb", as_version=4)
-            _clean(failed, kernelspec)
-            write_atomic(where.store.cache / "failed" / notebook.name, nbformat.writes(failed) + "\n")
+            write_atomic(where.store.cache / "failed" / notebook.name, executed.text_of(failed, kernelspec))
             raise
         finally:
             watch.finish()
             os.environ.pop("VSMD_PROGRESS", None)
         out = nbformat.read(temp / "out.ipynb", as_version=4)
         out.cells.pop()
-        _clean(out, kernelspec)
         used = read_json(temp / "used.json")
     seconds = time.monotonic() - clock
-    write_atomic(where.root / notebook.name, nbformat.writes(out) + "\n")
+    write_atomic(where.root / notebook.name, executed.text_of(out, kernelspec))
     _drop_old_artefacts(where.root, notebook.stem, started)
     record = {
         "notebook": notebook.stem,
