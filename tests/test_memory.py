@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 
 import pytest
 import tinyruns
@@ -25,7 +26,7 @@ def test_freed_memory_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_at_most_once_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_last", memory.time.monotonic())
+    monkeypatch.setattr(memory, "_last", time.monotonic())
     full, _ = tinyruns.free_below_a_kept_block()
     memory.give_back()
     assert tinyruns.resident() > full - 50
