@@ -48,7 +48,7 @@ lab: env ## JupyterLab on the notebooks
 	@cd notebooks && ../$(PY) -m jupyter lab
 
 bench: env ## time kernel, training step, solver step and import against their references
-	@$(PY) -m vsmd.experiments.bench
+	@$(PY) -m vsmd.studies.bench
 
 lint: env ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -30,7 +30,7 @@ ORDER = [
     *("schedules", "kernels", "moments", "methods", "piecewise", "steering"),
     *("priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),
-    *("forecasting", "images", "latent", "experiments", "reports", "reproduce"),
+    *("forecasting", "images", "latent", "experiments", "studies", "reports", "reproduce"),
 ]
 # Rooms that may import even less than their place allows.
 ONLY = {

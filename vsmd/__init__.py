@@ -46,7 +46,7 @@ _HOME = {
 _ROOMS = {
     "adaptation", "checks", "data", "experiments", "family", "forecasting", "images", "kernels", "latent", "memory",
     "metrics", "model", "networks", "priors", "processes", "random", "reports", "samplers", "schedules", "scores",
-    "training",
+    "studies", "training",
 }  # fmt: skip
 
 

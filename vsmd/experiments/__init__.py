@@ -1,7 +1,7 @@
 """Grids of runs: declared by a notebook, executed one process a core, each stored with the code that it used.
 
     report = reports.Report("02_anisotropic_toys", profile)
-    runs = experiments.grid("vsmd.experiments.toys:run", dataset=["spiral-8Y"], method=["CLD", "VSCLD"],
+    runs = experiments.grid("vsmd.studies.toys:run", dataset=["spiral-8Y"], method=["CLD", "VSCLD"],
     seed=[0, 1, 2]) experiments.execute(runs, report.store)
     table = report.store.table("toys", runs)        # a pandas DataFrame
 

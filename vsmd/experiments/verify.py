@@ -33,7 +33,7 @@ from .runs import Run
 from .store import Store
 
 KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
-TIMED = ("vsmd.experiments.bench:run",)  # runs that measure nothing but time
+TIMED = ("vsmd.studies.bench:run",)  # runs that measure nothing but time
 SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from vsmd.data.panel_sources import panel
 from vsmd.data.panels import Panel
-from vsmd.experiments.forecast_settings import SETTINGS, VARIANTS
 from vsmd.experiments.runs import Result
 from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, pit, scores_of
 from vsmd.forecasting.evaluation import LEVELS, quantiles
 from vsmd.forecasting.peers import VAR, DeepAR
 from vsmd.forecasting.series import seasons
+from vsmd.studies.forecast_settings import SETTINGS, VARIANTS
 
 Row = dict[str, Any]
 CRPS_COLUMNS = [

@@ -18,13 +18,13 @@ import vsmd
 from vsmd import random
 from vsmd.adaptation import least_stiffness
 from vsmd.data.toys import toy
-from vsmd.experiments.derivations import reverse_covariance
 from vsmd.experiments.runs import Result
-from vsmd.experiments.toys import process_of
 from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
 from vsmd.samplers import solver_class
 from vsmd.scores import hybrid_pair
+from vsmd.studies.derivations import reverse_covariance
+from vsmd.studies.toys import process_of
 
 STRETCH = 8.0
 HELD_OUT = 200_000

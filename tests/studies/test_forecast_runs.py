@@ -10,10 +10,10 @@ import pytest
 
 from vsmd import experiments
 from vsmd.data.panels import Panel, from_wide
-from vsmd.experiments import forecast_choices, forecasts
-from vsmd.experiments.forecast_settings import SETTINGS, VARIANTS, candidates
 from vsmd.experiments.runs import Result
 from vsmd.forecasting import VSMDEstimator
+from vsmd.studies import forecast_choices, forecasts
+from vsmd.studies.forecast_settings import SETTINGS, VARIANTS, candidates
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..experiments.runs import Result
 from ..processes import ForwardProcess
 from ..samplers import make_solver, solver_class, time_grid
 from ..samplers.base import Solver
 from ..scores import Score
 from .convergence import Array, Row, between, fit, gaussian_process, kl, power, rates, solver_law, w2
 from .derivations import Zero, as_array, forward_covariance, scaled_error
-from .runs import Result
 
 T_MIN = 1e-2  # grids are uniform from 1 to here, and laws compared here
 ROUNDING = 3e-6  # of the solvers' float32 tables: errors below are not fitted

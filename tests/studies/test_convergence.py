@@ -1,4 +1,4 @@
-"""vsmd.experiments.convergence: exact laws against ODEs and other solvers, fits against SciPy's."""
+"""vsmd.studies.convergence: exact laws against ODEs and other solvers, fits against SciPy's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy import stats
 from scipy.integrate import solve_ivp
 
 from vsmd.adaptation import Adaptation
-from vsmd.experiments import convergence as cv
-from vsmd.experiments import derivations as dv
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import make_solver, time_grid
 from vsmd.scores import Score
+from vsmd.studies import convergence as cv
+from vsmd.studies import derivations as dv
 
 STD = 3.0
 

@@ -9,8 +9,8 @@ import torch
 
 from vsmd import random
 from vsmd.data.toys import toy
-from vsmd.experiments import choices, toys
 from vsmd.model import Model
+from vsmd.studies import choices, toys
 
 PLAN = [["gaussian", "heun", 4, 6], ["mixture", "euler", 5], ["mixture", "rk45", 1]]
 

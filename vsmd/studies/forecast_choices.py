@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsmd.experiments.forecasts import options_of, panel_of
 from vsmd.experiments.runs import Result, Run
 from vsmd.forecasting import NaivePredictor, VSMDEstimator, forecast, scores_of
+from vsmd.studies.forecasts import options_of, panel_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 import vsmd
 from vsmd import latent, random
 from vsmd.data.manifolds import manifold
-from vsmd.experiments.convergence import Row, power, rates
 from vsmd.experiments.runs import Result
 from vsmd.latent.bridge import STOP, drift, is_bridge, paper_time, sigma_of, stopped
 from vsmd.metrics.distances import wasserstein2
@@ -28,6 +27,7 @@ from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
+from vsmd.studies.convergence import Row, power, rates
 
 LATENT_COLUMNS = [
     "experiment", "method", "ambient_dim", "latent_dim", "n_train", "n_pretrain", "seed", "w2", "fd", "recon_error",

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from vsmd import forward_process, latent
-from vsmd.experiments import latent as runs
 from vsmd.metrics.distances import sliced_wasserstein2
 from vsmd.model import Model
 from vsmd.moments import measured
 from vsmd.random import generator
+from vsmd.studies import latent as runs
 
 
 @pytest.fixture(autouse=True)

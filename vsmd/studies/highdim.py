@@ -18,12 +18,12 @@ from torch import Tensor, nn
 import vsmd
 from vsmd import networks, random
 from vsmd.data.highdim import DIM, blocks_64
-from vsmd.experiments import flow_matching, toys
-from vsmd.experiments.drawing import Calls, drawn
 from vsmd.experiments.runs import Result
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
+from vsmd.studies import flow_matching, toys
+from vsmd.studies.drawing import Calls, drawn
 from vsmd.training.data import Data, Source
 
 DATASET = "blocks-64"

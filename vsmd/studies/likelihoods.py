@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vsmd import random
 from vsmd.data.images import load
-from vsmd.experiments.images import COLUMNS, configured
 from vsmd.experiments.runs import Result
+from vsmd.studies.images import COLUMNS, configured
 from vsmd.training import fit
 
 LEVELS = {"digits": 17}  # grey levels of a set, where they are not 256

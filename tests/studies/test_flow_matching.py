@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from vsmd import priors
 from vsmd.data.toys import toy
-from vsmd.experiments import flow_matching as fm
-from vsmd.experiments import toys
 from vsmd.family import forward_process
 from vsmd.random import generator
+from vsmd.studies import flow_matching as fm
+from vsmd.studies import toys
 from vsmd.training.trainer import Trainer
 
 

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from vsmd import checks, random
 from vsmd.data.toys import toy
-from vsmd.experiments import toys
-from vsmd.experiments.drawing import Calls
 from vsmd.experiments.runs import Result
 from vsmd.family import forward_process
 from vsmd.metrics.paths import path_energy, straightness
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
+from vsmd.studies import toys
+from vsmd.studies.drawing import Calls
 from vsmd.training.data import Data
 from vsmd.training.trainer import Trainer
 

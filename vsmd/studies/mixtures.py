@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..experiments.runs import Result
 from ..family import forward_process
 from ..metrics.distances import sliced_wasserstein2
 from ..model import Model
@@ -26,7 +27,6 @@ from .convergence import (
     w2,
 )
 from .derivations import Zero, as_array
-from .runs import Result
 
 
 class MixtureNetwork(nn.Module):

@@ -11,8 +11,8 @@ import torch
 import vsmd
 from vsmd import priors
 from vsmd.data.highdim import blocks_64
-from vsmd.experiments import highdim, toys
 from vsmd.random import generator
+from vsmd.studies import highdim, toys
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,12 @@
-"""vsmd.experiments.rates: each term's rate against the spectrum or the exponent that it must have."""
+"""vsmd.studies.rates: each term's rate against the spectrum or the exponent that it must have."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vsmd.experiments import rates as rt
-from vsmd.experiments.convergence import (
+from vsmd.studies import rates as rt
+from vsmd.studies.convergence import (
     Row,
     backward_laws,
     flow_end,
@@ -15,7 +15,7 @@ from vsmd.experiments.convergence import (
     solver_law,
     target_law,
 )
-from vsmd.experiments.derivations import forward_covariance, scaled_error
+from vsmd.studies.derivations import forward_covariance, scaled_error
 
 
 @pytest.fixture(scope="module")

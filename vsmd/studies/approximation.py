@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..adaptation import Adaptation, least_stiffness, update
+from ..experiments.runs import Result
 from ..processes import ForwardProcess
 from ..scores import Score
 from ..steering import Steering
@@ -28,7 +29,6 @@ from .convergence import (
     target_law,
 )
 from .derivations import Zero, as_array, forward_covariance
-from .runs import Result
 
 READINGS = {  # what of `Adaptation` each changes; all with the gradient rule but one, none with a terminal constraint
     "duality": {},

@@ -13,7 +13,6 @@ import torch
 import vsmd
 from vsmd import random
 from vsmd.data.toys import toy
-from vsmd.experiments.drawing import GRID_POWER, Calls, drawn
 from vsmd.experiments.runs import Result
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.paths import path_energy, straightness
@@ -21,6 +20,7 @@ from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import time_grid
+from vsmd.studies.drawing import GRID_POWER, Calls, drawn
 
 LEARNING_RATE = 8e-3  # chosen on development sets that no table reports (`choices`), for every method alike
 W2_POINTS, W2_DRAWS = 2_000, 5

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import vsmd
 from vsmd.data.images import ImageSet, load, to_float
-from vsmd.experiments import images as runs
-from vsmd.experiments import likelihoods
 from vsmd.random import generator
+from vsmd.studies import images as runs
+from vsmd.studies import likelihoods
 
 TINY: list[Any] = [
     "network.width", 8, "steps", 6, "batch_size", 4, "every", 1, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3,

@@ -220,7 +220,7 @@ def images_scaling(rounds: int) -> tuple[float, float, float]:
 
     def seconds(processes: int) -> float:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        command += ["--no-python", sys.executable, "-c", "from vsmd.experiments.bench import images_rate as f; f()"]
+        command += ["--no-python", sys.executable, "-c", "from vsmd.studies.bench import images_rate as f; f()"]
         done = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
@@ -266,7 +266,7 @@ def main() -> None:
     from vsmd import experiments
 
     store = experiments.profile("full").store
-    runs = experiments.grid("vsmd.experiments.bench:run", name=list(BENCHES))
+    runs = experiments.grid("vsmd.studies.bench:run", name=list(BENCHES))
     experiments.execute(runs, store, workers=1, refresh=True)
     print(store.table("bench", runs).to_string(index=False))
 

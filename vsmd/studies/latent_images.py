@@ -20,13 +20,13 @@ from torch import Tensor
 import vsmd
 from vsmd import latent, random
 from vsmd.data import images
-from vsmd.experiments.convergence import Row
-from vsmd.experiments.latent import bridge_of, row, solver_of
 from vsmd.experiments.runs import Result
 from vsmd.metrics.distances import frechet_distance_of
 from vsmd.metrics.frechet import EfficientNetFeatures
 from vsmd.networks.mlp import MLP
 from vsmd.networks.unet import UNet
+from vsmd.studies.convergence import Row
+from vsmd.studies.latent import bridge_of, row, solver_of
 
 SHOWN = 40  # pictures kept for the figures
 CODE_NOISE = 0.1  # of pre-training, about what the early stop leaves

@@ -7,6 +7,7 @@ import torch
 from scipy.special import ndtri
 
 from .. import kernels
+from ..experiments.runs import Result
 from ..processes import ForwardProcess
 from ..samplers import make_solver, time_grid
 from ..samplers.base import Solver
@@ -28,7 +29,6 @@ from .convergence import (
     w2,
 )
 from .derivations import Zero, as_array, forward_covariance
-from .runs import Result
 
 
 def spectral_rate(process: ForwardProcess) -> float:
