@@ -49,6 +49,7 @@ def test_scale_by_hand() -> None:
     [
         {},
         {"location": "season", "periods": (7, 12)},
+        {"location": "profile", "periods": (7, 12)},
         {"location": "linear", "periods": (7, 12), "lags_seq": (1, 9), "factors": 1},
         {"location": "linear", "periods": (7,), "lags_seq": (2,), "lags": 9},
         {"rank": 3},
@@ -204,5 +205,7 @@ def test_bad_settings() -> None:
         check_context("scale")
     with pytest.raises(ValueError, match="location='season': must be another one, freq='B' has no season"):
         check_location("season", (), "B")
+    with pytest.raises(ValueError, match="location='profile': must be another one, freq='B' has no season"):
+        check_location("profile", (), "B")
     with pytest.raises(ValueError, match=r"location='lats': .*did you mean 'last'"):
         check_location("lats", (), "B")

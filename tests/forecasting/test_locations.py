@@ -80,9 +80,11 @@ def test_gaps_are_left_out_of_the_fit_and_filled_by_it() -> None:
     assert torch.allclose(whole[1_000:1_005, 0], rule.along(whole, given)[993:998, 0])  # its own forecast, step by step
 
 
-def test_before_is_the_value_a_season_ago() -> None:
-    values = autoregression(30)
-    assert torch.equal(Location.before(7, 2).along(values, regressors(series(values), ())), values[:-7])
+def test_means_of_lags() -> None:
+    values, no = autoregression(30), regressors(series(autoregression(30)), ())
+    assert torch.equal(Location.mean((7,), 2).along(values, no), values[:-7])  # the value a season ago
+    weeks = torch.stack([values[21 - lag : 30 - lag] for lag in (7, 14, 21)])
+    assert torch.allclose(Location.mean((7, 14, 21), 2).along(values, no), weeks.mean(0))
 
 
 def test_carried() -> None:

@@ -53,11 +53,11 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     `variational_score` is trained on one step ahead, given the past; forecasts feed their draws back in. Two models:
 
     - "increments": the step from a `location` over a local scale – the root mean square of the last `scale_window`
-      ones, per series (`Increments`). location: "last", "season", or "linear", a rule fitted in closed form on the lags
-      `lags_seq`, calendar, dynamic features and `factors` of the panel. context: what the network is told: any of
-      "scales", "lags" (the last `lags` steps), "levels" and "seasons", or "none". drift: whether a drift may be learned
-      (default: with a linear location). rank: of a panel too wide for one network. The network is a perceptron of
-      `depth` layers of `width`.
+      ones, per series (`Increments`). location: "last", "season", "profile" (the mean of the last 7 seasons), or
+      "linear", a rule fitted in closed form on the lags `lags_seq`, calendar, dynamic features and `factors` of the
+      panel. context: what the network is told: any of "scales", "lags" (the last `lags` steps), "levels" and "seasons",
+      or "none". drift: whether a drift may be learned (default: with a profile or a linear location). rank: of a panel
+      too wide for one network. The network is a perceptron of `depth` layers of `width`.
     - "paper": windows scaled by `scaling` ("mean" or "std") and an LSTM, `depth` layers of `width`, that reads
       `context_length` steps (default 3 horizons) of lags `lags_seq` and time features (`Windows`); batch_size windows.
 
@@ -149,7 +149,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 scale_window=checks.positive_int("scale_window", scale_window),
                 context=check_context(context),
                 lags=checks.positive_int("lags", lags),
-                drift=location == "linear" if drift is None else drift,
+                drift=location in ("profile", "linear") if drift is None else drift,
                 rank=None if rank is None else checks.positive_int("rank", rank),
             )
         solver_class(solver)

@@ -2,7 +2,7 @@ r"""The "increments" representation: what of a panel is learned, from its past a
 
     y_t = l_t + s_t xi_t,   s_t^2 = rho_t^2 (sum of the last W squares of (y - l)/rho + p) / (n + p)
 
-per series: l the location (`vsmd.forecasting.locations`: last value, last season, or a fitted linear rule), W =
+per series: l the location (`vsmd.forecasting.locations`: last value, last seasons, or a fitted linear rule), W =
 `scale_window`, n the number of values there that are not missing, rho the root mean square of y - l over the training
 part – by position within the season, unless the location is the last value – and p = 1 a pseudo-step that keeps a scale
 positive through constant stretches. The network models xi_t (d series) given a context, a function of the same window.
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks, random
-from vsmd.forecasting.locations import BACK, LOCATIONS, Location, regressors
+from vsmd.forecasting.locations import BACK, LOCATIONS, PROFILE, Location, regressors
 from vsmd.forecasting.series import Series, fourier
 
 CONTEXTS = ("scales", "lags", "levels", "seasons")
@@ -63,11 +63,16 @@ class Increments:
 
     # --- what it is -------------------------------------------------------------------------------------------------
     @property
+    def seen(self) -> tuple[int, ...]:
+        """The lags of the location's rule."""
+        if self.location in ("last", "linear"):
+            return (1,) if self.location == "last" else self.lags_seq
+        return tuple(self.periods[0] * (i + 1) for i in range(PROFILE if self.location == "profile" else 1))
+
+    @property
     def reach(self) -> int:
         """Number of past values that the location needs."""
-        if self.location == "linear":
-            return max(*self.lags_seq, *BACK) if self.factors else max(self.lags_seq)
-        return 1 if self.location == "last" else self.periods[0]
+        return max(*self.seen, *BACK) if self.location == "linear" and self.factors else max(self.seen)
 
     @property
     def history(self) -> int:
@@ -107,7 +112,7 @@ class Increments:
         if self.location == "linear":
             rule = Location.fitted(series, self.lags_seq, self.periods, min(self.factors, dim))
         else:
-            rule = Location.before(self.reach, dim)
+            rule = Location.mean(self.seen, dim)
         how = dataclasses.replace(
             self, rule=rule, centre=values.nanmean(0), spread=_rms(values - values.nanmean(0)),
             least=torch.where(low >= 0, 0.0, -torch.inf).double(),
@@ -248,9 +253,8 @@ class Increments:
         """Inverse of `settings` and `tensors`."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         made = cls(**plain)
-        linear = made.location == "linear"
-        lags, periods = (made.lags_seq, made.periods) if linear else ((made.reach,), ())
-        rule = Location(lags, periods, **{k[5:]: v for k, v in tensors.items() if k.startswith("rule.")})
+        periods = made.periods if made.location == "linear" else ()
+        rule = Location(made.seen, periods, **{k[5:]: v for k, v in tensors.items() if k.startswith("rule.")})
         own: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
         return dataclasses.replace(made, rule=rule, **own)
 
@@ -292,7 +296,7 @@ def check_context(context: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def check_location(location: str, periods: tuple[int, ...], freq: str) -> str:
-    """The location's name; ValueError if it is unknown, or "season" where the frequency has none."""
-    if checks.one_of("location", location, LOCATIONS) == "season" and not periods:
-        raise ValueError(f"location='season': must be another one, freq={freq!r} has no season")
+    """The location's name; ValueError if it is unknown, or one of seasons where the frequency has none."""
+    if checks.one_of("location", location, LOCATIONS) in ("season", "profile") and not periods:
+        raise ValueError(f"location={location!r}: must be another one, freq={freq!r} has no season")
     return location

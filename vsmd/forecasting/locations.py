@@ -1,10 +1,11 @@
-r"""Where the next value is expected: a linear rule per series, given (last value, last season) or fitted by ridge.
+r"""Where the next value is expected: a linear rule per series, given (last value, last seasons) or fitted by ridge.
 
     l_t = sum_j w_j y_{t - lag_j} + sum_i C_i f_{t-i} + c . (1, Fourier features of the calendar, dynamic features)
 
-f (q factors) are the panel's leading principal axes, i = 1, 2: what the other series did. The last value and the last
-season are the rule with one lag, w = 1 and nothing else. A fitted rule minimises, per series in units of its standard
-deviation, the mean squared error plus RIDGE times the sum of squared coefficients: a closed form of the training part.
+f (q factors) are the panel's leading principal axes, i = 1, 2: what the other series did. The last value, the last
+season and the profile – the mean of the last PROFILE seasons – have equal weights and nothing else. A fitted rule
+minimises, per series in units of its standard deviation, the mean squared error plus RIDGE times the sum of squared
+coefficients: a closed form of the training part.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from vsmd.forecasting.series import Series, fourier
 
-LOCATIONS = ("last", "season", "linear")
+LOCATIONS = ("last", "season", "profile", "linear")
+PROFILE = 7  # seasons that a profile averages: a week of days
 RIDGE = 1e-3
 BACK = (1, 2)  # steps back at which factors are seen
 HARMONICS = (6, 4)  # of the first, the second season
@@ -38,10 +40,11 @@ class Location:
     cross: Tensor
 
     @classmethod
-    def before(cls, lag: int, dim: int) -> Location:
-        """The value `lag` steps before."""
-        one = torch.ones(1, dim, dtype=torch.float64)
-        return cls((lag,), (), one, 0 * one, one.new_zeros(dim, 0), one.new_zeros(len(BACK), 0, dim))
+    def mean(cls, lags: tuple[int, ...], dim: int) -> Location:
+        """The mean of the values `lags` steps before."""
+        one = torch.ones(len(lags), dim, dtype=torch.float64)
+        weights, zero = one / len(lags), one.new_zeros(1, dim)
+        return cls(lags, (), weights, zero, one.new_zeros(dim, 0), one.new_zeros(len(BACK), 0, dim))
 
     @classmethod
     def fitted(
@@ -52,7 +55,7 @@ class Location:
         Where a lagged value is missing, the last season (the last value, without seasons) stands for it.
         """
         dim, reach = series[0].values.shape[1], max(*lags, *BACK)
-        rule = cls.before(periods[0] if periods else 1, dim)
+        rule = cls.mean((periods[0] if periods else 1,), dim)
         whole = [rule.filled(s) for s in series]
         observed = torch.cat([~s.values[reach:].isnan() for s in series]).double()
         count = observed.sum(0).clamp(min=1)

@@ -30,6 +30,8 @@ HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of l
     "linear, no context": _LINEAR | {"context": "none", "steps": 300},
     "linear, 16 factors": _LINEAR | {"factors": 16, "steps": 300},
     "season": _LINEAR | {"location": "season", "factors": 0, "steps": 300},
+    "profile": _LINEAR | {"location": "profile", "factors": 0},
+    "profile, 300 steps": _LINEAR | {"location": "profile", "factors": 0, "steps": 300},
     "linear, full rank": _LINEAR | {"rank": None},
     "linear, full rank, a day's lags": _LINEAR | {"rank": None, "lags_seq": _DAY},
     "linear, full rank, a day's lags, 300 steps": _LINEAR | {"rank": None, "lags_seq": _DAY, "steps": 300},
