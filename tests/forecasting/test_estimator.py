@@ -84,11 +84,7 @@ def test_univariate_targets(options: dict[str, Any]) -> None:
     assert samples(made, items, num_samples=5)[0].shape == (5, 3)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{**TINY, "location": "linear"}, {**TINY, "location": "profile"}, PAPER],
-    ids=["increments", "profile", "paper"],
-)
+@pytest.mark.parametrize("options", [{**TINY, "location": "linear"}, PAPER], ids=["increments", "paper"])
 def test_missing_values_and_features(options: dict[str, Any]) -> None:
     """Gaps in training part and history, static and dynamic features; what is known of the future matters."""
     rng = np.random.default_rng(1)

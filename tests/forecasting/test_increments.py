@@ -173,9 +173,11 @@ def test_missing_increments_are_drawn_given_the_others() -> None:
     assert not torch.equal(how.pairs([past], seed=1)[0], how.pairs([past])[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"location": "linear", "factors": 1, "rank": 1, "lags_seq": (1, 3)}])
+@pytest.mark.parametrize(
+    "options", [{}, {"location": "profile"}, {"location": "linear", "factors": 1, "rank": 1, "lags_seq": (1, 3)}]
+)
 def test_files_are_complete(options: dict[str, Any]) -> None:
-    values = walk(120)
+    values = walk(240)
     how = Increments(scale_window=7, context=CONTEXT, periods=(24, 168), **options).fitted([series(values)])
     again = Increments.restored(how.settings, how.tensors)
     assert again.settings == how.settings
