@@ -55,6 +55,7 @@ def test_mnist5k() -> None:
     assert found.train_labels is not None
     assert found.test_labels is not None
     assert (found.train_labels.bincount() + found.test_labels.bincount()).tolist() == [500] * 10
+    assert found.test_labels[:100].bincount().min() > 3  # the file stands in order of digits, the test part does not
     assert int(found.train.max()) == 255
 
 
@@ -104,7 +105,8 @@ def test_cifar10_npz_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.array_equal(found.train.numpy(), train.transpose(0, 3, 1, 2))
     assert found.classes == images.CIFAR10_CLASSES
     assert found.test_labels is not None
-    assert found.test_labels.tolist() == [0, 1, 2, 3, 4]
+    assert sorted(found.test_labels.tolist()) == [0, 1, 2, 3, 4]  # in another order, images and labels together
+    assert np.array_equal(found.test.numpy(), test.transpose(0, 3, 1, 2)[found.test_labels.numpy()])
 
 
 def test_cifar10_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

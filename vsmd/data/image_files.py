@@ -22,6 +22,7 @@ _MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}  # what is read, and as 
 class ImageSet:
     """Training and test images, uint8 (n, C, H, W) with C = 1 or 3, and their labels, int64 (n,) or None.
 
+    Sets that are loaded have the test images in random order, always the same: the first n are a fair sample of them.
     classes: the labels' names, empty without labels. Raises ValueError or TypeError for what is not that.
     """
 
@@ -62,13 +63,18 @@ def split(
     """A set whose test part is `test` images (a tenth by default) picked by a fixed seed; images (n, C, H, W)."""
     n = len(images)
     test = max(1, round(TEST_SHARE * n)) if test is None else test
-    order = torch.randperm(n, generator=random.generator(0, "image split"))
-    rows = (order[test:].sort().values, order[:test].sort().values)
+    order = _order(n)
+    rows = (order[test:].sort().values, order[:test])
     train, held_out = (torch.from_numpy(images)[r] for r in rows)
     if labels is None:
         return ImageSet(name, train, held_out)
     both = [torch.from_numpy(labels.astype(np.int64))[r] for r in rows]
     return ImageSet(name, train, held_out, both[0], both[1], classes)
+
+
+def _order(n: int) -> Tensor:
+    """0 … n - 1 in random order, always the same."""
+    return torch.randperm(n, generator=random.generator(0, "image split"))
 
 
 def _channels_first(name: str, images: np.ndarray) -> np.ndarray:
@@ -109,9 +115,12 @@ def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ())
     images = {k: _channels_first(name, arrays[f"{k}_images".strip("_")]) for k in keys}
     if not parted:
         return split(name, images[""], labels.get(""), classes)
-    train, test = (torch.from_numpy(images[k]) for k in keys)
-    known = {k: torch.from_numpy(v.astype(np.int64)) for k, v in labels.items()}
-    return ImageSet(name, train, test, known.get("train"), known.get("test"), classes if labels else ())
+    order = _order(len(images["test"]))
+    train, test = torch.from_numpy(images["train"]), torch.from_numpy(images["test"])[order]
+    if not labels:
+        return ImageSet(name, train, test)
+    known, asked = (torch.from_numpy(labels[k].astype(np.int64)) for k in keys)
+    return ImageSet(name, train, test, known, asked[order], classes)
 
 
 def from_folder(folder: Path, size: int | None) -> ImageSet:
