@@ -166,6 +166,14 @@ def test_csv_is_sorted_formatted_and_free_of_provenance(tmp_path: Path) -> None:
     assert df["lost"].isna().all()
 
 
+def test_equal_rows_of_two_runs_are_each_ones_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one, other = Run("m:f", {"seed": 0}), Run("m:g", {"seed": 0})
+    for run, extra in ((one, []), (other, [{"seed": 0, "v": 2}])):
+        store.put(run, Result({"t": [{"seed": 0, "v": 1}, *extra]}), code={}, provenance=PROVENANCE)
+    assert [store.table("t", runs)["v"].tolist() for runs in ([one], [other], [one, other])] == [[1], [1, 2], [1, 1, 2]]
+
+
 def test_bad_results(tmp_path: Path) -> None:
     store, run = Store(tmp_path), Run("m:f")
     put = lambda result: store.put(run, result, code={}, provenance=PROVENANCE)  # noqa: E731

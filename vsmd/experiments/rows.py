@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,11 @@ class Table:
         header = lines[0] if lines else []
         rows = [{c: v for c, v in zip(header, line, strict=False) if v} for line in lines[1:] if line]
         return cls(rows, header, runs)
+
+    def owned(self, keys: Collection[str]) -> list[Row]:
+        """Rows of the runs `keys`; of equal ones as many as these runs have made, whoever else made some."""
+        counts = Counter(d for key, entry in self.runs.items() if key in keys for d in entry["rows"])
+        return [row for row in self.rows if _take(counts, row)]
 
     def unowned(self) -> list[Row]:
         """Rows that no run owns: edited by hand, or made elsewhere."""

@@ -87,9 +87,7 @@ class Store:
         SESSION.add(name)
         rows = table.rows
         if runs is not None:
-            keys = {run.key for run in runs}
-            owned = {d for key, entry in table.runs.items() if key in keys for d in entry["rows"]}
-            rows = [row for row in rows if row_digest(row) in owned]
+            rows = table.owned({run.key for run in runs})
         elif table.runs and (strangers := len(table.unowned())):
             print(f"{name}.csv: {strangers} row(s) belong to no stored run (edited by hand?)")
         if not table.header:
