@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from vsmd.experiments.profiles import repository_root
+from vsmd.experiments.rows import MAX_BYTES
 from vsmd.reports import executed
 
 
@@ -42,6 +43,6 @@ def test_paths_of_the_machine_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> No
 def test_too_large_a_notebook_gets_palettes_and_others_keep_their_colours() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)  # a PNG of 1.9 MB
     large = executed.text_of(notebook(noise), None)
-    assert len(large.encode()) <= executed.LARGEST
+    assert len(large.encode()) <= MAX_BYTES
     assert len(np.unique(first_picture(large).reshape(-1, 3), axis=0)) <= 256
     assert np.array_equal(first_picture(executed.text_of(notebook(noise[:300]), None)), noise[:300])

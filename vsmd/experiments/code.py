@@ -12,16 +12,7 @@ from pathlib import Path
 
 # These store and schedule runs, or only list names (packages' registries): no figure depends on them.
 MACHINERY = frozenset(
-    {
-        "vsmd",
-        "vsmd.experiments",
-        "vsmd.data",
-        "vsmd.memory",
-        "vsmd.metrics",
-        "vsmd.networks",
-        "vsmd.samplers",
-        "vsmd.studies",
-    }
+    {"vsmd", *(f"vsmd.{m}" for m in ("experiments", "data", "memory", "metrics", "networks", "samplers", "studies"))}
 ) | {
     f"vsmd.experiments.{m}"
     for m in ("code", "files", "pool", "profiles", "progress", "rows", "runs", "store", "verify", "worker")

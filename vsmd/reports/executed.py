@@ -8,8 +8,8 @@ import os
 from typing import Any
 
 from ..experiments.profiles import repository_root
+from ..experiments.rows import MAX_BYTES
 
-LARGEST = 2_000_000  # bytes of a committed file
 
 
 def text_of(nb: Any, kernelspec: Any) -> str:
@@ -20,7 +20,7 @@ def text_of(nb: Any, kernelspec: Any) -> str:
     import nbformat
 
     _clean(nb, kernelspec)
-    if len(nbformat.writes(nb).encode()) >= LARGEST:
+    if len(nbformat.writes(nb).encode()) >= MAX_BYTES:
         for cell in nb.cells:
             for output in cell.get("outputs", []):
                 if "image/png" in (data := output.get("data", {})):
