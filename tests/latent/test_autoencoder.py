@@ -36,6 +36,36 @@ def test_pretraining_reconstructs() -> None:
     assert not any(p.requires_grad for p in model.parameters())
 
 
+def bars(n: int, stream: torch.Generator) -> Tensor:
+    """Images (1, 8, 8) of one white bar, level or upright, on black at 3, white at 7."""
+    x = torch.full((n, 1, 8, 8), 3.0)
+    upright, at = torch.randint(2, (n,), generator=stream), torch.randint(8, (n,), generator=stream)
+    for image, turn, place in zip(x, upright.tolist(), at.tolist(), strict=True):
+        image[0].T[place] = 7.0 if turn else image[0].T[place]
+        image[0][place] = image[0][place] if turn else 7.0
+    return x
+
+
+def test_images_keep_black_black_and_white_white() -> None:
+    model = pretrain(ImageAutoencoder((1, 8, 8), 4, width=8), bars, steps=600, batch_size=64, seed=0)
+    x = bars(200, generator(1, "new"))
+    back = model.decode(model.encode(x))
+    assert 3 <= back.min() < back.max() <= 7  # the data's own range, also where an output is extreme
+    assert (back - x).abs().mean() < 0.05 * (x - x.mean(0)).abs().mean()
+    far = model.decode(1e4 * model.encode(x))
+    assert 3 <= far.min() < far.max() <= 7
+
+
+def test_the_mean_is_the_optimum_of_the_image_loss() -> None:
+    model = ImageAutoencoder((1, 8, 8), 4, width=8)
+    model.fit_scale(bars(100, generator(0, "bars")))
+    z, last = torch.randn(5, 4), model.decoder[-2].bias
+    mean = model.decode(z).detach()
+    pair = torch.cat([mean - 0.5, mean + 0.5])
+    assert torch.autograd.grad(model.loss(torch.cat([z, z]), pair), last)[0].abs().max() < 1e-6
+    assert torch.autograd.grad(model.loss(z, mean + 0.5), last)[0].abs().min() > 1e-3
+
+
 def test_pretraining_is_a_function_of_the_seed() -> None:
     def weights(seed: int) -> Tensor:
         start = VectorAutoencoder((6,), 1, width=8)

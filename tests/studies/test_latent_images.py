@@ -64,6 +64,21 @@ def test_pixel_run_and_floor() -> None:
     assert floor["fd"] >= 0
 
 
+def test_cleared_pictures_on_black(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = torch.zeros(40, *SHAPE, dtype=torch.uint8)
+    train[:, :, 2:5, 2:5] = 200
+    monkeypatch.setattr(runs, "_set", lambda dataset, n_train: (train, train[:30]))
+    runs._reference.cache_clear()
+    plain, clear = runs.run_pixels("any", "VSULD", 0, 10, steps=2, width=4).tables["latent"]
+    assert clear["method"] == "pixel VSULD, cleared"
+    assert clear["fd"] != plain["fd"]
+    assert {k: v for k, v in clear.items() if k not in ("method", "fd")} == {
+        k: v for k, v in plain.items() if k not in ("method", "fd")
+    }
+    some = torch.tensor([0, 25, 26, 255], dtype=torch.uint8)
+    assert runs.cleared(some).tolist() == [0, 0, 26, 255]
+
+
 def test_missing_sets_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise FileNotFoundError(f"{name}: not found")

@@ -42,6 +42,18 @@ class _Autoencoder(nn.Module):
         self.centre.copy_(x.mean(0))
         self.scale.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-12))
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (n, latent) of x (n, *shape)."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Points (n, *shape) of codes z (n, latent)."""
+        raise NotImplementedError
+
+    def loss(self, z: Tensor, x: Tensor) -> Tensor:
+        """How far points decoded from codes z are from x: |decode(z) - x|²/scale², mean over coordinates and points."""
+        return ((self.decode(z) - x) / self.scale).square().mean()
+
 
 class VectorAutoencoder(_Autoencoder):
     """Vectors (d,) to codes (latent,): encoder and decoder are each a linear map plus two hidden layers of `width`.
@@ -69,38 +81,63 @@ class VectorAutoencoder(_Autoencoder):
 
 
 class ImageAutoencoder(_Autoencoder):
-    """Images (C, H, W) to code vectors (latent,): two strided convolutions of `width` and 2 `width` channels, a matrix.
+    """Images (C, H, W) to code vectors (latent,): strided convolutions of `width` and 2 `width` channels, two matrices.
 
     Codes are vectors, not maps: small images have no use for a grid, and a full A acts on the codes' principal axes.
+    The decoder convolves on quarter and half of the resolution and deals channels out to pixels. Its images lie between
+    the darkest and the lightest pixel of the data: low + (high - low) sigmoid(.), trained by cross-entropy, which has
+    the mean as its optimum as squares have, but moves outputs that are saturated, too.
     Raises ValueError for latent > C H W, or sides that are no multiples of 4.
     """
 
     name = "image"
+    low: Tensor
+    high: Tensor
 
     def __init__(self, shape: tuple[int, ...], latent: int, width: int = 32) -> None:
         super().__init__(shape, latent, width)
         if len(self.shape) != 3 or self.shape[1] % 4 or self.shape[2] % 4:
             raise ValueError(f"shape={self.shape}: must be (channels, height, width) with sides that 4 divides")
         channels, height, side = self.shape
-        inner = (2 * width, height // 4, side // 4)
+        inner, hidden = (2 * width, height // 4, side // 4), 8 * width
         flat = math.prod(inner)
+        self.register_buffer("low", torch.tensor(-1.0))
+        self.register_buffer("high", torch.tensor(1.0))
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.SiLU(), nn.Flatten(), nn.Linear(flat, latent),
+            nn.Flatten(), nn.Linear(flat, hidden), nn.SiLU(), nn.Linear(hidden, latent),
         )  # fmt: skip
         self.decoder = nn.Sequential(
-            nn.Linear(latent, flat), nn.SiLU(), nn.Unflatten(1, inner),
-            nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.SiLU(), nn.ConvTranspose2d(2 * width, width, 4, 2, 1),
-            nn.SiLU(), nn.ConvTranspose2d(width, width, 4, 2, 1), nn.SiLU(), nn.Conv2d(width, channels, 3, 1, 1),
+            nn.Linear(latent, hidden), nn.SiLU(), nn.Linear(hidden, flat), nn.SiLU(), nn.Unflatten(1, inner),
+            nn.Conv2d(2 * width, 2 * width, 3, 1, 1), nn.SiLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.SiLU(),
+            nn.Conv2d(width, width, 3, 1, 1), nn.SiLU(), nn.Conv2d(width, 4 * channels, 3, 1, 1), nn.PixelShuffle(2),
         )  # fmt: skip
+
+    def fit_scale(self, x: Tensor) -> None:
+        """Set centre, scale and the range of pixels from images (n, C, H, W)."""
+        super().fit_scale(x)
+        self.low.copy_(x.min())
+        self.high.copy_(x.max().clamp(min=float(x.min()) + 1e-6))
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (n, latent) of images x (n, C, H, W)."""
         return self.encoder((x - self.centre) / self.scale)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images (n, C, H, W) of codes z (n, latent); not clipped."""
-        return self.decoder(z) * self.scale + self.centre
+        """Images (n, C, H, W) of codes z (n, latent), in [low, high]."""
+        return self.low + (self.high - self.low) * self._logits(z).sigmoid()
+
+    def loss(self, z: Tensor, x: Tensor) -> Tensor:
+        """Cross-entropy, in nats a pixel, of x as levels between low and high."""
+        return nn.functional.binary_cross_entropy_with_logits(self._logits(z), self._level(x))
+
+    def _level(self, x: Tensor) -> Tensor:
+        return (x - self.low) / (self.high - self.low)
+
+    def _logits(self, z: Tensor) -> Tensor:
+        """The decoder starts from the mean image."""
+        return self.decoder(z) + torch.logit(self._level(self.centre), eps=1e-2)
 
 
 Autoencoder = VectorAutoencoder | ImageAutoencoder

@@ -33,7 +33,9 @@ def pretrain(
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> A:
-    """Return a trained copy of one of our autoencoders: E |x - decode(encode(x) + noise)|² by Adam, cosine decay.
+    """Return a trained copy of one of our autoencoders: E loss(encode(x) + noise, x) by Adam, cosine decay.
+
+    The loss is the autoencoder's: squares for vectors, cross-entropy for images.
 
     data: tensor (n, *shape) or sampler; it may come from another law than the one to be generated. code_noise: std of
     Gaussian noise on the codes in units of the batch's root mean square deviation, which keeps the decoder smooth about
@@ -65,7 +67,7 @@ def pretrain(
         if code_noise:
             size = (z.detach() - z.detach().mean(0)).square().mean().sqrt()
             z = z + code_noise * size * torch.randn(z.shape, generator=stream)
-        loss = ((model.decode(z) - x) / model.scale).square().mean()
+        loss = model.loss(z, x)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
         optimizer.zero_grad(set_to_none=True)
