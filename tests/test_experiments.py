@@ -333,6 +333,8 @@ def test_checkpoint_folder_outlives_a_failure(tmp_path: Path) -> None:
         execute(runs, store, progress=False)
     execute(runs, store, progress=False)
     assert store.table("resumed")["value"].tolist() == [42]
+    assert store.table("resumed")["train_seconds"].isna().all()  # a clock has seen the last part only
+    assert store.table("rated")["train_seconds"].tolist() == [2.0]
     assert str(store.cache) in lines(log)[0]
     assert not list((store.cache / "work").iterdir())
 

@@ -6,6 +6,7 @@ import datetime
 import importlib
 import inspect
 import json
+import math
 import os
 import platform
 import shutil
@@ -66,6 +67,17 @@ def _peak_mb() -> float:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
 
 
+def _leave_out_times(result: Any) -> None:
+    """nan for train_seconds of a run that was interrupted: a clock sees its last part only.
+
+    Rows that state a rate of their own beside it have taken care.
+    """
+    for rows in getattr(result, "tables", {}).values():
+        for row in rows:
+            if "train_seconds" in row and "images_per_second" not in row:
+                row["train_seconds"] = math.nan
+
+
 def work(order: dict[str, Any]) -> None:
     """Execute one run and store what it returns."""
     run, store = Run(order["function"], order["config"]), Store(order["root"], order["profile"])
@@ -80,13 +92,17 @@ def work(order: dict[str, Any]) -> None:
         raise ValueError(f"function={run.function!r}: {module_name} has no function {name!r}")
     before = code.loaded(packages)  # hashed now: what is edited while the run goes on is not what it used
     extra: dict[str, Any] = {}
+    resumed = False
     checkpoints = store.cache / "work"
     if "workdir" in inspect.signature(function).parameters:
         # Other code starts afresh: a checkpoint is continued only by the code that wrote it.
         state = code.source_hash(repr(sorted(before.items())))
         extra["workdir"] = checkpoints / f"{run.key}-{state}"
         extra["workdir"].mkdir(parents=True, exist_ok=True)
+        resumed = any(extra["workdir"].iterdir())
     result = function(**run.config, **extra)
+    if resumed:
+        _leave_out_times(result)
     torch = sys.modules.get("torch")
     provenance = {
         "commit": order["commit"],
