@@ -276,12 +276,13 @@ def test_readme_examples_run_as_printed(block: str, tmp_path: Path) -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    saved = "model.save(" in block
-    assert (tmp_path / "model.safetensors").exists() == saved
+    if "model.save(" in block:
+        assert (tmp_path / "model.safetensors").stat().st_size > 0
 
 
 def test_readme_has_its_examples() -> None:
     assert [b.split()[1] for b in BLOCKS] == ["torch", "vsmd.data.panels", "vsmd"]
+    assert "model.save(" in BLOCKS[0]
 
 
 def test_readme_links_lead_somewhere() -> None:
