@@ -14,7 +14,7 @@ from vsmd import random
 from vsmd.data.images import load
 from vsmd.experiments.runs import Result
 from vsmd.studies.images import COLUMNS, configured
-from vsmd.training import fit
+from vsmd.training import checkpoints, fit
 
 LEVELS = {"digits": 17}  # grey levels of a set, where they are not 256
 
@@ -52,14 +52,18 @@ def likelihood(
         rows = torch.randint(len(found.train), (n,), generator=generator)
         return dequantised(found.train[rows], levels, generator)
 
+    path = None if workdir is None else workdir / "training.safetensors"
+    begun = checkpoints.step_of(path) if path is not None and path.exists() else 0
     start, network = time.perf_counter(), chosen.build(found.shape, 0)
     model = fit(
         chosen.process(found.shape), draw, steps=chosen.steps, batch_size=chosen.batch_size,
         learning_rate=chosen.learning_rate, schedule=chosen.schedule, ema=chosen.ema, clip=chosen.clip,
         adaptation=chosen.adaptation, network=network, seed=seed, compute=chosen.compute,
-        checkpoint=None if workdir is None else workdir / "training.safetensors", checkpoint_every=chosen.every,
+        checkpoint=path, checkpoint_every=chosen.every,
     )  # fmt: skip
-    seconds, seen = time.perf_counter() - start, chosen.steps * chosen.batch_size
+    # Of what ran here, where a checkpoint was gone on from; nan if nothing did.
+    seen, here = chosen.steps * chosen.batch_size, (chosen.steps - begun) * chosen.batch_size
+    rate = here / (time.perf_counter() - start) if here else math.nan
     x = dequantised(found.test[:images], levels, random.generator(seed, "dequantise"))
     many = draw(20_000, random.generator(seed, "dequantise", "gaussian")).flatten(1).double()
     gaussian = torch.distributions.MultivariateNormal(many.mean(0), many.T.cov())
@@ -75,7 +79,7 @@ def likelihood(
             "dataset": chosen.data, "method": name, "metric": "bits per dimension", "n_samples": images,
             "value": float(bits(value, model.process.dim, levels).mean()), "world_size": 1, "device": "cpu",
             "params": sum(p.numel() for p in network.parameters()) if own else None, "solver": "rk45" if own else None,
-            "images_seen": seen if own else None, "train_seconds": seconds if own else None,
-            "images_per_second": seen / seconds if own else None,
+            "images_seen": seen if own else None, "train_seconds": seen / rate if own else None,
+            "images_per_second": rate if own else None,
         })  # fmt: skip
     return Result({"images": [{c: row.get(c) for c in COLUMNS} for row in rows]})
