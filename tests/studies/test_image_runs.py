@@ -15,9 +15,10 @@ from vsmd.data.images import ImageSet, load, to_float
 from vsmd.random import generator
 from vsmd.studies import images as runs
 from vsmd.studies import likelihoods
+from vsmd.studies.throughput import throughput
 
 TINY: list[Any] = [
-    "network.width", 8, "steps", 6, "batch_size", 4, "every", 1, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3,
+    "network.width", 8, "batch_size", 4, "every", 1, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3,
 ]  # fmt: skip
 PLAN = [["exponential", 2, 3], ["heun", 4]]
 
@@ -34,7 +35,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def tiny_run(workdir: Path | None = None, method: str = "VSCLD") -> Any:
-    return runs.run("digits", method, 0, PLAN, TINY, checkpoints=3, samples=5, reference=7, workdir=workdir)
+    return runs.run("digits", method, 0, PLAN, 6, TINY, checkpoints=3, samples=5, reference=7, workdir=workdir)
 
 
 def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,8 +128,10 @@ def test_nearest() -> None:
 
 
 def test_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = runs.throughput("digits", "CLD", 4, 2, settings=["network.width", 8]).tables["images_throughput"]
+    (row,) = throughput("digits", "CLD", 4, 2, settings=["network.width", 8]).tables["images_throughput"]
     assert row["images_per_second"] > 0
+    assert row["bare_share"] == pytest.approx(row["images_per_second"] / row["bare_images_per_second"])
+    assert (row["device"], row["peak_memory_gb"]) == ("cpu", None)
     assert row["hours_200M_on_8"] == pytest.approx(200e6 / 8 / row["images_per_second"] / 3600)
 
 
@@ -152,7 +155,7 @@ def test_likelihood_of_a_network_that_adds_nothing(monkeypatch: pytest.MonkeyPat
     stock[:, :, 2:] //= 4
     monkeypatch.setattr(likelihoods, "load", lambda name: ImageSet("noise", stock[:50], stock[50:]))
     result = likelihoods.likelihood(
-        "digits", "CLD", 0, 3, [*TINY, "network.multipliers", [1], "steps", 1, "learning_rate", 1e-12], tolerance=1e-4
+        "digits", "CLD", 0, 3, 1, [*TINY, "network.multipliers", [1], "learning_rate", 1e-12], tolerance=1e-4
     )
     value = {row["method"]: row["value"] for row in result.tables["images"]}
     x = likelihoods.dequantised(stock[50:53], 17, generator(0, "dequantise")).flatten(1).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -23,7 +24,7 @@ from vsmd.experiments.runs import Result
 from vsmd.images.configs import Config, config
 from vsmd.images.evaluation import METRICS
 from vsmd.images.pictures import Pictures
-from vsmd.images.sampling import Painter
+from vsmd.images.sampling import Painter, steps_of
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
@@ -37,6 +38,7 @@ COLUMNS = [
 KEPT, NEIGHBOURS = 64, 8  # samples kept for the figures, and those whose nearest training images are looked for
 _KIND = {"KID": "FD-EffNet"}  # whose features a distance takes, where they are not its own
 MEMORY = 500  # samples of which it is asked whether they repeat the training images
+DRAWN = {"cpu": 100, "cuda": 500}  # images drawn at once
 
 Row = dict[str, Any]
 
@@ -50,6 +52,16 @@ def configured(name: str, method: str, seed: int, settings: list[Any]) -> Config
         else:
             changed[key] = value
     return config(name).with_overrides(changed)
+
+
+def device() -> torch.device:
+    """Where runs are computed: on the GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(found: torch.device) -> str:
+    """The name that rows give a device: the GPU's own, or "cpu"."""
+    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
 
 
 class Notes:
@@ -72,7 +84,7 @@ class Notes:
 
 @cache
 def _features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
-    return METRICS[kind]("cpu")
+    return METRICS[kind](device())
 
 
 @cache
@@ -122,8 +134,8 @@ def nearest(x: Tensor, train: Tensor) -> Tensor:
 def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], notes: Notes) -> Model:
     """Train in `folder`, or go on; the model of each of the steps `marks` is left there, and its rate in the notes.
 
-    images_per_second is that of the process which reached the mark, without what it spent on anything else. A step at
-    which the run was stopped from outside leaves no model.
+    images_per_second is that of the process which reached the mark, compilation included, without what it spent on
+    anything else. A step at which the run was stopped from outside leaves no model.
     """
     path = folder / "training.safetensors"
     first, begun, resting = checkpoints.step_of(path) if path.exists() else 0, time.perf_counter(), 0.0
@@ -140,7 +152,8 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
         config.process(found.shape), Pictures(found.train, config.flips), steps=config.steps,
         batch_size=config.batch_size, learning_rate=config.learning_rate, schedule=config.schedule, ema=config.ema,
         clip=config.clip, adaptation=config.adaptation, network=config.build(found.shape, 0), seed=config.seed,
-        compute=config.compute, checkpoint=path, checkpoint_every=config.every, snapshots=marks, on_snapshot=keep,
+        device=device(), compute=config.compute, checkpoint=path, checkpoint_every=config.every, snapshots=marks,
+        on_snapshot=keep,
     )  # fmt: skip
 
 
@@ -149,6 +162,7 @@ def run(
     method: str,
     seed: int,
     plan: list[list[Any]],
+    steps: int,
     settings: list[Any] = [],  # noqa: B006 - never mutated
     checkpoints: int = 6,
     samples: int = 2_000,
@@ -158,19 +172,27 @@ def run(
 ) -> Result:
     """Train one method by a configuration of `vsmd.images` and measure it: rows of `images` and `images_adaptation`.
 
-    settings: those of the configuration that differ, names and values in turn. plan: how samples are drawn from the
-    trained model, [solver, evaluations, evaluations, …] each; the first two cells also at the other `checkpoints`,
-    spaced evenly. samples: so many, at most as many as there are test images, so that the floor – test images against
-    the same `reference` training images – has the same bias. metrics: FD-EffNet, KID (of the same features), FID.
-    Points: samples, their nearest training images, the final stiffness. A run that was stopped goes on in `workdir`.
+    steps: of training. settings: others of the configuration that differ, names and values in turn. plan: how samples
+    are drawn from the trained model, [solver, evaluations, evaluations, …] each; the first two cells also at the other
+    `checkpoints`, spaced evenly. samples: so many, at most as many as there are test images, so that the floor – test
+    images against the same `reference` training images – has the same bias. metrics: FD-EffNet, KID (of the same
+    features), FID. Points: samples, their nearest training images, the final stiffness. A run that was stopped goes on in `workdir`.
+    All of it runs on the GPU, if there is one; samples are drawn without compilation, which would cost more than it
+    saves for each of the models.
     """
-    chosen = configured(config, method, seed, settings)
+    chosen = configured(config, method, seed, [*settings, "steps", steps])
+    cells = [(line[0], n) for line in plan for n in line[1:]]
+    for solver, nfe in cells:
+        steps_of(solver, nfe)  # a wrong plan is told before the training
     found = load(chosen.data)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
     marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
 
+    where, compute = device(), dataclasses.replace(chosen.compute, compile=False)
+
     def painted(model: Model, solver: str, nfe: int) -> Painter:
-        return Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=100, compute=chosen.compute)
+        model.network.to(where)
+        return Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=DRAWN[where.type], compute=compute)
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) if workdir is None else workdir
@@ -180,7 +202,7 @@ def run(
         base: Row = {
             "dataset": chosen.data, "method": f"{method}-steered" if steered else method,
             "params": sum(p.numel() for p in final.network.parameters()), "world_size": World.current().size,
-            "device": "cpu", "n_samples": samples,
+            "device": device_name(where), "n_samples": samples,
         }  # fmt: skip
         rows: list[Row] = []
         name = f"{chosen.data}_{base['method']}_{seed}"
@@ -191,8 +213,7 @@ def run(
             rate = notes.found.get(f"rate {step}", math.nan)
             seen = step * chosen.batch_size
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
-            settings_of = [(line[0], n) for line in plan for n in line[1:]]
-            for solver, nfe in settings_of if last else settings_of[:1]:
+            for solver, nfe in cells if last else cells[:1]:
                 painter = painted(model, solver, nfe)
 
                 def measure(painter: Painter = painter) -> dict[str, float]:
@@ -200,9 +221,9 @@ def run(
 
                 for metric, value in notes.once(f"{step} {solver} {nfe}", measure).items():
                     floor = _real(metric, chosen.data, reference, samples)[1]
-                    cells = {"solver": solver, "nfe": painter.evaluations, "metric": metric, "value": value}
-                    rows.append(base | cells | {"floor": floor})
-        solver, nfe = plan[0][:2]
+                    row = {"solver": solver, "nfe": painter.evaluations, "metric": metric, "value": value}
+                    rows.append(base | row | {"floor": floor})
+        solver, nfe = cells[0]
         painter = painted(final, solver, nfe)
         x = drawn(painter, min(MEMORY, samples))
         if bool(torch.isfinite(x).all()):
@@ -234,44 +255,6 @@ def adaptation(model: Model, key: Row, batch_size: int) -> list[Row]:
         images = {"step": h["step"], "images_seen": h["step"] * batch_size, "eta": h["eta"]}
         rows.append({**key, **images, **{k: float(v) for k, v in cells.items()}})
     return rows
-
-
-# --- throughput -----------------------------------------------------------------------------------------------------
-
-
-def throughput(
-    config: str,
-    method: str,
-    batch_size: int,
-    steps: int,
-    device: str = "cpu",
-    settings: list[Any] = [],  # noqa: B006
-) -> Result:
-    """Images a second of training by a configuration on one device, as a row of `images_throughput`.
-
-    `steps` steps are timed after two others, which hold compilation; hours: of 200 M images on eight such devices, less
-    what they lose to each other.
-    """
-    chosen = configured(config, method, 0, [*settings, "batch_size", batch_size, "steps", steps + 2])
-    found, times = load(chosen.data), dict[int, float]()
-    network = chosen.build(found.shape, 0)
-
-    def note(step: int, _: Model) -> None:
-        times[step] = time.perf_counter()
-
-    fit(
-        chosen.process(found.shape), Pictures(found.train, chosen.flips), steps=steps + 2, batch_size=batch_size,
-        learning_rate=chosen.learning_rate, network=network, device=device, compute=chosen.compute,
-        adaptation=vsmd.Adaptation(begin=0.9, end=1.0, rounds=1, paths=2, nodes=2), snapshots=(2, steps + 2),
-        on_snapshot=note,
-    )  # fmt: skip
-    rate = steps * batch_size / (times[steps + 2] - times[2])
-    row = {
-        "config": config, "method": method, "params": sum(p.numel() for p in network.parameters()), "device": device,
-        "precision": chosen.precision, "batch_size": batch_size, "images_per_second": rate,
-        "hours_200M_on_8": 200e6 / (8 * rate) / 3600,
-    }  # fmt: skip
-    return Result({"images_throughput": [row]})
 
 
 def available(names: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -35,17 +35,18 @@ def likelihood(
     method: str,
     seed: int,
     images: int,
+    steps: int,
     settings: list[Any] = [],  # noqa: B006
     tolerance: float = 1e-3,
     workdir: Path | None = None,
 ) -> Result:
     """Bits per dimension of test images under a model trained on dequantised ones, by the exact log-density.
 
-    The divergence is a trace over all dimensions, one product each: d² in all, so few and small images. tolerance: rtol
-    and atol of the adaptive solver. Beside it the Gaussian of the training images' mean and covariance, and the uniform
-    law.
+    The divergence is a trace over all dimensions, one product each: d² in all, so few and small images. steps: of
+    training. tolerance: rtol and atol of the adaptive solver. Beside it the Gaussian of the training images' mean and
+    covariance, and the uniform law.
     """
-    chosen = configured(config, method, seed, settings)
+    chosen = configured(config, method, seed, [*settings, "steps", steps])
     found, levels = load(chosen.data), LEVELS.get(chosen.data, 256)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:

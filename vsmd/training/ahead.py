@@ -6,7 +6,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import torch
+from torch import Tensor
+
 T = TypeVar("T")
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on `device`; on its way to an accelerator nobody waits for what that is still computing."""
+    return value if device.type == "cpu" else value.pin_memory().to(device, non_blocking=True)
 
 
 class Ahead(Generic[T]):

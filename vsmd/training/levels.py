@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vsmd import random
 from vsmd.processes import ForwardProcess
+from vsmd.training.ahead import sent
 
 T_MIN = 1e-3
 TABLE = 2**17  # times x directions whose kernels are computed in one call
@@ -52,7 +53,7 @@ class Levels:
             shape = (self.block, self.batch_size, *process.shape)
             self._tables = key, snr.float().view(shape), kappa.float().view(shape)
         row = step % self.block
-        return self._tables[1][row][rows].to(self.device), self._tables[2][row][rows].to(self.device)
+        return sent(self._tables[1][row][rows], self.device), sent(self._tables[2][row][rows], self.device)
 
     def _interpolated(self, process: ForwardProcess, version: int, t: Tensor) -> tuple[Tensor, Tensor]:
         key = (0, version)
@@ -63,7 +64,7 @@ class Levels:
             self._tables = key, log_snr.float().to(self.device), kappa.float().to(self.device)
         place = (t.log() - math.log(T_MIN)) * ((NODES - 1) / -math.log(T_MIN))
         low = place.long().clamp(0, NODES - 2)
-        share = (place - low).float().view(-1, *[1] * len(process.shape)).to(self.device)
-        low = low.to(self.device)
+        share = sent((place - low).float().view(-1, *[1] * len(process.shape)), self.device)
+        low = sent(low, self.device)
         log_snr, kappa = (torch.lerp(e[low], e[low + 1], share) for e in self._tables[1:])
         return log_snr.exp(), kappa

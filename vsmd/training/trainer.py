@@ -19,7 +19,7 @@ from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score, hybrid_pair, in_directions, plain_pair
 from vsmd.training.adapting import backward_moments
-from vsmd.training.ahead import Ahead
+from vsmd.training.ahead import Ahead, sent
 from vsmd.training.compute import Compute
 from vsmd.training.data import Batch, Data, Source
 from vsmd.training.distributed import World, unsynced
@@ -141,8 +141,8 @@ class Trainer:
             context = None if context is None else context[rows].to(self.device)
         else:
             drawn = self.drawn(self.step)
-            xi, noise = (v.to(self.device, non_blocking=True) for v in drawn[:2])
-            context = None if drawn.context is None else drawn.context.to(self.device, non_blocking=True)
+            xi, noise = (sent(v, self.device) for v in drawn[:2])
+            context = None if drawn.context is None else sent(drawn.context, self.device)
             z, target = hybrid_pair(xi, snr, noise)
         return Pairs(z, snr.clamp(min=1e-12).log(), target, kappa.square(), context)
 
