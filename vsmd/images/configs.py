@@ -190,6 +190,10 @@ def config(name: str) -> Config:
 SMALL: dict[str, Any] = {"width": 48, "multipliers": [1, 2], "depth": 1, "attention": [], "patch": 2}
 CONFIGS: dict[str, Config] = {
     "cifar10": Config(precision="bfloat16", channels_last=True, compile=True),
+    "cifar10-medium": Config(
+        network={"width": 64, "depth": 2}, steps=20_000, learning_rate=6e-4, ema=0.999, schedule="cosine", rounds=10,
+        paths=64, precision="bfloat16", channels_last=True, compile=True, evaluations=40,
+    ),
     "cifar10-small": Config(
         network=SMALL, steps=12_000, batch_size=64, learning_rate=1e-3, ema=0.999, schedule="cosine", rounds=10,
         paths=64, every=1_000, grid=36, evaluations=40,

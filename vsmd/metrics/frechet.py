@@ -78,7 +78,7 @@ def as_rgb(images: Tensor, width: int) -> Tensor:
 
 
 class _Features:
-    """Features (n, d) float32 of uint8 images (n, 1 or 3, H, W), batch by batch."""
+    """Features (n, d) float32 of uint8 images (n, 1 or 3, H, W), batch by batch: of 50, or of 500 on a GPU."""
 
     name = ""  # of the Fréchet distance between such features
     describes = ""  # network, resize, normalisation
@@ -87,9 +87,10 @@ class _Features:
         self.device = checks.device("device", device)
         self.network: Any = network.to(self.device).eval()
 
-    def __call__(self, images: Tensor, batch_size: int = 50) -> Tensor:
+    def __call__(self, images: Tensor, batch_size: int | None = None) -> Tensor:
         if not len(images):
             raise ValueError("images: is empty; must be (n, 1 or 3, height, width)")
+        batch_size = batch_size or (50 if self.device.type == "cpu" else 500)
         with torch.no_grad():
             return torch.cat([self.batch(part.to(self.device)).float().cpu() for part in images.split(batch_size)])
 

@@ -176,9 +176,9 @@ def run(
     are drawn from the trained model, [solver, evaluations, evaluations, …] each; the first two cells also at the other
     `checkpoints`, spaced evenly. samples: so many, at most as many as there are test images, so that the floor – test
     images against the same `reference` training images – has the same bias. metrics: FD-EffNet, KID (of the same
-    features), FID. Points: samples, their nearest training images, the final stiffness. A run that was stopped goes on in `workdir`.
-    All of it runs on the GPU, if there is one; samples are drawn without compilation, which would cost more than it
-    saves for each of the models.
+    features), FID. Points: samples, their nearest training images, the final stiffness. A run that was stopped goes on
+    in `workdir`. All of it runs on the GPU, if there is one; samples are drawn without compilation, which would cost
+    more than it saves for each of the models.
     """
     chosen = configured(config, method, seed, [*settings, "steps", steps])
     cells = [(line[0], n) for line in plan for n in line[1:]]
