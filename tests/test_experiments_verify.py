@@ -137,9 +137,26 @@ def test_nothing_stale_runs_nothing(package: Path, tmp_path: Path) -> None:
     store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
     runs = experiments.grid("verified.toy:run", method="CLD", seed=0, log=str(log))
     execute(runs, store, progress=False)
-    assert verify.verify(store, package.parent, progress=False) == {"same": [], "different": []}
+    assert verify.verify(store, package.parent, progress=False) == {"same": [], "different": [], "elsewhere": []}
     assert log.read_text().splitlines() == ["CLD-0-9"]
     assert not (store.cache / "verify" / "present").exists()
+
+
+def test_rows_of_a_device_that_is_not_here_are_left(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
+    here, there = experiments.grid("verified.toy:run", method="CLD", seed=[0, 1], log=str(log))
+    for run, device in ((here, "cpu"), (there, "a GPU")):
+        result = experiments.Result({"images": [{"device": device, "value": 1.0}]})
+        store.put(run, result, code={"verified.maths": "0" * 12}, provenance={"date": "", "seconds": 1.0, "commit": ""})
+    assert verify.elsewhere(store) == {there.key}
+    found = verify.verify(store, package.parent, progress=False)
+    assert found == {"same": [], "different": [here.key], "elsewhere": [there.key]}
+    assert not log.exists()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert verify.elsewhere(store) == set()
 
 
 def test_without_a_repository_everything_stays_stale(tmp_path: Path) -> None:

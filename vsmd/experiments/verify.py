@@ -4,8 +4,9 @@ Stored runs whose code has changed are stale. Of every kind of them – one func
 shortened, is executed by both codes, side by side on this machine: by the present one, and by that of the commit whose
 sources the stored rows were made from. Come the same rows and points out of both, timing columns aside, then the kind
 is carried over: it is keyed to the present code, and its provenance says which run, against which commit, vouches for
-it. A kind whose rows differ, or whose code no commit holds, stays stale. Comparing codes rather than stored figures
-makes the verdict the same on every machine, though the last digits of the figures are not.
+it. A kind whose rows differ, or whose code no commit holds, stays stale, and so do rows of a GPU where there is none.
+Comparing codes rather than stored figures makes the verdict the same on every machine, though the last digits of the
+figures are not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .runs import Run
 from .store import Store
 
 KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
-TIMED = ("vsmd.studies.bench:run",)  # runs that measure nothing but time
+TIMED = ("vsmd.studies.bench:run", "vsmd.studies.throughput:throughput")  # runs that measure nothing but time
 SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
 
@@ -45,6 +46,22 @@ def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
             made_by = repr(sorted(entry["code"].items()))
             groups[entry["function"], *(str(entry["config"].get(c)) for c in KIND), made_by].append(key)
     return [sorted(keys, key=lambda k: (entries[k]["seconds"], k)) for _, keys in sorted(groups.items())]
+
+
+def elsewhere(store: Store) -> set[str]:
+    """Keys of the runs whose rows name a device other than the CPU, where this machine has no GPU."""
+    import torch  # not by those who store and schedule only
+
+    found: set[str] = set()
+    if torch.cuda.is_available():
+        return found
+    for name in store.names():
+        for key, entry in store.entries(name).items():
+            if "device" in entry["columns"]:
+                rows = store.table(name, [Run(entry["function"], entry["config"])])
+                if "device" in rows and bool((rows.device != "cpu").any()):
+                    found.add(key)
+    return found
 
 
 def shortened(entry: Mapping[str, Any]) -> Run:
@@ -140,11 +157,13 @@ def _compared(
 def verify(store: Store, root: Path, workers: int | None = None, progress: bool = True) -> dict[str, list[str]]:
     """Verify the stale runs of `store` against the history of the repository at `root`.
 
-    Returns the keys that were carried over ("same") and those that were not ("different").
+    Returns the keys that were carried over ("same"), those that were not ("different"), and those whose device is not
+    here ("elsewhere").
     """
-    entries = store.entries()
+    away = elsewhere(store)
+    entries = {key: entry for key, entry in store.entries().items() if key not in away}
     groups = kinds(entries)
-    found: dict[str, list[str]] = {"same": []}
+    found: dict[str, list[str]] = {"same": [], "elsewhere": store.stale(away)}
     for keys, run, against in _compared(groups, entries, store, History(root), workers=workers, progress=progress):
         note = {
             "run": dict(run.config), "against": against, "commit": commit(root),
@@ -175,6 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     found = verify(store, root)
     print(f"{len(found['same'])} stale run(s) carried over, {len(found['different'])} differ or could not be compared")
+    if found["elsewhere"]:
+        print(f"{len(found['elsewhere'])} stale run(s) of a GPU: there is none here to compare them on")
     entries = store.entries()
     for key in found["different"]:
         print(f"  {entries[key]['function']} {dict(entries[key]['config'])}")

@@ -135,8 +135,12 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
     """Train in `folder`, or go on; the model of each of the steps `marks` is left there, and its rate in the notes.
 
     images_per_second is that of the process which reached the mark, compilation included, without what it spent on
-    anything else. A step at which the run was stopped from outside leaves no model.
+    anything else. A step at which the run was stopped from outside leaves no model. A training that has come to its end
+    is not begun again, and the notes keep the device that it was begun on.
     """
+    if (folder / f"model-{config.steps}.safetensors").exists():
+        return vsmd.load(folder / f"model-{config.steps}.safetensors")
+    notes.once("device", lambda: device_name(device()))
     path = folder / "training.safetensors"
     first, begun, resting = checkpoints.step_of(path) if path.exists() else 0, time.perf_counter(), 0.0
 
@@ -202,7 +206,7 @@ def run(
         base: Row = {
             "dataset": chosen.data, "method": f"{method}-steered" if steered else method,
             "params": sum(p.numel() for p in final.network.parameters()), "world_size": World.current().size,
-            "device": device_name(where), "n_samples": samples,
+            "device": notes.found["device"], "n_samples": samples,
         }  # fmt: skip
         rows: list[Row] = []
         name = f"{chosen.data}_{base['method']}_{seed}"
