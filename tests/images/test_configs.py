@@ -36,6 +36,13 @@ def test_small_networks_for_processors(name: str) -> None:
     assert sum(p.numel() for p in named(name).build(SHAPES[name], 0).parameters()) <= 2e6
 
 
+def test_the_medium_one_is_the_paper_s_with_half_the_channels() -> None:
+    network, paper = (named(name).build((3, 32, 32), 0) for name in ("cifar10-medium", "cifar10"))
+    sizes = [sum(p.numel() for p in n.parameters()) for n in (network, paper)]
+    assert sizes == [11_058_115, 57_045_507]
+    assert named("cifar10-medium").compute == named("cifar10").compute
+
+
 def test_first_weights_are_a_function_of_the_seed() -> None:
     one, two, other = (named("digits").with_overrides({"seed": s}).build((1, 8, 8), 0) for s in (1, 1, 2))
     weights = [torch.cat([p.flatten() for p in n.parameters()]) for n in (one, two, other)]

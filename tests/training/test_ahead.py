@@ -5,8 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 
-from vsmd.training.ahead import Ahead
+from vsmd.training.ahead import Ahead, sent
+
+
+def test_nothing_is_sent_on_a_cpu() -> None:
+    value = torch.arange(3.0)
+    assert sent(value, torch.device("cpu")) is value
 
 
 def test_values_and_order() -> None:
