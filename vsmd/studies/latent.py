@@ -36,7 +36,7 @@ LATENT_COLUMNS = [
 STEPS = 50  # of the bridge's solver
 BRIDGE: dict[str, Any] = {"batch_size": 512, "learning_rate": 4e-3}
 TIMES = [0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.998]  # of the paper's clock, where drifts are compared
-STEERED = "steered VSCLD"
+STEERED = "steered "  # before the name of a method
 
 Score = Callable[[Tensor, float], Tensor]
 
@@ -48,10 +48,11 @@ def row(experiment: str, method: str, seed: int, **values: Any) -> Row:
 
 
 def bridge_of(method: str, shape: tuple[int, ...]) -> str | ForwardProcess:
-    """What `latent.fit` takes for a method's name: LSBDM, the six, and the steered VSCLD at beta = 2."""
-    if method != STEERED:
+    """What `latent.fit` takes for a method's name: LSBDM, the six, and "steered VSULD" and the like, at beta = 2."""
+    if not method.startswith(STEERED):
         return method
-    return vsmd.forward_process("VSCLD", shape, beta=2.0, variational_score="steered", matrix="full")
+    name = method.removeprefix(STEERED)
+    return vsmd.forward_process(name, shape, beta=2.0, variational_score="steered", matrix="full")
 
 
 def solver_of(method: str) -> tuple[str, int]:
