@@ -86,6 +86,9 @@ def test_run_goes_on_after_a_stop(cheap: None, tmp_path: Path, monkeypatch: pyte
     assert asked == 1 + 1 + 4  # what was measured is not measured again
     assert plain(again.tables["images"]) == plain(whole.tables["images"])
     assert "images_adaptation" not in again.tables
+    for step in (2, 4):  # nor does what was measured need its model
+        (tmp_path / f"model-{step}.safetensors").unlink()
+    assert plain(tiny_run(tmp_path, "SGM").tables["images"]) == plain(whole.tables["images"])
 
 
 def test_rate_leaves_out_what_was_not_training(cheap: None, tmp_path: Path) -> None:

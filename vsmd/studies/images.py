@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +28,7 @@ from vsmd.images.sampling import Painter, steps_of
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
+from vsmd.samplers import solver_class
 from vsmd.training import checkpoints, fit
 from vsmd.training.distributed import World
 
@@ -186,8 +187,8 @@ def run(
     """
     chosen = configured(config, method, seed, [*settings, "steps", steps])
     cells = [(line[0], n) for line in plan for n in line[1:]]
-    for solver, nfe in cells:
-        steps_of(solver, nfe)  # a wrong plan is told before the training
+    # Network calls an image; a wrong plan is told before the training.
+    taken = {(solver, n): steps_of(solver, n) * solver_class(solver).evaluations for solver, n in cells}
     found = load(chosen.data)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
     marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
@@ -211,32 +212,37 @@ def run(
         rows: list[Row] = []
         name = f"{chosen.data}_{base['method']}_{seed}"
         points: dict[str, np.ndarray] = {}
-        for step in [m for m in marks if m == chosen.steps or (folder / f"model-{m}.safetensors").exists()]:
+        shown: list[Tensor] = []  # of the final model by the first of the solvers
+
+        def measured(step: int, solver: str, nfe: int) -> dict[str, float]:
+            model = final if step == chosen.steps else vsmd.load(folder / f"model-{step}.safetensors")
+            x = drawn(painted(model, solver, nfe), samples)
+            if model is final and (solver, nfe) == cells[0]:
+                shown.append(x[:MEMORY])
+            return qualities(x, chosen.data, metrics, reference)
+
+        for step in marks:
             last = step == chosen.steps
-            model = final if last else vsmd.load(folder / f"model-{step}.safetensors")
+            first = f"{step} {cells[0][0]} {cells[0][1]}"
+            if not (last or first in notes.found or (folder / f"model-{step}.safetensors").exists()):
+                continue  # it was stopped there
             rate = notes.found.get(f"rate {step}", math.nan)
             seen = step * chosen.batch_size
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
             for solver, nfe in cells if last else cells[:1]:
-                painter = painted(model, solver, nfe)
-
-                def measure(painter: Painter = painter) -> dict[str, float]:
-                    return qualities(drawn(painter, samples), chosen.data, metrics, reference)
-
-                for metric, value in notes.once(f"{step} {solver} {nfe}", measure).items():
+                values = notes.once(f"{step} {solver} {nfe}", partial(measured, step, solver, nfe))
+                for metric, value in values.items():
                     floor = _real(metric, chosen.data, reference, samples)[1]
-                    row = {"solver": solver, "nfe": painter.evaluations, "metric": metric, "value": value}
+                    row = {"solver": solver, "nfe": taken[solver, nfe], "metric": metric, "value": value}
                     rows.append(base | row | {"floor": floor})
-        solver, nfe = cells[0]
-        painter = painted(final, solver, nfe)
-        x = drawn(painter, min(MEMORY, samples))
+        x = shown[0] if shown else drawn(painted(final, *cells[0]), min(MEMORY, samples))
         if bool(torch.isfinite(x).all()):
             images = to_uint8(x)
-            rows.append(base | {"solver": solver, "nfe": painter.evaluations, **_memory(images, found)})
-            shown = images[:NEIGHBOURS]
-            beside = found.train[nearest(shown, found.train)]
+            rows.append(base | {"solver": cells[0][0], "nfe": taken[cells[0]], **_memory(images, found)})
+            some = images[:NEIGHBOURS]
+            beside = found.train[nearest(some, found.train)]
             points[f"samples_{name}"] = images[:KEPT].flatten(1).numpy()
-            points[f"neighbours_{name}"] = torch.cat([shown, beside]).flatten(1).numpy()
+            points[f"neighbours_{name}"] = torch.cat([some, beside]).flatten(1).numpy()
     trace = adaptation(final, {"dataset": chosen.data, "method": base["method"], "seed": seed}, chosen.batch_size)
     if trace:
         points[f"stiffness_{name}"] = final.process.stiffness.mean(0).flatten(0, 1).numpy()
