@@ -25,6 +25,7 @@ from vsmd.images.pictures import Pictures
 from vsmd.networks.mlp import MLP
 from vsmd.networks.recurrent import Recurrent
 from vsmd.samplers import make_solver, time_grid
+from vsmd.studies.throughput import bare_step
 from vsmd.training.distributed import launched
 from vsmd.training.trainer import Trainer
 
@@ -179,15 +180,8 @@ def images_trainer() -> tuple[Trainer, Tensor]:
 def images_train_step(rounds: int) -> tuple[float, float, float]:
     """A training step of 64 images 3 x 32 x 32 against forward, backward and optimiser of the bare U-Net."""
     trainer, z = images_trainer()
-    bare = copy.deepcopy(trainer.network)
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
-    log_snr, target = torch.zeros_like(z), z.flip(0)
-
-    def reference() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        nn.functional.mse_loss(bare(z, log_snr), target).backward()
-        optimizer.step()
-
+    chosen = vsmd.images.config("cifar10-small")
+    reference = bare_step(copy.deepcopy(trainer.network), chosen, len(z), tuple(z.shape[1:]))
     return paired(trainer.advance, reference, rounds)
 
 

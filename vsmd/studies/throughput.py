@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -45,7 +44,7 @@ def throughput(
     with closing(trainer):
         rate = steps * batch_size / _seconds(trainer.advance, steps, where)
     peak = torch.cuda.max_memory_allocated(where) / 1e9 if where.type == "cuda" else None
-    bare = steps * batch_size / _seconds(_bare_step(network.to(where), chosen, batch_size, found.shape), steps, where)
+    bare = steps * batch_size / _seconds(bare_step(network.to(where), chosen, batch_size, found.shape), steps, where)
     row = {
         "config": config, "method": method, "params": sum(p.numel() for p in network.parameters()),
         "device": device_name(where), "precision": chosen.precision, "batch_size": batch_size,
@@ -55,13 +54,12 @@ def throughput(
     return Result({"images_throughput": [row]})
 
 
-def _bare_step(network: nn.Module, chosen: Config, batch_size: int, shape: tuple[int, ...]) -> Callable[[], object]:
-    """A function that takes one step of the network alone, towards a fixed target."""
+def bare_step(network: nn.Module, chosen: Config, batch_size: int, shape: tuple[int, ...]) -> Callable[[], object]:
+    """A function that takes one step of the network alone, in place: forward, backward and optimiser."""
     stream = random.generator(0, "throughput")
     where = next(network.parameters()).device
     z, target = (torch.randn(batch_size, *shape, generator=stream).to(where) for _ in range(2))
     level = torch.zeros_like(z)
-    network = copy.deepcopy(network)
     called = chosen.compute.called(chosen.compute.laid_out(network))
     optimizer = torch.optim.AdamW(network.parameters(), lr=chosen.learning_rate, weight_decay=0.0, fused=True)
 
