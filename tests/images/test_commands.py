@@ -13,7 +13,7 @@ from tiny import NETWORK, pictures
 from vsmd.images.__main__ import main
 
 SMALL = ["--network", json.dumps(NETWORK), "--steps", "4", "--every", "4", "--batch-size", "8", "--rounds", "1"]
-SMALL += ["--paths", "4", "--nodes", "2", "--grid", "4", "--evaluations", "2", "--held-out", "8", "--device", "cpu"]
+SMALL += ["--paths", "4", "--nodes", "2", "--grid", "4", "--evaluations", "3", "--held-out", "8", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_bad_samples(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     for options, message in (
         (["-n", "0"], "n=0: must be an integer >= 1"),
         (["--solver", "hein"], "solver='hein': must be one of"),
-        (["--evaluations", "1"], "evaluations=1: must be at least 2"),
+        (["--evaluations", "2"], "evaluations=2: must be at least 3"),
         (["--label", "3"], "label=3: must be one of the model's 0 classes"),
         (["--precision", "int8"], "precision='int8'"),
         (["--batch-size", "0"], "batch_size=0"),

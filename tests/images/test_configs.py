@@ -98,7 +98,7 @@ def test_bad_values_from_a_command_line(field: str, text: str) -> None:
         ({"variational_score": "fixed"}, r"^variational_score='fixed'"),
         ({"precision": "half"}, r"^precision='half'"),
         ({"solver": "aboba", "method": "SGM"}, r"^solver='aboba': SGM has no velocity"),
-        ({"evaluations": 1}, r"^evaluations=1: must be at least 2"),
+        ({"evaluations": 2}, r"^evaluations=2: must be at least 3"),
         ({"held_out": -1}, r"^held_out=-1"),
         ({"freeze": 1.5}, r"^freeze=1.5"),
         ({"learning_rate": 0.0}, r"^learning_rate=0.0"),

@@ -36,7 +36,7 @@ def pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_values_and_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    painter, found = Painter(model(), evaluations=4), pictures()
+    painter, found = Painter(model(), evaluations=5), pictures()
     frechet, kernel = evaluate(painter, found, 20, reference=1_000, seed=3)
     images, real = (x.float().flatten(1)[:, 2:8] for x in (painter(range(3, 23)), found.train))
     assert frechet["value"] == pytest.approx(frechet_distance_of(images, real), rel=1e-3)
@@ -46,18 +46,18 @@ def test_values_and_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (frechet["n_samples"], frechet["n_floor"], frechet["n_reference"]) == (20, 8, 40)
     told([frechet, kernel], tmp_path / "out" / "figures.csv")
     said = capsys.readouterr().out
-    assert "n = 20, 4 evaluations, against 40 training images · pixels" in said
+    assert "n = 20, 5 evaluations, against 40 training images · pixels" in said
     with (tmp_path / "out" / "figures.csv").open(newline="") as file:
         assert [float(row["value"]) for row in csv.DictReader(file)] == [frechet["value"], kernel["value"]]
 
 
 def test_conditional_models_take_turns() -> None:
-    (row,) = evaluate(Painter(model(conditional=True), evaluations=2), pictures(), 6, metrics=["KID"])
+    (row,) = evaluate(Painter(model(conditional=True), evaluations=3), pictures(), 6, metrics=["KID"])
     assert torch.isfinite(torch.tensor(row["value"]))
 
 
 def test_bad_values() -> None:
-    painter = Painter(model(), evaluations=2)
+    painter = Painter(model(), evaluations=3)
     with pytest.raises(ValueError, match=r"^metrics='FIDD': must be one of"):
         evaluate(painter, pictures(), metrics=["FIDD"])
     with pytest.raises(ValueError, match=r"^images corners: of shape \(3, 4, 4\); the model draws \(1, 4, 4\)$"):

@@ -19,7 +19,7 @@ from vsmd.studies.throughput import throughput
 TINY: list[Any] = [
     "network.width", 8, "batch_size", 4, "every", 1, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3,
 ]  # fmt: skip
-PLAN = [["exponential", 2, 3], ["heun", 4]]
+PLAN = [["exponential", 2, 3], ["heun+denoise", 4]]
 
 
 def mean_only(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
@@ -48,9 +48,11 @@ def test_run(cheap: None) -> None:
     found = [(r["images_seen"], r["solver"], r["nfe"], r["metric"]) for r in rows]
     early = [(seen, "exponential", 2, m) for seen in (8, 16) for m in ("FD-EffNet", "KID")]
     late = [
-        (24, s, n, m) for s, n in (("exponential", 2), ("exponential", 3), ("heun", 4)) for m in ("FD-EffNet", "KID")
+        (24, s, n, m)
+        for s, n in (("exponential", 2), ("exponential", 3), ("heun+denoise", 3))
+        for m in ("FD-EffNet", "KID")
     ]
-    assert found == [*early, *late, (24, "exponential", 2, "memorised")]
+    assert found == [*early, *late, (24, "heun+denoise", 3, "memorised")]
     for row in rows:
         assert (row["dataset"], row["method"], row["device"], row["world_size"]) == ("digits", "VSCLD", "cpu", 1)
         assert row["n_samples"] == 5

@@ -65,6 +65,10 @@ def arguments() -> Parser:
         one.add_argument("--solver", default="heun", help=f"{', '.join(FIXED)} (heun)")
         one.add_argument("--evaluations", type=int, default=250, help="network calls an image (250)")
         one.add_argument("--grid-power", type=float, default=2.0, help="of the times t = u^power (2)")
+        one.add_argument(
+            "--denoise", action=argparse.BooleanOptionalAction, default=True,
+            help="the last call removes the noise that is left where the times end (yes)",
+        )  # fmt: skip
         one.add_argument("--batch-size", type=int, default=64, help="images drawn at once by each process (64)")
         one.add_argument("--precision", default="float32", help=f"{', '.join(PRECISIONS)} (float32)")
     for one in (trains, samples, scores):
@@ -100,7 +104,7 @@ def painter_of(given: argparse.Namespace, device: torch.device) -> Painter:
     model.network.to(device)
     return Painter(
         model, given.solver, given.evaluations, grid_power=checks.positive("grid_power", given.grid_power),
-        batch_size=given.batch_size, compute=Compute(given.precision),
+        denoise=given.denoise, batch_size=given.batch_size, compute=Compute(given.precision),
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ KEPT, NEIGHBOURS = 64, 8  # samples kept for the figures, and those whose neares
 _KIND = {"KID": "FD-EffNet"}  # whose features a distance takes, where they are not its own
 MEMORY = 500  # samples of which it is asked whether they repeat the training images
 DRAWN = {"cpu": 100, "cuda": 500}  # images drawn at once
+DENOISED = "+denoise"  # ends the name of a plan's solver whose last evaluation denoises
 
 Row = dict[str, Any]
 
@@ -129,6 +130,17 @@ def nearest(x: Tensor, train: Tensor) -> Tensor:
     return rows
 
 
+def parted(solver: str) -> tuple[str, bool]:
+    """The solver that a plan names, and whether it denoises in the end."""
+    return solver.removesuffix(DENOISED), solver.endswith(DENOISED)
+
+
+def evaluations(solver: str, most: int) -> int:
+    """Network calls an image that a cell of a plan takes: at most `most`, in whole steps."""
+    name, denoise = parted(solver)
+    return steps_of(name, most, denoise) * solver_class(name).evaluations + denoise
+
+
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
@@ -178,17 +190,19 @@ def run(
     """Train one method by a configuration of `vsmd.images` and measure it: rows of `images` and `images_adaptation`.
 
     steps: of training. settings: others of the configuration that differ, names and values in turn. plan: how samples
-    are drawn from the trained model, [solver, evaluations, evaluations, …] each; the first two cells also at the other
-    `checkpoints`, spaced evenly. samples: so many, at most as many as there are test images, so that the floor – test
-    images against the same `reference` training images – has the same bias. metrics: FD-EffNet, KID (of the same
-    features), FID. Points: samples, their nearest training images, the final stiffness. A run that was stopped goes on
-    in `workdir`. All of it runs on the GPU, if there is one; samples are drawn without compilation, which would cost
-    more than it saves for each of the models.
+    are drawn from the trained model, [solver, evaluations, evaluations, …] each, "heun+denoise" where the last
+    evaluation denoises; the very first also at the other `checkpoints`, spaced evenly. samples: so many, at most as
+    many as there are test images, so that the floor – test images against the same `reference` training images – has
+    the same bias. metrics: FD-EffNet, KID (of the same features), FID. Points: samples (denoised ones, if the plan has
+    any), their nearest training images, the final stiffness. A run that was stopped goes on in `workdir`. All of it
+    runs on the GPU, if there is one; samples are drawn without compilation, which would cost more than it saves for
+    each of the models.
     """
     chosen = configured(config, method, seed, [*settings, "steps", steps])
     cells = [(line[0], n) for line in plan for n in line[1:]]
     # Network calls an image; a wrong plan is told before the training.
-    taken = {(solver, n): steps_of(solver, n) * solver_class(solver).evaluations for solver, n in cells}
+    taken = {cell: evaluations(*cell) for cell in cells}
+    best = next((cell for cell in cells if cell[0].endswith(DENOISED)), cells[0])  # that the figures show
     found = load(chosen.data)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
     marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
@@ -197,7 +211,11 @@ def run(
 
     def painted(model: Model, solver: str, nfe: int) -> Painter:
         model.network.to(where)
-        return Painter(model, solver, nfe, grid_power=chosen.grid_power, batch_size=DRAWN[where.type], compute=compute)
+        plain, denoise = parted(solver)
+        return Painter(
+            model, plain, nfe, grid_power=chosen.grid_power, denoise=denoise, batch_size=DRAWN[where.type],
+            compute=compute,
+        )  # fmt: skip
 
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) if workdir is None else workdir
@@ -212,12 +230,12 @@ def run(
         rows: list[Row] = []
         name = f"{chosen.data}_{base['method']}_{seed}"
         points: dict[str, np.ndarray] = {}
-        shown: list[Tensor] = []  # of the final model by the first of the solvers
+        shown: list[Tensor] = []  # of the final model
 
         def measured(step: int, solver: str, nfe: int) -> dict[str, float]:
             model = final if step == chosen.steps else vsmd.load(folder / f"model-{step}.safetensors")
             x = drawn(painted(model, solver, nfe), samples)
-            if model is final and (solver, nfe) == cells[0]:
+            if model is final and (solver, nfe) == best:
                 shown.append(x[:MEMORY])
             return qualities(x, chosen.data, metrics, reference)
 
@@ -235,10 +253,10 @@ def run(
                     floor = _real(metric, chosen.data, reference, samples)[1]
                     row = {"solver": solver, "nfe": taken[solver, nfe], "metric": metric, "value": value}
                     rows.append(base | row | {"floor": floor})
-        x = shown[0] if shown else drawn(painted(final, *cells[0]), min(MEMORY, samples))
+        x = shown[0] if shown else drawn(painted(final, *best), min(MEMORY, samples))
         if bool(torch.isfinite(x).all()):
             images = to_uint8(x)
-            rows.append(base | {"solver": cells[0][0], "nfe": taken[cells[0]], **_memory(images, found)})
+            rows.append(base | {"solver": best[0], "nfe": taken[best], **_memory(images, found)})
             some = images[:NEIGHBOURS]
             beside = found.train[nearest(some, found.train)]
             points[f"samples_{name}"] = images[:KEPT].flatten(1).numpy()
