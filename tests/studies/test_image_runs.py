@@ -68,6 +68,20 @@ def test_run(cheap: None) -> None:
     assert shapes == {f"samples_{name}": (5, 64), f"neighbours_{name}": (10, 64), f"stiffness_{name}": (8, 8)}
 
 
+def test_memory_of_a_set_that_is_sorted() -> None:
+    """Two classes far apart, all of the first before the second: new images of both are as near to either part."""
+    stream = generator(0, "sorted")
+
+    def draw(n: int) -> Tensor:  # dark images, then light ones
+        levels = torch.tensor([20, 180]).repeat_interleave(n // 2).view(-1, 1, 1, 1)
+        return (levels + torch.randint(60, (n, 1, 2, 2), generator=stream)).to(torch.uint8)
+
+    found = ImageSet("sorted", draw(2_000), draw(400))
+    row = runs._memory(draw(2_000), found)
+    assert row["value"] == pytest.approx(0.5, abs=0.08)
+    assert runs._memory(runs.reference_images(found, 400), found)["value"] > 0.95  # copies
+
+
 def test_run_goes_on_after_a_stop(cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tiny_run(method="SGM")
     asked = 0

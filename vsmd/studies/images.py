@@ -89,13 +89,17 @@ def _features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
     return METRICS[kind](device())
 
 
+def reference_images(found: ImageSet, n: int) -> Tensor:
+    """n training images (all, where there are not so many) at random, the same every time: a set may be sorted."""
+    return found.train[torch.randperm(len(found.train), generator=random.generator(0, "reference"))[:n]]
+
+
 @cache
 def _real(metric: str, dataset: str, reference: int, n: int) -> tuple[Tensor, float]:
     """Features of `reference` training images, and the distance of n test images to them: the floor."""
     found = load(dataset)
-    rows = torch.randperm(len(found.train), generator=random.generator(0, "reference"))[:reference]
     features = _features(_KIND.get(metric, metric))
-    known = features(found.train[rows])
+    known = features(reference_images(found, reference))
     return known, _distance(metric, features(found.test[:n]), known)
 
 
@@ -270,7 +274,7 @@ def run(
 
 def _memory(images: Tensor, found: ImageSet) -> Row:
     """Cells on memorising: the share of images nearer to training than to test images, 1/2 for new ones."""
-    value = memorisation(images, found.train, found.test)
+    value = memorisation(images, reference_images(found, len(found.test)), found.test)
     return {"metric": "memorised", "value": value, "n_samples": len(images), "floor": 0.5}
 
 
