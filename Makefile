@@ -34,10 +34,10 @@ env: .venv/.stamp ## make .venv from the lock files (done once; again when they 
 	@touch $@
 
 reproduce: env ## every notebook of PROFILE, then the report; continues where it was interrupted
-	@$(PY) -m vsmd.reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh)
+	@$(PY) -m repro --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh)
 
 verify: env ## after a change of code: run one stale run of each kind by the old code and the new; carry over what comes out the same
-	@$(PY) -m vsmd.experiments.verify --profile $(PROFILE)
+	@$(PY) -m repro.grid.verify --profile $(PROFILE)
 
 test: env ## unit tests, then every notebook in the smoke profile (exact facts compared, the rest only run)
 	@$(PY) -m pytest -q -n auto --maxprocesses 8
@@ -48,7 +48,7 @@ lab: env ## JupyterLab on the notebooks
 	@cd notebooks && ../$(PY) -m jupyter lab
 
 bench: env ## time kernel, training step, solver step and import against their references
-	@$(PY) -m vsmd.studies.bench
+	@$(PY) -m repro.studies.bench
 
 lint: env ## ruff and mypy
 	@$(PY) -m ruff check .

@@ -21,22 +21,24 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted((ROOT / "vsmd").rglob("*.py"))
+MODULES = sorted([*(ROOT / "vsmd").rglob("*.py"), *(ROOT / "repro").rglob("*.py")])
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-# A room imports only rooms that stand before it.
+# A room imports only rooms that stand before it; those of the paper's part, `repro`, stand after all of the method's.
 ORDER = [
-    *("checks", "random", "files", "memory", "data", "metrics"),
+    *("checks", "random", "files", "durations", "memory", "data", "metrics"),
     *("schedules", "kernels", "moments", "methods", "piecewise", "steering"),
     *("priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),
-    *("forecasting", "images", "latent", "experiments", "studies", "reports", "reproduce"),
+    *("forecasting", "images", "latent"),
+    *("repro.grid", "repro.studies", "repro.reports", "repro.__main__"),
 ]
 # Rooms that may import even less than their place allows.
 ONLY = {
     "data": {"checks", "random"},
     "metrics": {"checks", "random"},
-    "reports": {"checks", "experiments"},  # stored tables only, through experiments
+    "repro.grid": {"checks", "durations", "files", "memory"},
+    "repro.reports": {"checks", "durations", "files", "repro.grid"},  # stored tables only, through the grid
 }
 # `import vsmd` itself (the public face) is for rooms above training.
 FACE_FROM = ORDER.index("training") + 1
@@ -59,14 +61,16 @@ def tracked() -> list[Path]:
 
 
 def room_of(path: Path) -> str:
-    """`vsmd/networks/mlp.py` -> `networks`; `vsmd/__init__.py` -> ``."""
-    part = path.relative_to(ROOT / "vsmd").with_suffix("").parts[0]
-    return "" if part == "__init__" else part
+    """`vsmd/networks/mlp.py` -> `networks`; `repro/grid/pool.py` -> `repro.grid`; `vsmd/__init__.py` -> ``."""
+    package, part, *_ = path.relative_to(ROOT).with_suffix("").parts
+    if part == "__init__":
+        return ""
+    return part if package == "vsmd" else f"{package}.{part}"
 
 
 def imported_rooms(path: Path) -> Iterator[str]:
-    """Rooms of vsmd that a file imports anywhere, inside functions too; the package itself is ``."""
-    package = ("vsmd", *path.relative_to(ROOT / "vsmd").parts[:-1])
+    """Rooms that a file imports anywhere, inside functions too; the package `vsmd` itself is ``."""
+    package = path.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -79,6 +83,8 @@ def imported_rooms(path: Path) -> Iterator[str]:
         for parts in (name.split(".") for name in names):
             if parts[0] == "vsmd":
                 yield parts[1] if len(parts) > 1 and parts[1] in ORDER else ""
+            elif parts[0] == "repro":
+                yield ".".join(parts[:2])
 
 
 def test_every_room_has_its_place() -> None:
@@ -102,9 +108,23 @@ def test_upward_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path.write_text(
         "import torch, vsmd.kernels\nfrom vsmd import training, fit\nfrom .. import scores\n"
         "from ..model import Model\nfrom . import blocks\ndef f():\n    from vsmd.samplers import heun\n"
+        "import repro\nfrom repro import studies\nfrom repro.grid.runs import Run\n"
     )
     assert room_of(path) == "networks"
-    assert set(imported_rooms(path)) == {"kernels", "training", "", "scores", "model", "networks", "samplers"}
+    seen = {
+        "kernels",
+        "training",
+        "",
+        "scores",
+        "model",
+        "networks",
+        "samplers",
+        "repro",
+        "repro.studies",
+        "repro.grid",
+    }
+    assert set(imported_rooms(path)) == seen
+    assert room_of(tmp_path / "repro" / "grid" / "pool.py") == "repro.grid"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

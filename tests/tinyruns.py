@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vsmd.experiments import Result
+from repro.grid import Result
 
 
 def run(method: str, seed: int, slow: float = 0.0, log: str = "", extra: bool = False) -> Result:

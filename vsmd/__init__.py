@@ -44,9 +44,9 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "checks", "data", "experiments", "family", "forecasting", "images", "kernels", "latent", "memory",
-    "metrics", "model", "networks", "priors", "processes", "random", "reports", "samplers", "schedules", "scores",
-    "studies", "training",
+    "adaptation", "checks", "data", "family", "forecasting", "images", "kernels", "latent", "memory",
+    "metrics", "model", "networks", "priors", "processes", "random", "samplers", "schedules", "scores",
+    "training",
 }  # fmt: skip
 
 

@@ -1,23 +1,53 @@
-"""Model files and checkpoints: safetensors written atomically, with settings and a checksum; no pickle."""
+"""Files written whole or not at all; tensors with settings and a checksum as safetensors; no pickle.
+
+Importing this loads no torch: whoever writes text only does not pay for it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a new path beside `path`; what is written there takes its place at the end, or goes if anything is raised.
+
+    `path` holds the old bytes or all of the new ones, whenever the process is killed. Folders are made. The suffix is
+    kept, by which writers choose a format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDWR)
+        try:
+            os.fsync(descriptor)  # else a crash of the machine may leave the new name and no bytes
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write text (UTF-8) or bytes through `replacing`: a reader sees the old content or the new, nothing between."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _digest(tensors: dict[str, Tensor], info: str) -> str:
+    import torch
+
     state = hashlib.blake2b(info.encode(), digest_size=16)
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
@@ -35,19 +65,17 @@ def _plain(value: Any) -> Any:
 
 def write(path: Path, kind: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
     """Write tensors and JSON settings as a file of format `kind`: `path` holds the old bytes or all of the new ones."""
+    from safetensors.torch import save_file
+
     text = json.dumps(info, default=_plain)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, {"format": kind, "info": text, "digest": _digest(tensors, text)})
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and settings of a file of format `kind`; a one-line ValueError if missing, damaged or foreign."""
+    from safetensors import SafetensorError, safe_open
+
     with refusing(path):
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -66,6 +94,8 @@ class _Refused(Exception):
 @contextmanager
 def refusing(path: str | Path) -> Iterator[None]:
     """Turn whatever a damaged or foreign file raises while it is read into one line that names it."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except FileNotFoundError:

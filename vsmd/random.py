@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,3 +18,11 @@ def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu")
     text = repr((int(seed), *(part if isinstance(part, str) else int(part) for part in labels)))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@contextmanager
+def first_weights(stream: torch.Generator) -> Iterator[None]:
+    """While entered, layers draw their first weights as from a fresh `stream`; torch's own stream is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream.initial_seed())
+        yield

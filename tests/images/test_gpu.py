@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 import vsmd
+from repro.studies import images as runs
+from repro.studies.throughput import throughput
 from vsmd.images.__main__ import main
 from vsmd.images.pictures import Pictures
 from vsmd.images.sampling import Painter
 from vsmd.samplers import SOLVERS
-from vsmd.studies import images as runs
-from vsmd.studies.throughput import throughput
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 

@@ -14,6 +14,7 @@ from tiny import config, pictures
 
 from vsmd import Model, load, random
 from vsmd.data.images import to_float
+from vsmd.durations import duration
 from vsmd.images import Painter, logs, train
 from vsmd.images import training as room
 from vsmd.images.pictures import Pictures
@@ -176,7 +177,7 @@ def test_bad_data(tmp_path: Path) -> None:
 
 
 def test_lengths_of_time() -> None:
-    found = [logs.duration(s) for s in (3.4, 119, 720, 7_500, 259_200)]
+    found = [duration(s) for s in (3.4, 119, 720, 7_500, 259_200)]
     assert found == ["3 s", "119 s", "12 min", "2 h 05 min", "3.0 days"]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vsmd.data.manifolds import manifold
+from repro.studies.sets.manifolds import manifold
 from vsmd.latent import DiffusersAutoencoder, ImageAutoencoder, VectorAutoencoder, pretrain
 from vsmd.latent.autoencoder import check_fit
 from vsmd.random import generator

@@ -1,4 +1,4 @@
-"""vsmd.studies.approximation: fixed points, the limit of (13) and the mean squared errors that theory has."""
+"""repro.studies.approximation: fixed points, the limit of (13) and the mean squared errors that theory has."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from oracles import Array, kernel_np
 from scipy.integrate import quad_vec, solve_ivp
 
+from repro.studies import approximation as ap
+from repro.studies.convergence import Row, exact_moments, free_gradient, gaussian_process, kl, target_law
+from repro.studies.derivations import Zero, as_array
 from vsmd.scores import Score
-from vsmd.studies import approximation as ap
-from vsmd.studies.convergence import Row, exact_moments, free_gradient, gaussian_process, kl, target_law
-from vsmd.studies.derivations import Zero, as_array
 from vsmd.training.adapting import backward_moments
 
 

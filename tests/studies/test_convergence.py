@@ -1,4 +1,4 @@
-"""vsmd.studies.convergence: exact laws against ODEs and other solvers, fits against SciPy's."""
+"""repro.studies.convergence: exact laws against ODEs and other solvers, fits against SciPy's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from oracles import Array, kernel_np
 from scipy import stats
 from scipy.integrate import solve_ivp
 
+from repro.studies import convergence as cv
+from repro.studies import derivations as dv
 from vsmd.adaptation import Adaptation
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import make_solver, time_grid
 from vsmd.scores import Score
-from vsmd.studies import convergence as cv
-from vsmd.studies import derivations as dv
 
 STD = 3.0
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from repro.studies import flow_matching as fm
+from repro.studies import toys
 from vsmd import priors
 from vsmd.data.toys import toy
 from vsmd.family import forward_process
 from vsmd.random import generator
-from vsmd.studies import flow_matching as fm
-from vsmd.studies import toys
 from vsmd.training.trainer import Trainer
 
 

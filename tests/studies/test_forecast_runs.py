@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vsmd import experiments
+from repro import grid
+from repro.grid.runs import Result
+from repro.studies import forecast_choices, forecasts
+from repro.studies.forecast_settings import SETTINGS, VARIANTS, candidates
 from vsmd.data.panels import Panel, from_wide
-from vsmd.experiments.runs import Result
 from vsmd.forecasting import VSMDEstimator
-from vsmd.studies import forecast_choices, forecasts
-from vsmd.studies.forecast_settings import SETTINGS, VARIANTS, candidates
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +93,10 @@ def test_the_lowest_mean_over_seeds_is_chosen() -> None:
 
 
 def test_what_is_no_longer_chosen_is_found(tmp_path: Path) -> None:
-    store = experiments.Store(tmp_path)
+    store = grid.Store(tmp_path)
     runs = [
-        *experiments.grid("m:run", dataset=["a", "b"], protocol="original", variant=["CLD", "ULD"], selected=True),
-        *experiments.grid("m:run", dataset="a", protocol="original", variant="SGM"),
+        *grid.product("m:run", dataset=["a", "b"], protocol="original", variant=["CLD", "ULD"], selected=True),
+        *grid.product("m:run", dataset="a", protocol="original", variant="SGM"),
     ]
     for number, run in enumerate(runs):
         store.put(run, Result({"crps": [{"n": number}]}), code={}, provenance={"date": "", "seconds": 0})

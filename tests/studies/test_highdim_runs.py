@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import vsmd
+from repro.studies import highdim, toys
+from repro.studies.sets.highdim import blocks_64
 from vsmd import priors
-from vsmd.data.highdim import blocks_64
 from vsmd.random import generator
-from vsmd.studies import highdim, toys
 
 
 @pytest.fixture(autouse=True)

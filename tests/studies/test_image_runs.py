@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.studies import images as runs
+from repro.studies import likelihoods
+from repro.studies.throughput import throughput
 from vsmd.data.images import ImageSet, load, to_float
 from vsmd.random import generator
-from vsmd.studies import images as runs
-from vsmd.studies import likelihoods
-from vsmd.studies.throughput import throughput
 
 TINY: list[Any] = [
     "network.width", 8, "batch_size", 4, "every", 1, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.studies import latent_images as runs
+from repro.studies.latent import LATENT_COLUMNS
 from vsmd import Adaptation
 from vsmd.random import generator
-from vsmd.studies import latent_images as runs
-from vsmd.studies.latent import LATENT_COLUMNS
 
 SHAPE = (1, 8, 8)
 
@@ -29,7 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "_features", lambda: features)
     runs._reference.cache_clear()
     monkeypatch.setattr(runs, "SHOWN", 12)
-    monkeypatch.setattr("vsmd.studies.latent.STEPS", 4)
+    monkeypatch.setattr("repro.studies.latent.STEPS", 4)
     monkeypatch.setitem(runs.BRIDGE, "adaptation", Adaptation(rounds=1, paths=8, nodes=2))
     monkeypatch.setitem(runs.PIXELS, "adaptation", Adaptation(rounds=1, paths=4, nodes=2))
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from repro.studies import latent as runs
 from vsmd import forward_process, latent
 from vsmd.metrics.distances import sliced_wasserstein2
 from vsmd.model import Model
 from vsmd.moments import measured
 from vsmd.random import generator
-from vsmd.studies import latent as runs
 
 
 @pytest.fixture(autouse=True)

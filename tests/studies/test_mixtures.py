@@ -1,4 +1,4 @@
-"""vsmd.studies.mixtures: the exact network against autograd, and the shares and gaps that follow from it."""
+"""repro.studies.mixtures: the exact network against autograd, and the shares and gaps that follow from it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.studies import mixtures as mx
+from repro.studies.convergence import Row
+from repro.studies.derivations import as_array
 from vsmd.random import generator
 from vsmd.scores import Score
-from vsmd.studies import mixtures as mx
-from vsmd.studies.convergence import Row
-from vsmd.studies.derivations import as_array
 
 
 def picked(rows: list[Row], quantity: str) -> list[Row]:

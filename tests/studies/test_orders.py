@@ -1,4 +1,4 @@
-"""vsmd.studies.orders: orders and counts of steps, and the held score's path KL, against other ways to them."""
+"""repro.studies.orders: orders and counts of steps, and the held score's path KL, against other ways to them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from repro.studies import orders as od
+from repro.studies.convergence import gaussian_process
+from repro.studies.derivations import forward_covariance
 from vsmd.scores import Score
-from vsmd.studies import orders as od
-from vsmd.studies.convergence import gaussian_process
-from vsmd.studies.derivations import forward_covariance
 
 ORDERS = {"euler-maruyama": 1, "aboba": 1, "baoab-midpoint": 2, "heun": 2, "exponential": 2, "exponential-1": 1}
 

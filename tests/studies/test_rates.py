@@ -1,12 +1,12 @@
-"""vsmd.studies.rates: each term's rate against the spectrum or the exponent that it must have."""
+"""repro.studies.rates: each term's rate against the spectrum or the exponent that it must have."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vsmd.studies import rates as rt
-from vsmd.studies.convergence import (
+from repro.studies import rates as rt
+from repro.studies.convergence import (
     Row,
     backward_laws,
     flow_end,
@@ -15,7 +15,7 @@ from vsmd.studies.convergence import (
     solver_law,
     target_law,
 )
-from vsmd.studies.derivations import forward_covariance, scaled_error
+from repro.studies.derivations import forward_covariance, scaled_error
 
 
 @pytest.fixture(scope="module")

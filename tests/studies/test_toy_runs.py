@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from repro.studies import choices, toys
 from vsmd import random
 from vsmd.data.toys import toy
 from vsmd.model import Model
-from vsmd.studies import choices, toys
 
 PLAN = [["gaussian", "heun", 4, 6], ["mixture", "euler", 5], ["mixture", "rk45", 1]]
 

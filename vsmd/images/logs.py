@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from vsmd.durations import duration
+
 COLUMNS = (
     "step", "images", "seconds", "images_per_second", "loss", "held_out_loss", "stiffness_min", "stiffness_mean",
     "stiffness_max",
@@ -96,13 +98,3 @@ def _board(folder: Path) -> Any:
         print("TensorBoard is not installed: log.csv holds it all", file=sys.stderr)
         return None
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it: "48 s", "12 min", "2 h 05 min", "3 days"."""
-    minutes = round(seconds / 60)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 2880 else f"{minutes / 1440:.1f} days"

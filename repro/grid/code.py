@@ -1,0 +1,86 @@
+"""Hashes of the code that a run used: of the syntax tree, so comments, docstrings and layout do not count."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+# These store and schedule runs, or only list names (packages' registries): no figure depends on them.
+MACHINERY = frozenset(
+    {"vsmd", *(f"vsmd.{m}" for m in ("data", "memory", "metrics", "networks", "samplers"))}
+    | {"repro", "repro.grid", "repro.studies", "repro.studies.sets"}
+    | {
+        f"repro.grid.{m}"
+        for m in ("code", "files", "pool", "profiles", "progress", "rows", "runs", "store", "verify", "worker")
+    }
+)
+
+
+def _text(node: object) -> str:
+    # ast.dump differs between Python versions; this walk skips what is empty and what carries no meaning.
+    if isinstance(node, ast.AST):
+        parts = [type(node).__name__]
+        for name, value in ast.iter_fields(node):
+            if name in ("ctx", "kind", "type_comment") or value is None or value == []:
+                continue
+            parts.append(f"{name}={_text(value)}")
+        return f"({' '.join(parts)})"
+    if isinstance(node, list):
+        return f"[{' '.join(_text(v) for v in node if not _is_bare_string(v))}]"
+    return repr(node)
+
+
+def _is_bare_string(node: object) -> bool:
+    """A docstring, wherever it stands: a string as a statement does nothing."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def source_hash(source: str | bytes) -> str:
+    """12 hex digits of the SHA-256 of the syntax tree of Python `source`, comments and docstrings aside."""
+    return hashlib.sha256(_text(ast.parse(source)).encode()).hexdigest()[:12]
+
+
+@cache
+def _file_hash(path: str, mtime_ns: int, size: int) -> str:
+    return source_hash(Path(path).read_bytes())
+
+
+def module_path(module: str) -> Path | None:
+    """The source file of `module`, found without importing anything; None where there is none."""
+    parts, origin, where = module.split("."), None, None
+    for i in range(len(parts)):
+        try:  # the top-level name through every finder (editable installs have their own), then down its path
+            spec = PathFinder.find_spec(".".join(parts[: i + 1]), where) if i else find_spec(parts[0])
+        except ValueError:
+            return None
+        if spec is None:
+            return None
+        where = list(spec.submodule_search_locations) if spec.submodule_search_locations is not None else []
+        origin = spec.origin
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def module_hash(module: str) -> str | None:
+    """Hash of the present source of `module`, or None where it is gone or does not parse."""
+    path = module_path(module)
+    try:
+        if path is None:
+            return None
+        stat = path.stat()
+        return _file_hash(str(path), stat.st_mtime_ns, stat.st_size)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def loaded(packages: set[str], machinery: bool = False) -> dict[str, str]:
+    """Hashes of the modules of `packages` (top-level names) that this process has imported, by module
+    name."""
+    names = sorted(m for m in list(sys.modules) if m.split(".")[0] in packages and m != "__main__")
+    found = {m: module_hash(m) for m in names if machinery or m not in MACHINERY}
+    return {m: h for m, h in found.items() if h is not None}

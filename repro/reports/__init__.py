@@ -1,0 +1,22 @@
+"""Tables and figures with provenance, the paper's beside ours; from stored tables only.
+
+`Report` saves what a notebook makes, `mean_std` condenses seeds, `style` is the one look of all figures;
+`claims` judges the paper's claims by rules fixed beforehand, and `page` puts everything on one page.
+"""
+
+from __future__ import annotations
+
+from repro.reports.artefacts import Report, paper_ids
+from repro.reports.style import METHOD_COLOURS, colour, palette, use_style
+from repro.reports.summary import mean_std, mean_std_text
+
+__all__ = [
+    "METHOD_COLOURS",
+    "Report",
+    "colour",
+    "mean_std",
+    "mean_std_text",
+    "palette",
+    "paper_ids",
+    "use_style",
+]

@@ -1,0 +1,209 @@
+"""The page of a report: <root>/README.md, every table and figure of the paper beside ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.grid import Profile, Store
+from repro.grid.files import read_json
+from repro.reports.artefacts import paper_ids
+from vsmd.durations import duration
+from vsmd.files import write_atomic
+
+if TYPE_CHECKING:
+    from .claims import Verdict
+
+_INLINE_ROWS = 40  # longer tables are linked only
+
+
+def load_paper(path: Path | str) -> list[dict[str, Any]]:
+    """Entries of paper.yaml: items ("Figures 8–19"), title, notebook, and optionally reference (columns,
+    rows, source), note.
+
+    Raises ValueError naming the entry for what is not one.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"paper={str(path)!r}: no such file") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path.name}: must be a list of entries")
+    for i, entry in enumerate(entries):
+        name = entry.get("items", i + 1) if isinstance(entry, dict) else i + 1
+        if not isinstance(entry, dict) or not all(
+            isinstance(entry.get(k), str) for k in ("items", "title", "notebook")
+        ):
+            raise ValueError(f"{path.name}, entry {name}: needs items, title and notebook as text")
+        paper_ids(entry["items"])
+        reference = entry.get("reference")
+        if reference is not None:
+            width = len(reference.get("columns", [])) if isinstance(reference, dict) else 0
+            if not width or any(len(row) != width for row in reference.get("rows", [])):
+                raise ValueError(f"{path.name}, entry {name}: reference needs columns, and rows as long as they are")
+    return entries
+
+
+def write(profile: Profile, notebooks: Path) -> Path:
+    """Write the page of `profile` from what is stored; `notebooks` holds the notebooks, claims.yaml and
+    paper.yaml.
+
+    Either file may be absent (its part is then left out). Nothing of the present moment goes in: the same
+    report gives the same page. Returns its path.
+    """
+    root, store = profile.root, profile.store
+    made = _artefacts(root)
+    parts = [f"# Report: profile `{profile.name}`\n", _top(store, root)]
+    ours_too: list[Verdict] = []
+    if (notebooks / "claims.yaml").exists():
+        from . import claims
+
+        verdicts = claims.verdicts(notebooks / "claims.yaml", store)
+        ours_too = [v for v in verdicts if v.claim.paper == claims.OURS]
+        parts.append("## The paper's claims\n")
+        parts.append(_verdicts([v for v in verdicts if v.claim.paper != claims.OURS], root))
+    entries = load_paper(notebooks / "paper.yaml") if (notebooks / "paper.yaml").exists() else []
+    shown: set[str] = set()
+    for entry in entries:
+        ids = set(paper_ids(entry["items"]))
+        ours = {name: a for name, a in made.items() if ids & set(a["paper"])}
+        parts.append(_entry(entry, {n: a for n, a in ours.items() if n not in shown}, set(ours) & shown, store))
+        shown |= set(ours)
+    rest = {name: a for name, a in made.items() if name not in shown}
+    if rest or ours_too:
+        parts.append("## Beyond the paper\n")
+    if ours_too:
+        parts.append(_verdicts(ours_too, root))
+    parts += [_artefact(name, a, store) for name, a in rest.items()]
+    parts.append(_notebooks(root, notebooks))
+    text = "\n".join(parts)
+    path = root / "README.md"
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+    return path
+
+
+def _artefacts(root: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(root.glob("*.artefacts.json")):
+        index = read_json(path)
+        for name, artefact in index["artefacts"].items():
+            if all((root / file).exists() for file in artefact["files"]):
+                found[name] = {**artefact, "notebook": index["notebook"], "runs": index["runs"]}
+    return found
+
+
+def _top(store: Store, root: Path) -> str:
+    sources = [store.provenance(name) for name in store.names()]
+    runs, entries = [read_json(p) for p in sorted(root.glob("*.run.json"))], store.entries()
+
+    def union(field: str) -> str:
+        return ", ".join(sorted({v for s in sources for v in s[field]})) or "–"
+
+    lines = [
+        "| | |",
+        "|---|---|",
+        f"| commit | {union('commits')} |",
+        f"| device | {union('devices')} |",
+        f"| torch | {union('torch')} |",
+        f"| runs | {len(entries)} in {len(sources)} tables, "
+        f"{duration(sum(e['seconds'] for e in entries.values()))} of one core in all |",
+        f"| notebooks | {len(runs)} executed, {duration(sum(r['seconds'] for r in runs))} when last executed |",
+    ]
+    for s in sources:
+        if s["stale"]:
+            lines.append(f"| **stale** | {s['table']}: {s['stale']} of {s['runs']} runs were made by other code |")
+        if s["verified"]:
+            lines.append(
+                f"| carried over | {s['table']}: {s['verified']} of {s['runs']} runs are older than some code that "
+                f"they used; one of each kind, shortened, gave the same rows with the old code and the present |"
+            )
+        if s["unowned_rows"]:
+            lines.append(f"| **edited** | {s['table']}: {s['unowned_rows']} row(s) belong to no stored run |")
+    return "\n".join(lines) + "\n"
+
+
+def _verdicts(found: Iterable[Verdict], root: Path) -> str:
+    lines = [
+        "| paper | claim | verdict | figures | notebook |",
+        "|---|---|---|---|---|",
+    ]
+    for v in found:
+        figures = "<br>".join(v.evidence)
+        cells = [
+            "–" if v.claim.paper == "beyond" else v.claim.paper,
+            v.claim.statement,
+            f"**{v.verdict}**" + (f" ({v.note})" if v.note else ""),
+            figures,
+        ]
+        text = " | ".join(c.replace("|", "\\|") for c in cells)
+        lines.append(f"| {text} | {_link(v.claim.notebook, root)} |")
+    lines.append("\nThe rules were fixed before the full run: notebooks/claims.yaml. Figures are mean ± std (seeds).\n")
+    return "\n".join(lines)
+
+
+def _link(notebook: str, root: Path) -> str:
+    return f"[{notebook}]({notebook}.ipynb)" if (root / f"{notebook}.ipynb").exists() else notebook
+
+
+def _entry(entry: dict[str, Any], ours: dict[str, dict[str, Any]], above: set[str], store: Store) -> str:
+    lines = [f"## {entry['items']}: {entry['title']}\n"]
+    if reference := entry.get("reference"):
+        lines += [f"The paper's{' (' + reference['source'] + ')' if reference.get('source') else ''}:\n"]
+        lines += [
+            "| " + " | ".join(map(str, reference["columns"])) + " |",
+            "|" + "---|" * len(reference["columns"]),
+        ]
+        lines += ["| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in reference["rows"]]
+        lines.append("")
+    if entry.get("note"):
+        lines.append(" ".join(entry["note"].split()) + "\n")
+    if ours:
+        lines += ["Ours:\n", *(_artefact(name, a, store) for name, a in ours.items())]
+    if above:
+        lines.append(f"Ours, above: {', '.join(sorted(above))}.\n")
+    if not ours and not above:
+        lines.append(f"Not made yet (notebook {entry['notebook']}).\n")
+    return "\n".join(lines)
+
+
+def _artefact(name: str, artefact: dict[str, Any], store: Store) -> str:
+    root, files = store.root, artefact["files"]
+    links = " · ".join(f"[{file.rsplit('.', 1)[1]}]({file})" for file in files)
+    lines = [f"**{name}.** {artefact['caption']} ({links} · {_link(artefact['notebook'], root)})\n"]
+    if artefact["kind"] == "figure":
+        lines.append(f"![{name}]({files[0]})\n")
+    else:
+        text = (root / files[1]).read_text(encoding="utf-8").split("\n\n", 1)[-1]
+        if text.count("\n") <= _INLINE_ROWS + 2:
+            lines.append(text)
+    for table in sorted(set(artefact["tables"]) & set(store.names())):
+        source = store.provenance(table, artefact["runs"])
+        stale = f" **{source['stale']} stale**," if source["stale"] else ""
+        seeds = ", ".join(map(str, source["seeds"])) or "–"
+        lines.append(
+            f"<sub>from {source['table']}: {source['runs']} runs,{stale} seeds {seeds}, commit "
+            f"{', '.join(source['commits']) or '–'}, {', '.join(source['devices']) or '–'}, "
+            f"{source['last'][:10]}</sub>\n"
+        )
+    return "\n".join(lines)
+
+
+def _notebooks(root: Path, notebooks: Path) -> str:
+    lines = ["## Notebooks\n", "| notebook | executed | time | memory |", "|---|---|--:|--:|"]
+    for path in sorted(notebooks.glob("[0-9][0-9]_*.ipynb")):
+        run = read_json(root / f"{path.stem}.run.json")
+        source = os.path.relpath(path, root).replace(os.sep, "/")
+        if run is None:
+            lines.append(f"| [{path.stem}]({source}) | not yet | | |")
+            continue
+        memory = f"{run['peak_rss_mb'] / 1e3:.1f} GB"
+        lines.append(f"| [{path.stem}]({source}) | {_link(path.stem, root)} | {duration(run['seconds'])} | {memory} |")
+    return "\n".join(lines) + "\n"

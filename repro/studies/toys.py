@@ -1,0 +1,210 @@
+"""The toy experiments of notebook 02: what one run is. Every method gets the same network, steps, data and sampler."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import vsmd
+from repro.grid.runs import Result
+from repro.studies.drawing import GRID_POWER, Calls, drawn
+from vsmd import random
+from vsmd.data.toys import toy
+from vsmd.metrics.distances import wasserstein2
+from vsmd.metrics.paths import path_energy, straightness
+from vsmd.metrics.pmf import PMFReference
+from vsmd.model import Model
+from vsmd.processes import ForwardProcess
+from vsmd.samplers import time_grid
+
+LEARNING_RATE = 8e-3  # chosen on development sets that no table reports (`choices`), for every method alike
+W2_POINTS, W2_DRAWS = 2_000, 5
+PATH_POINTS, PATH_STEPS = 20_000, 100
+PRIOR_POINTS = 50_000  # that a mixture or empirical prior is made of
+CURVE_POINTS = 50_000
+
+Row = dict[str, Any]
+
+
+def process_of(
+    method: str, beta: float, R: float | None, schedule: str, matrix: str = "diagonal", a_mode: str | None = None
+) -> ForwardProcess:
+    """The process of a toy setting: `constant` beta, or `vp` with b_min = .1 and the method's power (VSDM: 1.7)."""
+    levels = vsmd.BetaSchedule(0.1, beta, 1.7 if method == "VSDM" else 1.0) if schedule == "vp" else beta
+    return vsmd.forward_process(method, (2,), beta=levels, damping=R, matrix=matrix, variational_score=a_mode)
+
+
+@cache
+def _reference(dataset: str) -> PMFReference:
+    return PMFReference.of(toy(dataset), seed=0)
+
+
+def _w2(samples: torch.Tensor, dataset: str, seed: int) -> float:
+    """Mean exact W2 of five disjoint draws of 2,000 samples against as many fresh data points; nan if diverged."""
+    if not bool(torch.isfinite(samples).all()):
+        return float("nan")
+    data = toy(dataset)(W2_POINTS * W2_DRAWS, random.generator(seed, "w2 data"))
+    pairs = zip(samples[: W2_POINTS * W2_DRAWS].chunk(W2_DRAWS), data.chunk(W2_DRAWS), strict=True)
+    return float(np.mean([wasserstein2(x, y) for x, y in pairs]))
+
+
+def quality(samples: torch.Tensor, dataset: str, seed: int, with_w2: bool) -> Row:
+    """The columns of a row that samples (n, 2) fill, W2 where it is asked for."""
+    rmse, outside = _reference(dataset).rmse(samples)
+    std = samples.std(0)
+    w2 = {"w2": _w2(samples, dataset, seed), "w2_n": W2_POINTS} if with_w2 else {"w2": None, "w2_n": None}
+    row: Row = {"n_samples": len(samples), "pmf_rmse": rmse, "outside": outside, **w2}
+    return row | {"gen_std_x": float(std[0]), "gen_std_y": float(std[1])}
+
+
+def _paths(model: Model, points: int, seed: int) -> Row:
+    """Straightness per axis and path energy on 100 uniform ODE steps; nan where the paths diverge."""
+    x = model.sample(points, solver="heun", steps=PATH_STEPS, seed=seed, grid_power=1.0, trajectory=True)
+    if not bool(torch.isfinite(x).all()):
+        return dict.fromkeys(("straightness_x", "straightness_y", "path_energy"), float("nan"))
+    times = time_grid(PATH_STEPS, model.t_min)
+    bend = straightness(x, times)
+    energy = path_energy(x, times)
+    return {"straightness_x": float(bend[0]), "straightness_y": float(bend[1]), "path_energy": energy}
+
+
+TOYS_COLUMNS = [
+    "dataset",
+    "method",
+    "beta",
+    "schedule",
+    "R",
+    "a_mode",
+    "matrix",
+    "prior",
+    "solver",
+    "nfe",
+    "seed",
+    "n_samples",
+    "pmf_rmse",
+    "outside",
+    "w2",
+    "w2_n",
+    "straightness_x",
+    "straightness_y",
+    "path_energy",
+    "gen_std_x",
+    "gen_std_y",
+    "train_steps",
+    "train_seconds",
+]
+
+
+def ordered(row: Row) -> Row:
+    """A row with all columns of `toys`, empty ones too."""
+    return {name: row.get(name) for name in TOYS_COLUMNS}
+
+
+def baseline(dataset: str, kind: str, seed: int, samples: int = 100_000) -> Result:
+    """Rows that need no diffusion: `real` (another draw), `gaussian` (moment-matched), `mixture-32` fitted to data."""
+    stream = random.generator(seed, "baseline", kind)
+    start = time.perf_counter()
+    data = toy(dataset)(samples, stream)
+    if kind == "real":
+        x = data
+    elif kind == "gaussian":
+        mean, chol = data.mean(0), torch.linalg.cholesky(torch.cov(data.T))
+        x = mean + torch.randn(samples, 2, generator=stream) @ chol.T
+    else:
+        from sklearn.mixture import GaussianMixture
+
+        mixture = GaussianMixture(int(kind.split("-")[1]), random_state=seed).fit(data.numpy())
+        drawn = torch.from_numpy(mixture.sample(samples)[0])
+        x = drawn[torch.randperm(samples, generator=stream)].float()
+    seconds = time.perf_counter() - start
+    row = {"dataset": dataset, "method": kind, "seed": seed, **quality(x, dataset, seed, with_w2=True)}
+    return Result({"toys": [ordered(row | {"train_seconds": seconds})]})
+
+
+def run(
+    dataset: str,
+    method: str,
+    beta: float,
+    R: float | None,
+    schedule: str,
+    seed: int,
+    plan: list[list[Any]],
+    steps: int = 6_000,
+    samples: int = 100_000,
+    checkpoints: int = 0,
+    points: int = 0,
+    table: str = "toys",
+    matrix: str = "diagonal",
+    a_mode: str | None = None,
+    ema: float = 0.999,
+    ablation: str = "",
+    adaptation: list[Any] = [],  # noqa: B006 - never mutated
+    workdir: Path | None = None,
+) -> Result:
+    """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
+
+    plan: what is sampled from the trained model, [prior, solver, evaluations, evaluations, …] each; the last number of
+    the first line is the setting's main row (W2, kept points), and paths are measured from its prior. checkpoints: how
+    many points the learning curve has (20 evaluations and 50,000 samples each). points: how many samples to keep for
+    the scatter figures. a_mode: instead of the method's own ("steered"). adaptation: alternating names and values of
+    those of `Adaptation`'s fields that differ from its defaults (ablations).
+    """
+    how = vsmd.Adaptation(**dict(zip(adaptation[::2], adaptation[1::2], strict=True)))
+    process = process_of(method, beta, R, schedule, matrix, a_mode)
+    base: Row = {
+        "dataset": dataset, "method": method, "beta": beta, "schedule": schedule, "R": R,
+        "a_mode": process.variational_score, "matrix": matrix,
+    }  # fmt: skip
+    if table != "toys":
+        base = {"ablation": ablation, **base}
+    curves: list[Row] = []
+    watching: list[float] = []  # seconds that the learning curve took, not part of training
+    reference = _reference(dataset)
+
+    def snapshot(step: int, model: Model) -> None:
+        begun, count = time.perf_counter(), min(samples, CURVE_POINTS)
+        rmse, outside = reference.rmse(model.sample(count, steps=10, seed=seed, grid_power=GRID_POWER))
+        quality = {"n_samples": count, "pmf_rmse": rmse, "outside": outside}
+        curves.append({**base, "seed": seed, "train_steps": step, "nfe": 20, **quality})
+        watching.append(time.perf_counter() - begun)
+
+    marks = [round(steps * (i + 1) / checkpoints) for i in range(checkpoints)]
+    start = time.perf_counter()
+    model = vsmd.fit(
+        process, toy(dataset), steps=steps, learning_rate=LEARNING_RATE, seed=seed, ema=ema, adaptation=how,
+        snapshots=marks, on_snapshot=snapshot,
+        checkpoint=None if workdir is None or checkpoints else workdir / "training.safetensors",
+    )  # fmt: skip
+    shared: Row = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - start - sum(watching)}
+    rows: list[Row] = []
+    kept: dict[str, Any] = {}
+    main = tuple(plan[0][i] for i in (0, 1, -1))
+    for prior in dict.fromkeys(line[0] for line in plan):
+        data = toy(dataset)(PRIOR_POINTS, random.generator(seed, "prior data"))
+        started = model.with_prior(prior, data, seed=seed)
+        bend = _paths(started, min(samples, PATH_POINTS), seed) if prior == main[0] else {}
+        for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
+            calls = Calls(started.network)
+            x = drawn(started, samples, solver, nfe, seed)
+            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe), **shared, **bend}
+            first = (prior, solver, nfe) == main
+            row |= quality(x, dataset, seed, with_w2=first)
+            rows.append(ordered(row) if table == "toys" else row)
+            if points and first:
+                kept[f"{dataset}_{method}-{process.variational_score}-{beta:g}_{seed}"] = x[:points].numpy()
+    trace = [
+        {**base, "seed": seed, "step": h["step"], "eta": h["eta"], "stiffness_x": h["stiffness"][0][0],
+         "stiffness_y": h["stiffness"][0][1]}
+        for h in model.history
+    ]  # fmt: skip
+    tables = {table: rows}
+    if curves:
+        tables["toys_curves"] = curves
+    if trace:
+        tables["toys_adaptation"] = trace
+    return Result(tables, kept)

@@ -1,1 +1,0 @@
-"""What the notebooks run: one file a study, functions from settings to a `Result`; stored by `experiments`."""
