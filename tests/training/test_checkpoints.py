@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vsmd import Adaptation, BetaSchedule, Model, files, fit, forward_process
+from vsmd import Adaptation, BetaSchedule, Model, fit, forward_process
 from vsmd.networks.mlp import MLP
 from vsmd.training import checkpoints
 from vsmd.training.stopping import Held
