@@ -54,7 +54,7 @@ def test_the_public_example() -> None:
         damping=0.7,
         variational_score="adaptive",
         prior="gaussian",
-        matrix="diagonal",
+        basis="coordinates",
         score_matching="hybrid",
     )
     assert process.settings == forward_process("VSULD", (2,)).settings

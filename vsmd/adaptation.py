@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
-from vsmd.methods import score_of_stiffness
+from vsmd.bases import Coordinates
+from vsmd.methods import tied_friction
 from vsmd.processes import ForwardProcess
 
 POLICIES = ("duality", "score")
@@ -83,7 +84,7 @@ class Adaptation:
         return sorted({max(1, round(m * steps)) for m in marks})
 
 
-class Moments(NamedTuple):
+class PathMoments(NamedTuple):
     """Sums over the nodes of one piece (pieces, *shape) of w E[.], and the weight (pieces, 1…) itself.
 
     sx, sv: with the score s. The policy's moments follow: z = s - A a or z = s.
@@ -97,29 +98,31 @@ class Moments(NamedTuple):
     sv: Tensor
 
 
-def policy_moments(process: ForwardProcess, m: Moments, policy: str) -> tuple[Tensor, Tensor]:
+def policy_moments(process: ForwardProcess, m: PathMoments, policy: str) -> tuple[Tensor, Tensor]:
     """Sums of w E[z x] and w E[z v] for the frozen policy."""
     if policy == "score":
         return m.sx, m.sv
-    if process.a_v is None:
-        return m.sx - process.a_x * m.xx, m.sv
-    return m.sx - process.a_x * m.xx - process.a_v * m.xv, m.sv - process.a_x * m.xv - process.a_v * m.vv
+    a_x, a_v = process.a_x, process.a_v
+    if a_v is None:
+        return m.sx - a_x * m.xx, m.sv
+    return m.sx - a_x * m.xx - a_v * m.xv, m.sv - a_x * m.xv - a_v * m.vv
 
 
-def gradient(process: ForwardProcess, m: Moments, how: Adaptation) -> tuple[Tensor, Tensor]:
+def gradient(process: ForwardProcess, m: PathMoments, how: Adaptation) -> tuple[Tensor, Tensor]:
     """dJ/dA_x and dJ/dA_v at the process's A, per unit of weight; (pieces, *shape) each."""
     zx, zv = policy_moments(process, m, how.policy)
-    if process.a_v is None:
-        return (process.a_x * m.xx + m.weight + how.interaction * zx) / m.weight, torch.zeros_like(zx)
-    g_x = process.a_x * m.xx + process.a_v * m.xv + how.interaction * zx
-    g_v = process.a_x * m.xv + process.a_v * m.vv + m.weight + how.interaction * zv
+    a_x, a_v = process.a_x, process.a_v
+    if a_v is None:
+        return (a_x * m.xx + m.weight + how.interaction * zx) / m.weight, torch.zeros_like(zx)
+    g_x = a_x * m.xx + a_v * m.xv + how.interaction * zx
+    g_v = a_x * m.xv + a_v * m.vv + m.weight + how.interaction * zv
     return g_x / m.weight, g_v / m.weight
 
 
-def minimiser(process: ForwardProcess, m: Moments, how: Adaptation) -> tuple[Tensor, Tensor | None]:
+def minimiser(process: ForwardProcess, m: PathMoments, how: Adaptation) -> tuple[Tensor, Tensor | None]:
     """The exact minimiser (A_x, A_v) of J for these moments, (pieces, *shape); the old A where there is none."""
     zx, zv = (how.interaction * z for z in policy_moments(process, m, how.policy))
-    if process.a_v is None:
+    if process.k == 1:
         return -(m.weight + zx) / m.xx, None
     if not how.tied:  # 2x2 linear system per direction
         det = m.xx * m.vv - m.xv.square()
@@ -149,9 +152,8 @@ def minimiser(process: ForwardProcess, m: Moments, how: Adaptation) -> tuple[Ten
         + a_v * m.weight[..., None] + a_x * zx[..., None] + a_v * zv[..., None]
     )  # fmt: skip
     best = torch.where(feasible, value, torch.inf).argmin(-1, keepdim=True)
-    found = feasible.any(-1)
     old_q = process.stiffness.clamp(min=1e-12).sqrt()
-    q_best = torch.where(found, real.gather(-1, best)[..., 0], old_q)
+    q_best = torch.where(feasible.any(-1), real.gather(-1, best)[..., 0], old_q)
     return (1 - q_best.square()) / (2 * g), 0.5 - r * q_best
 
 
@@ -167,48 +169,46 @@ def least_stiffness(process: ForwardProcess, how: Adaptation) -> Tensor:
     if how.max_prior_kl is None or not how.tied or process.pieces > 1:
         return torch.full(process.shape, 1e-3, dtype=torch.float64)
     grid = STIFFNESSES.view(-1, *[1] * len(process.shape)).expand(-1, *process.shape)
-    flat = dataclasses.replace(process, shape=grid.shape, moments=None, basis=None).with_stiffness(grid[None])
+    flat = dataclasses.replace(process, shape=grid.shape, moments=None, basis=Coordinates(grid.shape))
+    flat = flat.with_stiffness(grid[None])
     over = flat.prior_kl(0.0, process.known().var) > how.max_prior_kl
     index = torch.arange(1, len(STIFFNESSES) + 1).view(-1, *[1] * len(process.shape))
     last = torch.where(over, index, torch.zeros_like(index)).amax(0)
     return STIFFNESSES[last.clamp(max=len(STIFFNESSES) - 1)]
 
 
-def update(process: ForwardProcess, m: Moments, how: Adaptation, k: int, least: Tensor) -> ForwardProcess:
+def update(process: ForwardProcess, m: PathMoments, how: Adaptation, k: int, least: Tensor) -> ForwardProcess:
     """The process after round k: A moved by eta_k, kept where stiffness and friction are positive; never NaN.
 
     A tied or overdamped A moves in q = sqrt s (minimiser) or in the free parameter (gradient) and is projected onto
     s >= `least` (from `least_stiffness`); an untied one moves in (A_x, A_v) and may leave the positive set, as the
     exact solution does.
     """
-    eta = how.step_size(k)
+    eta, old_x, old_v = how.step_size(k), process.a_x, process.a_v
     if how.rule == "minimiser":
         a_x, a_v = minimiser(process, m, how)
-        new_x = process.a_x + eta * (a_x - process.a_x)
-        if a_v is not None and not how.tied:
-            assert process.a_v is not None
-            return _accept(process, new_x, process.a_v + eta * (a_v - process.a_v))
+        new_x = old_x + eta * (a_x - old_x)
+        if not how.tied and a_v is not None and old_v is not None:
+            return _accepted(process, process.with_score(new_x, old_v + eta * (a_v - old_v)))
     else:
         g_x, g_v = gradient(process, m, how)
-        if process.a_v is None:
-            new_x = process.a_x - eta * g_x
+        if old_v is None or process.damping is None:
+            new_x = old_x - eta * g_x
         elif not how.tied:
-            return _accept(process, process.a_x - eta * g_x, process.a_v - eta * g_v)
+            return _accepted(process, process.with_score(old_x - eta * g_x, old_v - eta * g_v))
         else:
-            assert process.damping is not None
             slope = (process.damping / process.stiffness).sqrt()  # dA_v/dA_x along (14)
             if how.free == "A_x":
-                new_x = process.a_x - eta * (g_x + slope * g_v)
+                new_x = old_x - eta * (g_x + slope * g_v)
             else:
-                c = (1 - 2 * (process.a_v - eta * (g_v + g_x / slope))).clamp(min=1e-3)
+                c = (1 - 2 * (old_v - eta * (g_v + g_x / slope))).clamp(min=1e-3)
                 new_x = (1 - (process.gamma * c / 2).square() / process.damping) / (2 * process.gamma)
-    stiffness = 1 - 2 * (process.gamma if process.k == 2 else 1.0) * new_x
-    kept = torch.maximum(stiffness, least).clamp(max=1e4)
-    return _accept(process, *score_of_stiffness(kept, process.k, process.gamma, process.damping))
+    stiffness = torch.maximum(1 - 2 * process.per_a * new_x, least).clamp(max=1e4)
+    tied = None if process.damping is None else tied_friction(stiffness, process.gamma, process.damping)
+    return _accepted(process, process.with_rates(stiffness, tied))
 
 
-def _accept(process: ForwardProcess, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
-    """The new A where it is finite and the data vary; a constant direction is left alone."""
-    finite = torch.isfinite(a_x) & (torch.isfinite(a_v) if a_v is not None else True) & (process.known().var > 0)
-    keep_v = None if a_v is None or process.a_v is None else torch.where(finite, a_v, process.a_v)
-    return process.with_score(torch.where(finite, a_x, process.a_x), keep_v)
+def _accepted(process: ForwardProcess, moved: ForwardProcess) -> ForwardProcess:
+    """`moved` where its rates are finite and the data vary; a constant direction is left alone."""
+    finite = torch.stack([torch.isfinite(rate) for rate in moved.constant]).all(0) & (process.known().var > 0)
+    return process.with_rates(*(torch.where(finite, new, old) for new, old in zip(moved.constant, process.constant)))

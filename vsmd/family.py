@@ -1,4 +1,4 @@
-"""The family's front door: the six methods by name, with every argument checked."""
+"""The family's front door: the methods by name, with every argument checked."""
 
 from __future__ import annotations
 
@@ -9,36 +9,13 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
-from vsmd.methods import METHODS, score_of_stiffness
+from vsmd.bases import Basis, Coordinates, Orthogonal, basis_of
+from vsmd.methods import METHODS, Method, tied_friction
 from vsmd.processes import PRIORS, ForwardProcess
 from vsmd.schedules import BetaSchedule
 
-VARIATIONAL_SCORES = ("zero", "adaptive", "steered", "fixed")
-MATRICES = ("diagonal", "full")
+VARIATIONAL_SCORES = ("zero", "adaptive", "steered")
 SCORE_MATCHING = ("hybrid", "plain")
-
-
-def _given_score(a: Any, shape: tuple[int, ...], factor: float) -> tuple[Tensor, Tensor | None]:
-    """Check an A given by hand; return the stiffness (1, *shape) and, for a full matrix, its eigenbasis."""
-    a = torch.as_tensor(a, dtype=torch.float64)
-    dim = math.prod(shape)
-    basis = None
-    if not bool(torch.isfinite(a).all()):
-        raise ValueError("variational_score: A must be finite")
-    if a.shape == (dim, dim) and a.shape != shape:
-        if not torch.allclose(a, a.T, rtol=1e-10, atol=1e-12):
-            raise ValueError("variational_score: a full A must be symmetric")
-        a, basis = torch.linalg.eigh(a)
-        a, basis = a.view(shape), basis.contiguous()
-    elif a.ndim and a.shape != shape:
-        raise ValueError(f"variational_score: A has shape {tuple(a.shape)}, must be a number, {shape} or {(dim, dim)}")
-    s = 1 - 2 * factor * a.expand(shape)
-    if not bool((s > 0).all()):
-        raise ValueError(
-            f"variational_score: stiffness 1 - {2 * factor:g} A is {s.min():.4g} at its least, must be > 0 "
-            f"(A < {0.5 / factor:g})"
-        )
-    return s[None], basis
 
 
 def forward_process(
@@ -50,50 +27,53 @@ def forward_process(
     damping: float | None = None,
     variational_score: str | float | Tensor | None = None,
     prior: str = "gaussian",
-    matrix: str = "diagonal",
+    basis: str | Tensor | Basis = "coordinates",
     score_matching: str = "hybrid",
 ) -> ForwardProcess:
-    """Return the forward process of one of the six methods: SGM, VSDM, CLD, ULD, VSCLD, VSULD.
+    r"""Return the forward process of a method of the family, paper (5) and (15), over t in [0, 1].
 
-    shape: of one data point. beta: a number (constant) or a `BetaSchedule`. gamma: friction scale, 2 by default.
-    damping: R = zeta^2, 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None for SGM and VSDM.
-    variational_score: "zero", "adaptive" (the name sets the default), "steered" (A_t in closed form from the data's
-    moments, `vsmd.steering`), or a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix –
-    with A_v tied to it by (14).
-    prior: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v covariance; or the law of a_1 itself:
-    "mixture" (fitted by EM) or "empirical" (the training points through the kernel, kept in the model).
-    matrix: "diagonal", or "full" (A a matrix function in the data's principal axes). score_matching: "hybrid" (v_0
-    marginalised) or "plain".
+        dx = (beta/2) v dt,   dv = -(beta/2) ((1 - 2 gamma A_x) x + gamma (1 - 2 A_v) v) dt + sqrt(beta gamma) dw
+
+    or, without velocity, dx = -(beta/2) (1 - 2 A) x dt + sqrt(beta) dw.
+
+    method: "SGM", "VSDM" (without velocity), "CLD", "ULD", "VSCLD" or "VSULD"; any row of `METHODS`.
+    shape: of one data point, a tuple of integers >= 1.
+    beta: noise rate per unit of time, a number > 0 (constant, default 5) or a `BetaSchedule`.
+    gamma: friction scale, > 0 (default 2).
+    damping: R = zeta^2, the damping ratio squared: 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None
+        for methods without velocity.
+    variational_score: "zero", "adaptive" or "steered" (A_t in closed form from the data's moments, `vsmd.steering`); or
+        a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
+        Default: the method's own.
+    prior: law that generation starts from: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v
+        covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training points through the
+        kernel, kept in the model). Default "gaussian", the paper's.
+    basis: directions in which A is diagonal: "coordinates" (default), "principal" (the data's principal axes), "cosine"
+        (of images), or an orthogonal matrix (d, d) with the directions as columns; see `vsmd.bases`.
+    score_matching: "hybrid" (v_0 marginalised, default) or "plain".
+
     Raises ValueError naming the argument, its value and what is allowed.
     """
     method = checks.one_of("method", method, METHODS)
-    k, mode, default_damping = METHODS[method]
+    row = METHODS[method]
     if not isinstance(shape, (tuple, list, torch.Size)) or not shape:
         raise ValueError(f"shape={shape!r}: must be a non-empty tuple of integers >= 1")
     shape = tuple(checks.positive_int("shape", n) for n in shape)
     schedule, gamma = BetaSchedule.of(beta), checks.positive("gamma", gamma)
-    if k == 1 and damping is not None:
-        raise ValueError(f"damping={damping!r}: {method} has no velocity; leave damping out")
-    if k == 2:
-        damping = checks.positive("damping", default_damping if damping is None else damping)
-        if default_damping == 1.0 and damping != 1.0:
-            raise ValueError(
-                f"damping={damping!r}: {method} is critically damped (R = 1); use {method.replace('C', 'U')}"
-            )
-        if default_damping != 1.0 and damping >= 1.0:
-            critical = "CLD" if method == "ULD" else "VSCLD"
-            raise ValueError(f"damping={damping!r}: {method} is underdamped, 0 < R < 1; use {critical} for R = 1")
-    basis = None
-    stiffness = torch.ones(1, *shape, dtype=torch.float64)
-    matrix = checks.one_of("matrix", matrix, MATRICES)
-    if variational_score is None or isinstance(variational_score, str):
-        named = mode if variational_score is None else variational_score
-        mode = checks.one_of("variational_score", named, [m for m in VARIATIONAL_SCORES if m != "fixed"])
-    else:
+    damping = _damping(method, row, damping)
+    directions = basis_of(basis, shape)
+    stiffness = torch.full((1, *shape), row.stiffness, dtype=torch.float64)
+    mode = row.variational_score
+    if isinstance(variational_score, str):
+        allowed = VARIATIONAL_SCORES if row.stiffness == 1 else (mode,)
+        mode = checks.one_of("variational_score", variational_score, allowed)
+    elif variational_score is not None:
         mode = "fixed"
-        stiffness, basis = _given_score(variational_score, shape, gamma if k == 2 else 1.0)
-        matrix = "full" if basis is not None else matrix
-    a_x, a_v = score_of_stiffness(stiffness, k, gamma, damping)
+        stiffness, axes = _given_score(variational_score, shape, gamma if row.k == 2 else 1.0)
+        if axes is not None:
+            if not isinstance(directions, Coordinates):
+                raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
+            directions = Orthogonal.of(axes, shape)
     return ForwardProcess(
         method=method,
         shape=shape,
@@ -102,9 +82,46 @@ def forward_process(
         damping=damping,
         variational_score=mode,
         prior=checks.one_of("prior", prior, PRIORS),
-        matrix=matrix,
         score_matching=checks.one_of("score_matching", score_matching, SCORE_MATCHING),
-        a_x=a_x,
-        a_v=a_v,
-        basis=basis,
+        constant=(stiffness,) if damping is None else (stiffness, tied_friction(stiffness, gamma, damping)),
+        basis=directions,
     )
+
+
+def _damping(method: str, row: Method, damping: float | None) -> float | None:
+    """R, checked: None without velocity, 1 where the method is critical, below where it is underdamped."""
+    if row.damping is None:
+        if damping is not None:
+            raise ValueError(f"damping={damping!r}: {method} has no velocity; leave damping out")
+        return None
+    damping = checks.positive("damping", row.damping if damping is None else damping)
+    critical = row.damping == 1.0
+    other = {"CLD": "ULD", "ULD": "CLD", "VSCLD": "VSULD", "VSULD": "VSCLD"}.get(method, "another method")
+    if critical and damping != 1.0:
+        raise ValueError(f"damping={damping!r}: {method} is critically damped (R = 1); use {other}")
+    if not critical and damping >= 1.0:
+        raise ValueError(f"damping={damping!r}: {method} is underdamped, 0 < R < 1; use {other} for R = 1")
+    return damping
+
+
+def _given_score(a: Any, shape: tuple[int, ...], per_a: float) -> tuple[Tensor, Tensor | None]:
+    """Check an A given by hand; return the stiffness (1, *shape) and, for a full matrix, its eigenvectors (d, d)."""
+    a = torch.as_tensor(a, dtype=torch.float64)
+    dim = math.prod(shape)
+    axes = None
+    if not bool(torch.isfinite(a).all()):
+        raise ValueError("variational_score: A must be finite")
+    if a.shape == (dim, dim) and a.shape != shape:
+        if not torch.allclose(a, a.T, rtol=1e-10, atol=1e-12):
+            raise ValueError("variational_score: a full A must be symmetric")
+        a, axes = torch.linalg.eigh(a)
+        a = a.view(shape)
+    elif a.ndim and a.shape != shape:
+        raise ValueError(f"variational_score: A has shape {tuple(a.shape)}, must be a number, {shape} or {(dim, dim)}")
+    s = 1 - 2 * per_a * a.expand(shape)
+    if not bool((s > 0).all()):
+        raise ValueError(
+            f"variational_score: stiffness 1 - {2 * per_a:g} A is {s.min():.4g} at its least, must be > 0 "
+            f"(A < {0.5 / per_a:g})"
+        )
+    return s[None], axes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import checks, files, networks, random
+from vsmd.bases import BASES
 from vsmd.moments import Moments
-from vsmd.priors import Mixture
+from vsmd.priors import Mixture, Prior
 from vsmd.processes import ForwardProcess
-from vsmd.samplers import integrate, make_solver, solver_class, time_grid
+from vsmd.samplers import Solver
+from vsmd.samplers.generation import Generation
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import Score
 
-FORMAT = "vsmd-model-1"
+FORMAT = "vsmd-model-2"
+RATES = ("stiffness", "friction")  # of a process, in the order of `ForwardProcess.constant`
+ROW = "image"  # label of a sample's own stream: images had one first, and stored ones are drawn from it
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,45 +45,84 @@ class Model:
         """The same model starting from another prior; see `ForwardProcess.with_prior`."""
         return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
+    def generation(
+        self,
+        solver: str | type[Solver] | Solver = "heun",
+        steps: int = 50,
+        *,
+        grid_power: float = 2.0,
+        denoise: bool | None = None,
+        network: nn.Module | None = None,
+        **options: Any,
+    ) -> Generation:
+        """The reverse process of this model, ready to run on states of the prior; arguments as of `sample`.
+
+        network: the model's own as it is called, say compiled or given codes in place of a context.
+        """
+        if denoise is None:
+            denoise = not self.process.row.early_stop
+        score = Score(self.process, self.network if network is None else network)
+        return Generation(score, solver, steps, self.t_min, grid_power=grid_power, denoise=denoise, **options)
+
     def sample(
         self,
-        n: int,
-        solver: str = "heun",
+        n: int | None = None,
+        solver: str | type[Solver] | Solver = "heun",
         steps: int = 50,
         seed: int = 0,
         *,
+        seeds: Sequence[int] | None = None,
         grid_power: float = 2.0,
+        denoise: bool | None = None,
         context: Tensor | None = None,
         batch_size: int = 20_000,
         trajectory: bool = False,
-        **options: float,
+        **options: Any,
     ) -> Tensor:
         """Draw n samples (n, *shape) float32 by running the reverse process from the prior.
 
-        solver: see `vsmd.samplers.SOLVERS`; steps: of the solver (Heun takes two evaluations a step). grid_power: of
-        the grid t = u^power (`time_grid`); 1 is the paper's uniform one. context: (n, ...) for a conditional network.
-        With trajectory=True the result is x at every node of the grid, (steps + 1, n, *shape). options: the solver's
-        own (rtol, atol). Draws depend on seed alone for fixed-step deterministic solvers, on batch_size too for others.
-        Raises ValueError for n, steps, batch_size < 1, an unknown solver or one that needs a velocity.
+        n: how many; as many as there are `seeds` where it is left out.
+        solver: a name in `vsmd.samplers.SOLVERS` (default "heun"), a solver's class or an instance.
+        steps: of the solver, default 50 (Heun takes two evaluations a step).
+        seed: of all draws, which depend on it alone for fixed-step deterministic solvers, on batch_size too for others.
+        seeds: one a sample: sample i is then a function of seeds[i] alone, whatever else is drawn with it.
+        grid_power: of the grid t = u^power (`time_grid`), default 2; 1 is the paper's uniform one.
+        denoise: one more evaluation, E[x_0 | a] where the grid ends, takes off the noise that is left there. Default: yes,
+            but not along a trajectory, nor for a method that stops early on purpose.
+        context: (n, …) for a conditional network.
+        batch_size: samples drawn at once, default 20,000.
+        trajectory: return x at every node of the grid, (steps + 1, n, *shape).
+        options: the solver's own (rtol, atol of "rk45").
+
+        Raises ValueError for n, steps, batch_size < 1, seeds of another number, an unknown solver or one that needs a
+        velocity.
         """
-        n, batch_size = checks.positive_int("n", n), checks.positive_int("batch_size", batch_size)
-        times = time_grid(steps, self.t_min, grid_power)
-        solver_class(solver)
-        start = self.process.prior_law().sample(n, random.generator(seed, "prior"))
-        out = []
+        n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
+        if seeds is not None and len(seeds) != n:
+            raise ValueError(f"seeds: {len(seeds)} of them for n={n}; must be one a sample")
+        batch_size = checks.positive_int("batch_size", batch_size)
+        denoise = False if trajectory and denoise is None else denoise
+        run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, **options)
+        law, batches = self.process.prior_law(), []
+        whole = law.sample(n, random.generator(seed, "prior")) if seeds is None else None
         for first in range(0, n, batch_size):
             rows = slice(first, min(first + batch_size, n))
-            part = None if context is None else context[rows].to(self.score.device)
-            run = make_solver(solver, self.score, times, part, **options)
-            kept: list[Tensor] = []
+            noise: random.Noise
+            if whole is None or seeds is None:
+                start, noise = self.own_draws(law, [] if seeds is None else seeds[rows])
+            else:
+                start, noise = whole[rows], random.BatchNoise(random.generator(seed, "noise", first))
+            nodes: list[Tensor] = []
+            watch = (lambda _, x, nodes=nodes: nodes.append(x)) if trajectory else None
+            end = run(start, noise, None if context is None else context[rows], watch)
+            batches.append(torch.stack(nodes) if trajectory else end)
+        return torch.cat(batches, 1 if trajectory else 0)
 
-            def watch(i: int, a: Tensor, kept: list[Tensor] = kept) -> None:
-                kept.append(self.process.from_directions(a[:, 0].cpu()))
-
-            noise = random.generator(seed, "noise", first)
-            end = integrate(run, start[rows].to(self.score.device), noise, watch if trajectory else None)
-            out.append(torch.stack(kept) if trajectory else self.process.from_directions(end[:, 0].cpu()))
-        return torch.cat(out, 1 if trajectory else 0)
+    @staticmethod
+    def own_draws(law: Prior, seeds: Sequence[int]) -> tuple[Tensor, random.RowNoise]:
+        """States of the prior (n, k, *shape) and noise for solvers, row i from a stream of seeds[i] alone."""
+        streams = [random.generator(seed, ROW) for seed in seeds]
+        return torch.cat([law.sample(1, stream) for stream in streams]), random.RowNoise(streams)
 
     def log_prob(
         self,
@@ -133,9 +177,8 @@ class Model:
                 f"network={network['class']}: cannot be saved: it must have `name` and `settings` as vsmd's own"
             )
         tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        for name in ("a_x", "a_v", "basis"):
-            if getattr(process, name) is not None:
-                tensors[f"process.{name}"] = getattr(process, name).contiguous()
+        tensors |= {f"process.{name}": rate.contiguous() for name, rate in zip(RATES, process.constant)}
+        tensors |= {f"basis.{k}": v.contiguous() for k, v in process.basis.tensors.items()}
         mean, var = process.known()
         tensors |= {"process.mean": mean.contiguous(), "process.var": var.contiguous()}
         if process.mixture is not None:
@@ -154,13 +197,12 @@ def load(path: str | Path) -> Model:
     """Read a model written by `Model.save`; ValueError naming the path if it is missing, damaged or foreign."""
     tensors, info = files.read(path, FORMAT)
     with files.refusing(path):
-        settings = dict(info["process"])
-        settings |= {"shape": tuple(settings["shape"]), "schedule": BetaSchedule(**settings["schedule"])}
+        settings, shape = dict(info["process"]), tuple(info["process"]["shape"])
+        axes = {k.removeprefix("basis."): v for k, v in tensors.items() if k.startswith("basis.")}
+        settings |= {"shape": shape, "schedule": BetaSchedule(**settings["schedule"])}
         process = ForwardProcess(
-            **settings,
-            a_x=tensors["process.a_x"],
-            a_v=tensors.get("process.a_v"),
-            basis=tensors.get("process.basis"),
+            **settings | {"basis": BASES[settings["basis"]](shape, axes)},
+            constant=tuple(tensors[f"process.{name}"] for name in RATES if f"process.{name}" in tensors),
             moments=Moments(tensors["process.mean"], tensors["process.var"]),
             mixture=Mixture(*(tensors[f"prior.{k}"] for k in Mixture._fields)) if "prior.means" in tensors else None,
         )

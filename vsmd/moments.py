@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -18,10 +18,21 @@ class Moments(NamedTuple):
     @classmethod
     def given(cls, mean: Tensor | float, var: Tensor | float, shape: tuple[int, ...]) -> Moments:
         """Moments by hand, float64 and broadcast to `shape`; ValueError unless finite, of that shape and var >= 0."""
-        found = cls(_checked("mean", mean, shape), _checked("var", var, shape))
-        if not bool((found.var >= 0).all()):
-            raise ValueError(f"var={float(found.var.min()):.4g} at its least: must be >= 0")
-        return found
+        moments = cls(_checked("mean", mean, shape), _checked("var", var, shape))
+        if not bool((moments.var >= 0).all()):
+            raise ValueError(f"var={float(moments.var.min()):.4g} at its least: must be >= 0")
+        return moments
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation (*shape) per direction, float64."""
+        return self.var.sqrt()
+
+    @property
+    def unit(self) -> Tensor:
+        """What standardising divides by, float32: the standard deviation, 1 in a direction that does not vary."""
+        std = self.std.float()
+        return torch.where(std > 0, std, torch.ones_like(std))
 
 
 def _checked(name: str, value: Tensor | float, shape: tuple[int, ...]) -> Tensor:
@@ -33,32 +44,20 @@ def _checked(name: str, value: Tensor | float, shape: tuple[int, ...]) -> Tensor
     return value.expand(shape)
 
 
-def measured(
-    data: Tensor | Iterable[Tensor], full: bool = False, basis: Tensor | None = None
-) -> tuple[Moments, Tensor | None]:
-    """Moments of a tensor (n, *shape) or of a stream of such batches, seen once, and the basis of their directions.
+def averaged(data: Tensor | Iterable[Tensor], products: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean (*shape) of a tensor (n, *shape) or of a stream of such batches, seen once, and the mean of centred products.
 
-    full: directions are the principal axes, the columns of the (d, d) result; basis: they are given; else coordinates.
+    products: sums of products over rows (m, d), quadratic in the rows; of the centred data their mean is returned.
     Sums are float64 and centred batch by batch (Chan, Golub, LeVeque 1983), so a large mean costs no digits.
     Raises ValueError for fewer than two points.
     """
     count, mean, scatter = 0, torch.zeros(()), torch.zeros(())
-    square = full and basis is None
     for batch in [data] if isinstance(data, Tensor) else data:
-        x = batch.to(torch.float64).flatten(1)
-        n, centre, shape = len(x), x.mean(0), batch.shape[1:]
-        moved = (x - centre) if basis is None else (x - centre) @ basis
-        shift = (centre - mean) if basis is None else (centre - mean) @ basis
-        between = n * count / (n + count)
-        if square:
-            scatter = scatter + moved.T @ moved + between * shift[:, None] * shift
-        else:
-            scatter = scatter + moved.square().sum(0) + between * shift.square()
+        rows, shape = batch.to(torch.float64).flatten(1), batch.shape[1:]
+        n, centre = len(rows), rows.mean(0)
+        shift = (centre - mean)[None]
+        scatter = scatter + products(rows - centre) + n * count / (n + count) * products(shift)
         mean, count = mean + (centre - mean) * (n / (n + count)), count + n
     if count < 2:
         raise ValueError(f"data: {count} points; moments need at least 2")
-    var = scatter / count
-    if square:
-        var, axes = torch.linalg.eigh(var)
-        var, basis = var.clamp(min=0), axes.contiguous()  # as a model file will hold it, bit for bit
-    return Moments(mean.view(shape), var.view(shape)), basis
+    return mean.view(shape), scatter / count

@@ -49,8 +49,11 @@ class GaussianPrior:
 
     def sample(self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw n states (n, k, *shape)."""
-        chol = [e.to(dtype) for e in self.cholesky]
-        z = torch.randn(n, len(self.cov), *chol[0].shape, generator=generator, dtype=dtype)
+        return self.state(torch.randn(n, len(self.cov), *self.cov[0][0].shape, generator=generator, dtype=dtype))
+
+    def state(self, z: Tensor) -> Tensor:
+        """The states (n, k, *shape) of standard normals z of that shape."""
+        chol = [e.to(z) for e in self.cholesky]
         if len(chol) == 1:
             return chol[0] * z
         return torch.stack([chol[0] * z[:, 0], chol[1] * z[:, 0] + chol[2] * z[:, 1]], 1)

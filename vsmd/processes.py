@@ -1,25 +1,27 @@
 r"""Forward processes: beta and A as data, and everything that follows from them in closed form.
 
-A process acts on the centred data in *directions*: coordinates, or the columns of an orthonormal `basis` when A is a
-full symmetric matrix. A state is a tensor (n, k, *shape), k = 1 (overdamped) or 2 (x and v), in those directions.
-Processes are immutable: before data A is zero, and `with_moments`, `with_score` return new ones.
+A process acts on the centred data in the *directions* of its basis (`vsmd.bases`), in which A is diagonal. A state is a
+tensor (n, k, *shape), k = 1 (overdamped) or 2 (x and v), in those directions. Processes are immutable: before data A is
+zero, and `with_moments`, `with_rates` return new ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsmd import checks, kernels
+from vsmd.bases import Basis
+from vsmd.coefficients import Coefficients, Transition
 from vsmd.kernels import Channel, Kernel, Matrix
-from vsmd.methods import METHODS, score_of_stiffness
+from vsmd.methods import METHODS, Method, tied_friction
 from vsmd.moments import Moments
 from vsmd.piecewise import Piecewise
 from vsmd.priors import GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
@@ -27,39 +29,6 @@ from vsmd.schedules import BetaSchedule
 from vsmd.steering import Steering
 
 PRIORS = ("gaussian", "moments", "mixture", "empirical")
-
-
-class Transition(NamedTuple):
-    """Law of a_t given x_0: mean F (..., k, k) applied to (x_0, 0), covariance Sigma_t (..., k, k); float64."""
-
-    mean: Tensor
-    cov: Tensor
-
-
-class Coefficients(NamedTuple):
-    """What solvers and scores need at each of n times, tensors (n, 1 or *shape), in the dtype asked for.
-
-    Reverse flow in r = T - t: dx/dr = rate_x v, dv/dr = row . a + noise s_v (probability flow: half the noise);
-    overdamped: dx/dr = row x + noise s. The score is s = gain . a + out net(inp . a, log_snr).
-    """
-
-    beta: Tensor
-    row: tuple[Tensor, ...]
-    noise: Tensor
-    inp: tuple[Tensor, ...]
-    gain: tuple[Tensor, ...]
-    out: Tensor
-    log_snr: Tensor
-    kappa: Tensor
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> Coefficients:
-        """Apply `f` to every tensor."""
-        values = (tuple(map(f, v)) if isinstance(v, tuple) else f(v) for v in self)
-        return Coefficients(*values)  # type: ignore[arg-type]
-
-    def at(self, index: int | slice | Tensor) -> Coefficients:
-        """Coefficients at one time (index) or several."""
-        return self.map(lambda e: e[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +39,9 @@ class ForwardProcess:
                  s = 1 - 2 gamma A_x (stiffness), c = 1 - 2 A_v (friction), c = (2/gamma) sqrt(R s) by (14);
     overdamped:  dx = -(beta/2) (1 - 2 A) x dt + sqrt(beta) dw.
 
-    `a_x` (and `a_v`) hold A per piece of a uniform grid on [0, 1] and direction: (pieces, *shape), float64; a steered
-    process computes A_t from the data's moments instead. Build one with `forward_process`, which checks the arguments.
+    constant: stiffness and friction (s, c), or (D,), on the pieces of a uniform grid of [0, 1], each (pieces, *shape)
+    float64; a steered process has those of its reference there and computes A_t from the data's moments. basis: the
+    directions. Build one with `forward_process`, which checks the arguments.
     """
 
     method: str
@@ -81,19 +51,22 @@ class ForwardProcess:
     damping: float | None
     variational_score: str
     prior: str
-    matrix: str
     score_matching: str
-    a_x: Tensor
-    a_v: Tensor | None = None
-    basis: Tensor | None = None
+    constant: tuple[Tensor, ...]
+    basis: Basis
     moments: Moments | None = None
     mixture: Mixture | None = None  # law of the statistic at t = 1 that a mixture or empirical prior draws from
 
     # --- what it is -------------------------------------------------------------------------------------------------
     @property
+    def row(self) -> Method:
+        """The method's row of the table."""
+        return METHODS[self.method]
+
+    @property
     def k(self) -> int:
         """Order of the dynamics: 1 overdamped, 2 with velocity."""
-        return METHODS[self.method].k
+        return self.row.k
 
     @property
     def dim(self) -> int:
@@ -103,7 +76,7 @@ class ForwardProcess:
     @property
     def pieces(self) -> int:
         """Number of pieces of the piecewise-constant A_t."""
-        return self.a_x.shape[0]
+        return len(self.constant[0])
 
     @property
     def steered(self) -> bool:
@@ -113,41 +86,65 @@ class ForwardProcess:
     @property
     def stiffness(self) -> Tensor:
         """s = 1 - 2 gamma A_x, or D = 1 - 2 A in the overdamped case; (pieces, *shape). See `rates` if steered."""
-        self._piecewise("stiffness")
-        return 1 - 2 * (self.gamma if self.k == 2 else 1.0) * self.a_x
+        return self._on_pieces("stiffness")[0]
 
     @property
     def friction(self) -> Tensor:
         """c = 1 - 2 A_v, (pieces, *shape); only processes with velocity have one. See `rates` if steered."""
-        self._piecewise("friction")
-        if self.a_v is None:
+        if self.k == 1:
             raise ValueError(f"friction: {self.method} has no velocity; CLD, ULD, VSCLD and VSULD have")
-        return 1 - 2 * self.a_v
+        return self._on_pieces("friction")[1]
 
-    def _piecewise(self, name: str) -> None:
+    @property
+    def a_x(self) -> Tensor:
+        """A_x = (1 - s)/(2 gamma), or A = (1 - D)/2 in the overdamped case; (pieces, *shape)."""
+        return (1 - self._on_pieces("A")[0]) / (2 * self.per_a)
+
+    @property
+    def a_v(self) -> Tensor | None:
+        """A_v = (1 - c)/2, (pieces, *shape); None without velocity."""
+        return None if self.k == 1 else (1 - self._on_pieces("A")[1]) / 2
+
+    @property
+    def per_a(self) -> float:
+        """-1/2 of the stiffness's change per unit of A: gamma, or 1 without velocity."""
+        return self.gamma if self.k == 2 else 1.0
+
+    def _on_pieces(self, name: str) -> tuple[Tensor, ...]:
         if self.steered:
             raise ValueError(f"{name}: of a steered process varies with time; rates(t) gives it")
+        return self.constant
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The plain values that define the process, apart from A, basis and moments (JSON)."""
-        names = ("method", "gamma", "damping", "variational_score", "prior", "matrix", "score_matching")
-        schedule = dataclasses.asdict(self.schedule)
-        return {"shape": list(self.shape), "schedule": schedule, **{n: getattr(self, n) for n in names}}
+        """The plain values that define the process, apart from A, the basis's tensors and moments (JSON)."""
+        names = ("method", "gamma", "damping", "variational_score", "prior", "score_matching")
+        plain = {"shape": list(self.shape), "schedule": dataclasses.asdict(self.schedule), "basis": self.basis.name}
+        return plain | {n: getattr(self, n) for n in names}
 
     # --- with data --------------------------------------------------------------------------------------------------
-    def with_moments(self, mean: Tensor, var: Tensor, basis: Tensor | None = None) -> ForwardProcess:
-        """The same process knowing the data's mean and per-direction variance (and principal axes, if full).
+    def with_moments(self, mean: Tensor, var: Tensor, basis: Basis | None = None) -> ForwardProcess:
+        """The same process knowing the data's mean, their variance per direction, and the basis that was fitted.
 
         Raises ValueError for moments of another shape, not finite, or a negative variance.
         """
-        given = Moments.given(mean, var, self.shape)
-        return dataclasses.replace(self, moments=given, basis=self.basis if basis is None else basis)
+        moments = Moments.given(mean, var, self.shape)
+        return dataclasses.replace(self, moments=moments, basis=self.basis if basis is None else basis)
+
+    def with_data(self, data: Tensor | Iterable[Tensor]) -> ForwardProcess:
+        """The same process with moments and basis of data (n, *shape), or of a stream of such batches."""
+        moments, basis = self.basis.fitted(data)
+        return self.with_moments(*moments, basis)
+
+    def with_rates(self, stiffness: Tensor, friction: Tensor | None = None) -> ForwardProcess:
+        """The same process with stiffness and – with velocity – friction (pieces, *shape) of its own."""
+        self._on_pieces("A")
+        rates = (stiffness,) if self.k == 1 or friction is None else (stiffness, friction)
+        return dataclasses.replace(self, constant=tuple(e.to(torch.float64) for e in rates))
 
     def with_score(self, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
         """The same process with another variational score A, (pieces, *shape) per component."""
-        self._piecewise("A")
-        return dataclasses.replace(self, a_x=a_x.to(torch.float64), a_v=None if a_v is None else a_v.to(torch.float64))
+        return self.with_rates(1 - 2 * self.per_a * a_x, None if a_v is None else 1 - 2 * a_v)
 
     def with_stiffness(self, stiffness: Tensor) -> ForwardProcess:
         """The same process with stiffness s (pieces, *shape) and the friction that (14) ties to it.
@@ -157,7 +154,8 @@ class ForwardProcess:
         least = float(stiffness.min()) if bool(torch.isfinite(stiffness).all()) else math.nan
         if math.isnan(least) or (self.k == 2 and least <= 0):
             raise ValueError(f"stiffness={least:.4g} at its least: must be finite and > 0")
-        return self.with_score(*score_of_stiffness(stiffness, self.k, self.gamma, self.damping))
+        tied = None if self.damping is None else tied_friction(stiffness, self.gamma, self.damping)
+        return self.with_rates(stiffness, tied)
 
     def known(self) -> Moments:
         """The data's moments; ValueError before `fit` or `with_moments`."""
@@ -166,30 +164,25 @@ class ForwardProcess:
         return self.moments
 
     def to_directions(self, x: Tensor) -> Tensor:
-        """Centre x (n, *shape) and rotate it into the process's directions."""
-        return self.rotate(x - self.known().mean.to(x))
+        """Centre x (n, *shape) and turn it into the process's directions."""
+        return self.basis.into(x - self.known().mean.to(x))
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """x (n, *shape) in directions, over their standard deviations (1 where the data do not vary)."""
+        return self.to_directions(x) / self.known().unit.to(x)
 
     def from_directions(self, z: Tensor) -> Tensor:
         """Inverse of `to_directions`."""
-        return self.rotate(z, back=True) + self.known().mean.to(z)
-
-    def rotate(self, x: Tensor, back: bool = False) -> Tensor:
-        """Rotate (n, *shape) into the basis of A (or back); the identity for a diagonal A."""
-        if self.basis is None:
-            return x
-        q = self.basis.to(x)
-        return (x.flatten(1) @ (q.T if back else q)).view_as(x)
+        return self.basis.back(z) + self.known().mean.to(z)
 
     # --- kernels ----------------------------------------------------------------------------------------------------
     @cached_property
     def dynamics(self) -> Piecewise | Steering:
         """What gives kernels and rates: constant on pieces, or steered (ValueError before data)."""
         if self.steered:
-            std = self.known().var.sqrt()
-            friction = None if self.a_v is None else 1 - 2 * float(self.a_v.flatten()[0])
-            return Steering(std, friction, self.gamma, self.schedule, self.reference_variance())
-        rates = (self.stiffness,) if self.k == 1 else (self.stiffness, self.friction)
-        return Piecewise(rates, self.gamma, self.schedule)
+            friction = None if self.k == 1 else float(self.constant[1].flatten()[0])
+            return Steering(self.known().std, friction, self.gamma, self.schedule, self.reference_variance())
+        return Piecewise(self.constant, self.gamma, self.schedule)
 
     def kernel(self, t: Tensor) -> Kernel:
         """Kernel a_0 -> a_t at times t (n,), entries (n, *shape), in closed form or composed of exact steps."""
@@ -203,7 +196,7 @@ class ForwardProcess:
         """Cholesky entries of Sigma_{t|0} and the channel for x_0 at times t (n,)."""
         kernel = self.kernel(t)
         chol = kernels.lower_cholesky(kernel)
-        return chol, kernels.channel(kernel, chol, self.known().var.sqrt())
+        return chol, kernels.channel(kernel, chol, self.known().std)
 
     def transition(self, t: float | Tensor) -> Transition:
         """Law of a_t given x_0: F(t) and Sigma_t, (n, *shape, k, k) float64 (no n for a number t in (0, 1]).
@@ -242,11 +235,12 @@ class ForwardProcess:
         t = t.to(torch.float64)
         _, ch = self.channel(t)
         beta = self.schedule.beta(t).view(-1, *[1] * len(self.shape))
-        s, *c = self.dynamics.rates(t, within)
+        rates = self.dynamics.rates(t, within)
+        s, *c = rates
         row = (beta / 2 * s, *(beta / 2 * self.gamma * e for e in c))
-        noise = beta * (self.gamma if self.k == 2 else 1.0)
+        noise = beta * self.per_a
         log_snr = ch.snr.clamp(min=1e-12).log()
-        values = Coefficients(beta, row, noise, ch.inp, ch.gain, ch.out, log_snr, ch.kappa)
+        values = Coefficients(beta, rates, row, noise, ch.inp, ch.gain, ch.out, log_snr, ch.kappa)
         return values.map(lambda e: e.to(device, dtype))
 
     def snr(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,8 +292,7 @@ class ForwardProcess:
         if name in ("mixture", "empirical"):
             if data is None:
                 raise ValueError(f"prior={name!r}: needs data (n, {', '.join(map(str, self.shape))})")
-            std = self.known().var.sqrt().to(data)
-            xi = self.to_directions(data) / torch.where(std > 0, std, torch.ones_like(std))
+            xi = self.standardised(data)
             snr = self.channel(torch.ones(1, dtype=torch.float64))[1].snr[0]
             mixture = Mixture.fitted(xi, snr, components, seed) if name == "mixture" else Mixture.empirical(xi, snr)
         return dataclasses.replace(self, prior=name, mixture=mixture)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 
 def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -26,3 +28,35 @@ def first_weights(stream: torch.Generator) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream.initial_seed())
         yield
+
+
+class Noise(Protocol):
+    """Where solvers take their noise from."""
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normals of the shape, dtype and device of `like`."""
+
+
+class BatchNoise:
+    """One stream for a whole batch. Drawn on the CPU, so that every device sees the same numbers."""
+
+    def __init__(self, stream: torch.Generator) -> None:
+        self.stream = stream
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normals (n, …) of the stream."""
+        return torch.randn(like.shape, generator=self.stream, dtype=like.dtype).to(like.device)
+
+
+class RowNoise:
+    """A stream a row: what a row gets does not depend on the others, or on how many there are."""
+
+    def __init__(self, streams: Sequence[torch.Generator]) -> None:
+        self.streams = streams
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normals (n, …), row i of stream i; ValueError for another number of rows than streams."""
+        if len(like) != len(self.streams):
+            raise ValueError(f"noise: {len(self.streams)} streams for {len(like)} rows; must be as many")
+        rows = [torch.randn(like.shape[1:], generator=stream, dtype=like.dtype) for stream in self.streams]
+        return torch.stack(rows).to(like.device)

@@ -1,32 +1,36 @@
-r"""From a network to a score, and the loss that trains it.
+r"""From a network to a score.
 
 Only the score of the last component enters the dynamics (paper (10)–(11)). With v_0 marginalised (hybrid score
-matching) a_t given x_0 is Gaussian with linear mean, so that a_t informs about x_0 through one number per direction
-(`kernels.Channel`). The denoising loss E |eps_v - eps_v^|^2 of the momentum process *is* then, sample by sample,
-
-    kappa^2 |target - net(z, log snr)|^2,   z = (snr xi + n)/sqrt(1 + snr^2),   target = (xi - snr n)/sqrt(1 + snr^2),
-
-with xi = x_0/std and n ~ N(0, I): training costs what a plain denoiser costs, and every method sees the same problem
-along its own path of signal-to-noise ratios.
+matching) a_t given x_0 is Gaussian with linear mean, so that a_t informs about x_0 through one number per direction,
+z = (snr xi + n)/sqrt(1 + snr^2) with xi = x_0/std and n ~ N(0, 1) (`kernels.Channel`). The score is the exact one of
+Gaussian data plus a multiple of E[target | z], target = (xi - snr n)/sqrt(1 + snr^2), which the network learns.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from vsmd import kernels
-from vsmd.processes import Coefficients, ForwardProcess
+from vsmd.bases import Basis
+from vsmd.coefficients import Coefficients
+from vsmd.processes import ForwardProcess
+
+LEAST_LOG_RATIO = -7.0  # of a direction's standard deviation to the mean one, below which it counts as constant
 
 
 @dataclass(frozen=True)
 class Score:
-    """s(a, t) = gain . a + out net(inp . a, log_snr): the exact Gaussian score plus what the network adds."""
+    """s(a, t) = gain . a + out net(inp . a, log_snr): the exact Gaussian score plus what the network adds.
+
+    edge: standard deviations of z beyond which the network answers as at the edge, where no network has seen data.
+    """
 
     process: ForwardProcess
     network: nn.Module
+    edge: float = math.inf
 
     @property
     def device(self) -> torch.device:
@@ -40,51 +44,54 @@ class Score:
     def residual(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """The network's share, E[target | a] (n, *shape)."""
         level = at.log_snr if at.log_snr.ndim == a.ndim - 1 else at.log_snr[None]
-        return in_directions(self.network, self.process, combine(at.inp, a), level, context)
+        return self.output(combine(at.inp, a), level, context)
+
+    def output(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+        """E[target | z] for z (n, *shape) at levels log_snr (n or 1, *shape)."""
+        z = z if math.isinf(self.edge) else z.clamp(-self.edge, self.edge)
+        return in_directions(self.network, self.process.basis, z, log_snr, context)
 
     def denoise(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """E[x_0 | a_t] in directions, (n, *shape)."""
         snr = at.log_snr.exp()
         norm = (1 + snr.square()).sqrt()
-        std = self.process.known().var.sqrt().to(a)
+        std = self.process.known().std.to(a)
         return std / norm * (snr * combine(at.inp, a) + self.residual(a, at, context))
 
 
-def in_directions(
-    network: nn.Module, process: ForwardProcess, z: Tensor, level: Tensor, context: Tensor | None
-) -> Tensor:
-    """The network's output for z (n, *shape) in directions; a `spatial` one sees and answers in data coordinates."""
-    if process.basis is not None and getattr(network, "spatial", False):
-        return process.rotate(network(process.rotate(z, back=True), level, context))
-    return network(z, level, context)
+def in_directions(network: nn.Module, basis: Basis, z: Tensor, log_snr: Tensor, context: Tensor | None) -> Tensor:
+    """A network's output for z (n, *shape) in directions; a backbone of images works in data coordinates."""
+    if getattr(network, "backbone", False):
+        return preconditioned(network, basis, z, log_snr, context)
+    return network(z, log_snr, context)
+
+
+def preconditioned(backbone: nn.Module, basis: Basis, z: Tensor, log_snr: Tensor, context: Tensor | None) -> Tensor:
+    r"""E[target | z] by a backbone that sees the noisy image with one level of white noise, in data coordinates.
+
+    With l = log snr per direction, e^{2m} = mean e^{2l} and w = e^{l - m} (the directions' relative standard deviations)
+
+        y = z √(1 + e^{2l}) / √(1 + e^{2m})            signal in the process's units and white noise of one level,
+        net = B'U(B y, m) · (1/w + w e^{2m}) / √((1 + e^{2l}) (1 + e^{2m})),
+
+    B turns directions into data coordinates: an orthonormal turn keeps white noise white. U(image, level, context) maps
+    (n, C, H, W) and (n or 1,) to (n, C, H, W), as a denoiser's "v"; zero is the exact score of Gaussian data with the
+    full covariance that the basis gives them. A backbone with `levels` gets log w as C further channels: of every
+    pixel where directions are pixels, zero in another basis, where all pixels have the same noise.
+    """
+    power = (2 * log_snr).exp()
+    mean = power.mean(tuple(range(1, z.ndim)), keepdim=True)
+    level = 0.5 * mean.clamp(min=1e-24).log()
+    ratio = (log_snr - level).clamp(min=LEAST_LOG_RATIO)
+    w = ratio.exp()
+    image = basis.back(z * ((1 + power) / (1 + mean)).sqrt())
+    if getattr(backbone, "levels", False):
+        pixels = ratio if basis.name == "coordinates" else torch.zeros_like(ratio)
+        image = torch.cat([image, pixels.expand_as(z)], 1)
+    out = basis.into(backbone(image, level.flatten(), context).to(z.dtype))
+    return out * (1 / w + w * mean) * ((1 + power) * (1 + mean)).rsqrt()
 
 
 def combine(row: tuple[Tensor, ...], a: Tensor) -> Tensor:
     """row . a per direction: sum_j row_j a[:, j]."""
     return row[0] * a[:, 0] if len(row) == 1 else torch.addcmul(row[0] * a[:, 0], row[1], a[:, 1])
-
-
-def hybrid_pair(xi: Tensor, snr: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Network input z and target for standardised data xi at levels snr; all (n, *shape)."""
-    norm = (1 + snr.square()).rsqrt()
-    return (snr * xi + noise) * norm, (xi - snr * noise) * norm
-
-
-def plain_pair(process: ForwardProcess, x: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Network input and target of plain score matching: a_t drawn given (x_0, v_0), target -eps_v / L_vv of N.
-
-    The same minimiser as the hybrid loss with more variance; k = 1 has no v_0 and gives the hybrid pair.
-    """
-    kernel = process.kernel(t)
-    chol = kernels.lower_cholesky(kernel, 0.0)
-    ch = kernels.channel(kernel, kernels.lower_cholesky(kernel), process.known().var.sqrt())
-    start = [x.double()] + [torch.randn(x.shape, generator=generator, dtype=torch.float64) for _ in chol[1:2]]
-    eps = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for _ in start]
-    mean = [sum(f * s for f, s in zip(row, start)) for row in kernel.mean]
-    a = [mean[0] + chol[0] * eps[0]]
-    if process.k == 2:
-        a.append(mean[1] + chol[1] * eps[0] + chol[2] * eps[1])
-    score = -eps[-1] / chol[-1]
-    state = torch.stack(a, 1)
-    out = torch.where(ch.out.abs() > 1e-12, ch.out, torch.full_like(ch.out, torch.inf))
-    return combine(ch.inp, state).float(), ((score - combine(ch.gain, state)) / out).float()

@@ -11,7 +11,7 @@ import torch
 from repro.grid.runs import Result
 from repro.studies.convergence import (
     Array,
-    BasisDraws,
+    BasisNoise,
     Row,
     exact_moments,
     fit,
@@ -66,8 +66,8 @@ def simulated_field(reading: str, method: str, std: float, beta: float, s: Array
     """The same as the package's simulation on `nodes` steps has it, its sampling noise averaged out exactly."""
     process = gaussian_process(method, std, beta, stiffness=s)
     how = dataclasses.replace(adaptation(reading, nodes, process.k + nodes), rule="gradient")
-    with BasisDraws(scale=how.paths**0.5):
-        return free_gradient(process, backward_moments(Score(process, Zero()), how, 0, 0), how)
+    noise = BasisNoise(scale=how.paths**0.5)
+    return free_gradient(process, backward_moments(Score(process, Zero()), how, 0, 0, noise=noise), how)
 
 
 def roots(field: Callable[[Array], Array], low: float = 1e-2, high: float = 1e3, tol: float = 1e-9) -> list[float]:

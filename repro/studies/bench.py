@@ -26,6 +26,7 @@ from vsmd.images.pictures import Pictures
 from vsmd.networks.mlp import MLP
 from vsmd.networks.recurrent import Recurrent
 from vsmd.samplers import make_solver, time_grid
+from vsmd.samplers.base import no_noise
 from vsmd.training.distributed import launched
 from vsmd.training.trainer import Trainer
 
@@ -73,7 +74,7 @@ def solver_step(rounds: int) -> tuple[float, float, float]:
     a = torch.randn(20_000, 2, 2, generator=random.generator(0, "bench"))
     z, level = a[:, 0].contiguous(), torch.zeros(1, 2)
     with torch.no_grad():
-        return paired(lambda: solver.step(a, 4), lambda: (network(z, level), network(z, level)), rounds)
+        return paired(lambda: solver.step(a, 4, no_noise), lambda: (network(z, level), network(z, level)), rounds)
 
 
 def forecaster(dim: int = 8, horizon: int = 30) -> tuple[Windows, Recurrent, list[Series]]:
@@ -190,9 +191,9 @@ def images_solver_step(rounds: int) -> tuple[float, float, float]:
     trainer, z = images_trainer()
     network = trainer.average
     solver = make_solver("heun", vsmd.scores.Score(trainer.process, network), time_grid(10))
-    a, level = torch.stack([z, z.flip(0)], 1), torch.zeros_like(z[:1])
+    a, image, level = torch.stack([z, z.flip(0)], 1), torch.cat([z, torch.zeros_like(z)], 1), torch.zeros(1)
     with torch.no_grad():
-        return paired(lambda: solver.step(a, 4), lambda: (network(z, level), network(z, level)), rounds)
+        return paired(lambda: solver.step(a, 4, no_noise), lambda: (network(image, level), network(image, level)), rounds)
 
 
 def images_rate() -> None:

@@ -23,8 +23,8 @@ from vsmd.adaptation import least_stiffness
 from vsmd.data.toys import toy
 from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
-from vsmd.samplers import solver_class
-from vsmd.scores import hybrid_pair
+from vsmd.samplers import as_solver
+from vsmd.training.pairs import loss, pairs_at
 
 STRETCH = 8.0
 HELD_OUT = 200_000
@@ -39,16 +39,11 @@ def stretched(name: str, n: int, generator: torch.Generator) -> Tensor:
 def held_out_loss(model: Model, dataset: str, seed: int) -> float:
     """E kappa^2 |target - net|^2 at uniform times over fresh draws: the training loss, on data never trained on."""
     stream, process, total = random.generator(seed, "held out"), model.process, 0.0
-    std = process.known().var.sqrt().float()
     with torch.no_grad():
         for _ in range(HELD_OUT // 20_000):
             x = stretched(dataset, 20_000, stream)
             t = model.t_min + (1 - model.t_min) * torch.rand(len(x), generator=stream, dtype=torch.float64)
-            snr, kappa = (v.float() for v in process.snr(t))
-            noise = torch.randn(x.shape, generator=stream)
-            z, target = hybrid_pair(process.to_directions(x) / std, snr, noise)
-            out = model.network(z, snr.clamp(min=1e-12).log())
-            total += float((kappa.square() * (out - target).square()).mean())
+            total += float(loss(model.network, process.basis, pairs_at(process, x, t, stream)))
     return total / (HELD_OUT // 20_000)
 
 
@@ -85,8 +80,8 @@ def train(
     for solver in solvers:
         for power in powers:
             for nfe in nfes:
-                count = max(1, nfe // solver_class(solver).evaluations)
-                rmse, _ = reference.rmse(model.sample(SAMPLES, solver, count, seed, grid_power=power))
+                count = max(1, nfe // as_solver(solver).evaluations)
+                rmse, _ = reference.rmse(model.sample(SAMPLES, solver, count, seed, grid_power=power, denoise=False))
                 row = {"choice": "grid", **base, "solver": solver, "nfe": nfe, "grid_power": power}
                 rows.append({**row, "measure": "PMF-RMSE", "value": rmse})
     return Result({"choices": [row | {"train_seconds": time.perf_counter() - begun} for row in rows]})

@@ -10,7 +10,7 @@ kernel over [t_1, t_2] and S_t the law of the data at t, its step from t_2 to t_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +18,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from repro.studies.derivations import as_array, forward_covariance
 from vsmd import kernels
-from vsmd.adaptation import Adaptation, Moments, gradient
+from vsmd.adaptation import Adaptation, PathMoments, gradient
 from vsmd.family import forward_process
 from vsmd.kernels import Kernel
 from vsmd.processes import ForwardProcess
@@ -96,26 +95,19 @@ def flow_end(process: ForwardProcess, start: Array, nodes: int = 100) -> Array:
     return np.asarray(psi @ start @ psi.swapaxes(-1, -2))
 
 
-class BasisDraws(TorchFunctionMode):
-    """Inside, each component of each `torch.randn` draw is one row's alone: row `used` gets `scale`, the others 0.
+class BasisNoise:
+    """Noise for linear solvers: each component of each draw is one row's alone; row `used` gets `scale`, the others 0.
 
     The sum over rows of outer products is then the covariance that the draws cause, exactly; with scale = sqrt(rows)
     so is the mean. Directions share rows: they are independent here.
     """
 
     def __init__(self, used: int = 0, scale: float = 1.0) -> None:
-        super().__init__()
         self.used, self.scale = used, scale
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not torch.randn:
-            return func(*args, **kwargs)
-        size = args if isinstance(args[0], int) else tuple(args[0])
-        draw = torch.zeros(size, dtype=kwargs.get("dtype") or torch.get_default_dtype())
-        for component in draw.unbind(1) if len(size) == 3 else (draw,):
+    def __call__(self, like: Tensor) -> Tensor:
+        draw = torch.zeros_like(like)
+        for component in draw.unbind(1) if draw.ndim == 3 else (draw,):
             component[self.used] = self.scale
             self.used += 1
         return draw
@@ -125,13 +117,12 @@ def solver_law(solver: Solver, start: Array) -> Array:
     """Covariance (d, k, k) at the end of a linear solver's grid, from N(0, start) (d, k, k): one run, no sampling."""
     process, rows = solver.process, solver.process.k
     if solver.stochastic:
-        with BasisDraws() as draws:
-            solver.step(torch.zeros(8, process.k, *process.shape, dtype=torch.float64), 0)
+        draws = BasisNoise()
+        solver.step(torch.zeros(8, process.k, *process.shape, dtype=torch.float64), 0, draws)
         rows += draws.used * (len(solver.times) - 1)
     a = torch.zeros(rows, process.k, *process.shape, dtype=torch.float64)
     a[: process.k] = torch.from_numpy(np.linalg.cholesky(start)).movedim((2, 1), (0, 1))
-    with BasisDraws(used=process.k):
-        a = integrate(solver, a)
+    a = integrate(solver, a, BasisNoise(used=process.k))
     return np.asarray(torch.einsum("nid,njd->dij", a, a))
 
 
@@ -152,7 +143,7 @@ def kl(delta: Array, other: Array) -> Array:
 
 
 # ---- adaptation in closed form ---------------------------------------------------------------------------------------
-def exact_moments(process: ForwardProcess, how: Adaptation) -> Moments:
+def exact_moments(process: ForwardProcess, how: Adaptation) -> PathMoments:
     """What `backward_moments` estimates, in continuous time and without sampling; `how.nodes` Gauss nodes a piece."""
     x, w = np.polynomial.legendre.leggauss(how.nodes)
     m = process.pieces
@@ -166,7 +157,7 @@ def exact_moments(process: ForwardProcess, how: Adaptation) -> Moments:
     weight = rate * np.tile(w[::-1], m) / (2 * m)
     terms = [np.ones((len(inner), 1)), p[..., 0, 0], score[..., 0], p[..., 0, -1], p[..., -1, -1], score[..., -1]]
     sums = ((weight[:, None] * e).reshape(m, how.nodes, -1)[::-1].sum(1) for e in terms)
-    return Moments(*(torch.from_numpy(e.copy()) for e in sums))
+    return PathMoments(*(torch.from_numpy(e.copy()) for e in sums))
 
 
 def start_law(process: ForwardProcess, how: Adaptation) -> Array:
@@ -174,7 +165,7 @@ def start_law(process: ForwardProcess, how: Adaptation) -> Array:
     return target_law(process) if how.start == "target" else prior_law(process)
 
 
-def free_gradient(process: ForwardProcess, m: Moments, how: Adaptation) -> Array:
+def free_gradient(process: ForwardProcess, m: PathMoments, how: Adaptation) -> Array:
     """dJ/dA_x along (14) (d,) at the process's constant A: the mean field of a gradient step."""
     g_x, g_v = gradient(process, m, how)
     if process.damping is not None:

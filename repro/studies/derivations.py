@@ -20,7 +20,7 @@ from scipy.linalg import expm
 from torch import Tensor, nn
 
 from vsmd import kernels, random
-from vsmd.adaptation import Adaptation, Moments, least_stiffness, update
+from vsmd.adaptation import Adaptation, PathMoments, least_stiffness, update
 from vsmd.kernels import Kernel, Matrix
 from vsmd.priors import GaussianPrior
 from vsmd.processes import ForwardProcess
@@ -197,7 +197,7 @@ def reverse_covariance(process: ForwardProcess, solver: str, steps: int, paths: 
     def watch(i: int, a: Tensor) -> None:
         found.append(torch.einsum("ni...,nj...->...ij", a, a).double() / (len(a) if run.stochastic else 1))
 
-    integrate(run, start, random.generator(0, "reverse"), watch)
+    integrate(run, start, random.BatchNoise(random.generator(0, "reverse")), watch)
     return times.numpy(), torch.stack(found).numpy()
 
 
@@ -233,7 +233,7 @@ def euler_moments(process: ForwardProcess, steps: int, printed: bool) -> tuple[f
 
 
 # ---- adaptation with exact moments, and what Figure 1's comparison measures ----------------------------------------
-def gaussian_moments(process: ForwardProcess, how: Adaptation) -> Moments:
+def gaussian_moments(process: ForwardProcess, how: Adaptation) -> PathMoments:
     """What a backward simulation estimates, for Gaussian data: moment ODEs of the reverse SDE (Heun, one piece)."""
     times = time_grid(how.nodes)
     g, noise, gain = _reverse_rates(process, times)
@@ -257,7 +257,7 @@ def gaussian_moments(process: ForwardProcess, how: Adaptation) -> Moments:
     weight = 0.5 * (np.append(h, 0) + np.append(0, h)) * process.schedule.beta(times).numpy()
     weight *= process.gamma if process.k == 2 else 1.0
     terms = [np.ones((len(times), 1)), p[..., 0, 0], s[..., 0], p[..., 0, -1], p[..., -1, -1], s[..., -1]]
-    return Moments(*(torch.from_numpy(np.tensordot(weight, e, 1))[None] for e in terms))
+    return PathMoments(*(torch.from_numpy(np.tensordot(weight, e, 1))[None] for e in terms))
 
 
 def adapt(process: ForwardProcess, how: Adaptation) -> ForwardProcess:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vsmd.model import Model
-from vsmd.samplers import solver_class
+from vsmd.samplers import as_solver
 
 GRID_POWER = 2.0  # t = u^2, half of the steps in the last quarter of the time; chosen in `choices`, for every method
 
@@ -27,12 +27,14 @@ class Calls:
         return round(self.rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
 
 
-def drawn(model: Model, samples: int, solver: str, nfe: int, seed: int, batch_size: int = 20_000) -> Tensor:
-    """Samples (n, *shape) after about `nfe` network calls a path; what diverged is nan."""
-    steps = 1 if solver == "rk45" else max(1, nfe // solver_class(solver).evaluations)
+def drawn(
+    model: Model, samples: int, solver: str, nfe: int, seed: int, batch_size: int = 20_000, denoise: bool = False
+) -> Tensor:
+    """Samples (n, *shape) within `nfe` network calls a path, denoised by the last of them or not; nan what diverged."""
+    steps = 1 if solver == "rk45" else max(1, (nfe - denoise) // as_solver(solver).evaluations)
     nan = torch.full((1,), float("nan"))
     try:
-        x = model.sample(samples, solver, steps, seed, grid_power=GRID_POWER, batch_size=batch_size)
+        x = model.sample(samples, solver, steps, seed, grid_power=GRID_POWER, batch_size=batch_size, denoise=denoise)
     except FloatingPointError:
         return nan.expand(samples, *model.process.shape)
     return torch.where(torch.isfinite(x), x, nan)

@@ -28,9 +28,10 @@ from vsmd.metrics.paths import path_energy, straightness
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
 from vsmd.training.data import Data
+from vsmd.training.pairs import Pairs
 from vsmd.training.trainer import Trainer
 
-SCALINGS = {"": "diagonal", "-standardised": "diagonal", "-whitened": "full"}
+SCALINGS = {"": "coordinates", "-standardised": "coordinates", "-whitened": "principal"}
 METHODS = {c + s: (c == "ot-cfm", s) for c in ("i-cfm", "ot-cfm") for s in SCALINGS}
 SOURCES = ("gaussian", "mixture")
 PLAN = 256  # points a transport plan: 4 plans for a batch of 1,024; larger ones cost more than the network
@@ -83,6 +84,11 @@ def follow(
     return x
 
 
+def level_of(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The level (n or 1, *shape) by which the network is told the time: log t/(1 - t), bounded."""
+    return torch.logit(t).clamp(-LEVEL, LEVEL).view(-1, *[1] * len(shape)).expand(-1, *shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Flow:
     """A trained flow: velocity network (averaged weights), the scaling of its data, and its source's law."""
@@ -92,18 +98,13 @@ class Flow:
     scaled: bool
     source: Mixture | None = None  # N(0, I) if None
 
-    @property
-    def _std(self) -> Tensor:
-        std = self.process.known().var.sqrt().float()
-        return torch.where(std > 0, std, torch.ones_like(std))
-
     def scale(self, x: Tensor) -> Tensor:
         """Data x (n, *shape) in the coordinates of the flow."""
-        return self.process.to_directions(x) / self._std if self.scaled else x
+        return self.process.standardised(x) if self.scaled else x
 
     def unscale(self, z: Tensor) -> Tensor:
         """Inverse of `scale`."""
-        return self.process.from_directions(z * self._std) if self.scaled else z
+        return self.process.from_directions(z * self.process.known().unit) if self.scaled else z
 
     def start(self, n: int, stream: torch.Generator) -> Tensor:
         """n draws (n, *shape) of the source, float32."""
@@ -114,8 +115,7 @@ class Flow:
 
     def velocity(self, z: Tensor, t: Tensor) -> Tensor:
         """The network's velocity at z (n, *shape) and times t, one or (n,)."""
-        level = torch.logit(t).clamp(-LEVEL, LEVEL).view(-1, *[1] * len(self.process.shape))
-        return self.network(z, level.expand(-1, *self.process.shape))
+        return self.network(z, level_of(t, self.process.shape))
 
     def sample(
         self, n: int, solver: str, steps: int, seed: int, *, batch_size: int = 20_000, trajectory: bool = False
@@ -138,23 +138,23 @@ class FlowTrainer(Trainer):
         self.optimal, scaling = METHODS[checks.one_of("method", method, METHODS)]
         checks.one_of("source", source, SOURCES)
         # the process is there for the data's moments and axes, taken as `fit` takes them
-        super().__init__(forward_process("SGM", shape, matrix=SCALINGS[scaling]), data, adaptation=None, **settings)
+        super().__init__(forward_process("SGM", shape, basis=SCALINGS[scaling]), data, adaptation=None, **settings)
         self.start = Flow(self.average, self.process, scaling != "")
         if source == "mixture":
             points = self.start.scale(self.source.points(random.generator(self.seed, "prior data")))
             mixture = Mixture.fitted(points, torch.full(shape, 1e9), 32, self.seed)  # no noise: of the data itself
             self.start = Flow(self.average, self.process, scaling != "", mixture)
 
-    def loss(self) -> Tensor:
-        """E |x_1 - x_0 - net(x_t, t)|^2 per coordinate; times stratified over [0, 1] within the batch."""
+    def pairs(self) -> Pairs:
+        """Points x_t between source and data, and x_1 - x_0 as targets; times stratified over [0, 1] within the batch."""
         (x, _), stream = self.batch()
         x1, x0 = self.start.scale(x), self.start.start(len(x), stream)
         if self.optimal:
             x1 = paired(x0, x1)
         t = (torch.arange(len(x)) + torch.rand(len(x), generator=stream)) / len(x)
         at = t.view(-1, *[1] * (x.ndim - 1))
-        velocity = Flow(self.network, self.process, False).velocity((1 - at) * x0 + at * x1, t)
-        return (velocity - (x1 - x0)).square().mean()
+        level = level_of(t, self.process.shape)
+        return Pairs((1 - at) * x0 + at * x1, level, x1 - x0, torch.ones(()).expand_as(x1), None)
 
     def flow(self) -> Flow:
         """The flow as it stands, with the averaged network."""

@@ -39,7 +39,7 @@ def candidate(
     options = options_of(data, settings, variant, steps)
     checkpoint = None if workdir is None else workdir / "training.safetensors"
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
-    predictor = estimator.train(data.train).with_solver(solver, nfe)
+    predictor = estimator.train(data.train).with_solver(solver, nfe, denoise=False)
     key = {"dataset": dataset, "variant": variant, "settings": settings, "solver": solver, "nfe": nfe, "seed": seed}
     return Result({"crps_selection": [{**key, **scores_of(forecast(predictor, data, samples), data.targets)}]})
 

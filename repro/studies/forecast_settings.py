@@ -21,7 +21,7 @@ DAILY: dict[str, dict[str, Any]] = {  # rates: increments from the last value
     "no context, scales of 30 steps": {"context": "none", "scale_window": 30},
     "scales, lags": {"context": ("scales", "lags")},
     "scales, 3,000 steps": {"steps": 3_000},
-    "scales, diagonal": {"matrix": "diagonal"},
+    "scales, diagonal": {"basis": "coordinates"},
 }
 HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of lags, calendar and factors of the panel
     "linear": _LINEAR,

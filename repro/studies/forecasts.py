@@ -156,7 +156,7 @@ def run(
         for nfe in nfes:
             main = (solver, nfe) == (solvers[0], nfes[0])
             key = {**base, "solver": solver, "nfe": nfe, "seed": seed, "selected": int(selected and main)}
-            scores.add(predictor.with_solver(solver, nfe), key, samples, trained, main)
+            scores.add(predictor.with_solver(solver, nfe, denoise=False), key, samples, trained, main)
     return scores.result
 
 

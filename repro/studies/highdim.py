@@ -68,15 +68,15 @@ class Axes:
     @classmethod
     def measured(cls, data: Data, seed: int) -> Axes:
         """Those of a data set in 64 dimensions."""
-        return cls(Source(data, (DIM,)).moments(vsmd.forward_process("SGM", (DIM,), matrix="full"), seed))
+        return cls(Source(data, (DIM,)).moments(vsmd.forward_process("SGM", (DIM,), basis="principal"), seed))
 
     def whiten(self, x: Tensor) -> Tensor:
         """Coordinates (n, 64) of x along the axes, each with variance 1."""
-        return self.process.to_directions(x) / self.process.known().var.sqrt().float()
+        return self.process.to_directions(x) / self.process.known().std.float()
 
     def colour(self, z: Tensor) -> Tensor:
         """Inverse of `whiten`."""
-        return self.process.from_directions(z * self.process.known().var.sqrt().float())
+        return self.process.from_directions(z * self.process.known().std.float())
 
 
 def quality(samples: Tensor, seed: int) -> toys.Row:
@@ -131,8 +131,8 @@ def run(
     whiten: of data with variance 1 along every axis, as flow matching has it; the method is then named -whitened. Its
     matrix is "diagonal": the coordinates are the axes already, and those of a unit covariance are any.
     """
-    matrix = "diagonal" if whiten else "full"
-    process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, matrix=matrix, variational_score=a_mode)
+    basis = "coordinates" if whiten else "principal"
+    process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode)
     data, began = blocks_64(), time.perf_counter()
     axes = Axes.measured(data, seed) if whiten else None
     points: Data = data if axes is None else lambda n, stream: axes.whiten(data(n, stream))

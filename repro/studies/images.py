@@ -25,11 +25,12 @@ from vsmd.files import write_atomic
 from vsmd.images.configs import Config, config
 from vsmd.images.evaluation import METRICS
 from vsmd.images.pictures import Pictures
-from vsmd.images.sampling import Painter, steps_of
+from vsmd.images.sampling import Painter
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
-from vsmd.samplers import solver_class
+from vsmd.samplers import as_solver
+from vsmd.samplers.generation import steps_within
 from vsmd.training import checkpoints, fit
 from vsmd.training.distributed import World
 
@@ -143,7 +144,7 @@ def parted(solver: str) -> tuple[str, bool]:
 def evaluations(solver: str, most: int) -> int:
     """Network calls an image that a cell of a plan takes: at most `most`, in whole steps."""
     name, denoise = parted(solver)
-    return steps_of(name, most, denoise) * solver_class(name).evaluations + denoise
+    return steps_within(name, most, denoise) * as_solver(name).evaluations + denoise
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------

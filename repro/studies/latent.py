@@ -22,7 +22,7 @@ from repro.grid.runs import Result
 from repro.studies.convergence import Row, power, rates
 from repro.studies.sets.manifolds import manifold
 from vsmd import latent, random
-from vsmd.latent.bridge import STOP, drift, is_bridge, paper_time, sigma_of, stopped
+from vsmd.latent.bridge import STOP, drift, paper_time, sigma_of, stopped
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
@@ -52,7 +52,7 @@ def bridge_of(method: str, shape: tuple[int, ...]) -> str | ForwardProcess:
     if not method.startswith(STEERED):
         return method
     name = method.removeprefix(STEERED)
-    return vsmd.forward_process(name, shape, beta=2.0, variational_score="steered", matrix="full")
+    return vsmd.forward_process(name, shape, beta=2.0, variational_score="steered", basis="principal")
 
 
 def solver_of(method: str) -> tuple[str, int]:
@@ -89,8 +89,8 @@ class Exact(nn.Module):
         s = (std / log_snr.double().exp())[0]  # the noise, the same in all directions
         total = var + s.square()
         centred = z.double() * total.sqrt()
-        given = self.score(self.process.rotate(centred, back=True) + mean, float(s.flatten()[0]))
-        return ((self.process.rotate(given) + centred / total) * s * total.sqrt() / std).to(z)
+        given = self.score(self.process.basis.back(centred) + mean, float(s.flatten()[0]))
+        return ((self.process.basis.into(given) + centred / total) * s * total.sqrt() / std).to(z)
 
 
 def empirical_score(points: Tensor) -> Score:
@@ -196,7 +196,7 @@ def _rms(difference: Tensor) -> float:
 def _drawn(model: latent.LatentModel, n: int, method: str, seed: int, **options: Any) -> Tensor:
     solver, steps = solver_of(method)
     try:
-        return model.sample(n, solver, steps, seed, **options)
+        return model.sample(n, solver, steps, seed, denoise=False, **options)
     except FloatingPointError:
         return torch.full((n, *model.shape), float("nan"))
 
@@ -242,10 +242,9 @@ class Codes:
         snr = process.snr(torch.ones(1, dtype=torch.float64))[0][0]
         norm = (1 + snr.square()).sqrt()
         scale = snr / norm / var.sqrt()
-        centres = process.rotate(self.means - mean) * scale
-        cov = torch.diag(self.std.square())
-        if process.basis is not None:
-            cov = process.basis.T @ cov @ process.basis
+        centres = process.basis.into(self.means - mean) * scale
+        turned = process.basis.into(torch.diag(self.std))  # rows: the law's axes in directions
+        cov = turned.T @ turned
         cov = scale[:, None] * cov * scale + torch.diag(1 / norm.square())
         size = len(self.means)
         factor = torch.linalg.cholesky(cov).expand(size, -1, -1).contiguous()
@@ -286,12 +285,12 @@ def run_mixture(
     for method in dict.fromkeys(["LSBDM", *methods]):
         process = latent.schrodinger_bridge((dim,)) if method == "LSBDM" else bridge_of(method, (dim,))
         if isinstance(process, str):
-            process = vsmd.forward_process(process, (dim,), matrix="full")
+            process = vsmd.forward_process(process, (dim,), basis="principal")
         start = time.perf_counter()
         model = vsmd.fit(process, codes, steps=steps, seed=seed, checkpoint=_file(workdir, method), **BRIDGE)
         trained = time.perf_counter() - start
         variants = {method: model}
-        if is_bridge(model.process):
+        if model.process.row.early_stop:
             variants = {method: _started(model, codes)}
             exact = dataclasses.replace(variants[method], network=Exact(model.process, codes.score))
             variants["exact drift"] = exact
@@ -299,7 +298,7 @@ def run_mixture(
         for name, variant in variants.items():
             solver, n_steps = solver_of(method)
             start = time.perf_counter()
-            x = variant.sample(count, solver, n_steps, seed)
+            x = variant.sample(count, solver, n_steps, seed, denoise=False)
             timing = {"sample_seconds": time.perf_counter() - start}
             if name == method:
                 timing["train_seconds"] = trained

@@ -147,7 +147,7 @@ def run_latent(
             kept |= _kept(dataset, "interpolation", seed, images.to_uint8(path_between))
         solver, count = solver_of(method)
         start = time.perf_counter()
-        drawn = model.sample(samples, solver, count, seed)
+        drawn = model.sample(samples, solver, count, seed, denoise=False)
         timing["sample_seconds"] = time.perf_counter() - start
         pictures = images.to_uint8(drawn)
         rows.append(row(dataset, method, seed, **shared, **timing, fd=distance(pictures, dataset, samples)))
@@ -199,7 +199,7 @@ def run_pixels(
     shared: Row = {"ambient_dim": train[0].numel(), "n_train": len(train), "train_seconds": time.perf_counter() - start}
     solver, count = solver_of(method)
     start = time.perf_counter()
-    drawn = model.sample(samples, solver, count, seed, batch_size=100)
+    drawn = model.sample(samples, solver, count, seed, batch_size=100, denoise=False)
     shared["sample_seconds"] = time.perf_counter() - start
     name = f"pixel {method}"
     if not bool(torch.isfinite(drawn).all()):

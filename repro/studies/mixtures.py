@@ -25,7 +25,7 @@ from vsmd.metrics.distances import sliced_wasserstein2
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.random import generator
-from vsmd.samplers import make_solver, solver_class, time_grid
+from vsmd.samplers import as_solver, make_solver, time_grid
 from vsmd.scores import Score
 
 
@@ -177,7 +177,9 @@ def quality(
             continue
         process, values = process_of(a_mode, mixture.var, beta), []
         for n in evaluations:
-            x = Model(process, mixture).sample(samples, solver, max(1, n // solver_class(solver).evaluations), seed)
+            x = Model(process, mixture).sample(
+                samples, solver, max(1, n // as_solver(solver).evaluations), seed, denoise=False
+            )
             values.append(sliced_wasserstein2(x / scale, real, 64))
         found = rates("ring_w2", f"{a_mode}, beta {beta:g}, {solver}", evaluations, values, None, None, seed)
         rows += [row | {"fitted": gap_of(process)} for row in found]

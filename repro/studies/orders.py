@@ -10,7 +10,7 @@ from repro.grid.runs import Result
 from repro.studies.convergence import Array, Row, between, fit, gaussian_process, kl, power, rates, solver_law, w2
 from repro.studies.derivations import Zero, as_array, forward_covariance, scaled_error
 from vsmd.processes import ForwardProcess
-from vsmd.samplers import make_solver, solver_class, time_grid
+from vsmd.samplers import as_solver, make_solver, time_grid
 from vsmd.samplers.base import Solver
 from vsmd.scores import Score
 
@@ -43,7 +43,7 @@ def order(
     the exponential solvers, for which a zero network would be no test, have something to integrate. error: largest
     entry of the covariance's error at t = .01, over standard deviations. fitted_order: over the finest half.
     """
-    cases = [(s, m) for m in methods for s in solvers if m in ("CLD", "ULD") or not solver_class(s).needs_velocity]
+    cases = [(s, m) for m in methods for s in solvers if m in ("CLD", "ULD") or not as_solver(s).needs_velocity]
     return Result({"orders": [row for s, m in cases for row in _order(s, m, std, beta, steps, ratio)]})
 
 

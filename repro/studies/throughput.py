@@ -58,14 +58,16 @@ def bare_step(network: nn.Module, chosen: Config, batch_size: int, shape: tuple[
     """A function that takes one step of the network alone, in place: forward, backward and optimiser."""
     stream = random.generator(0, "throughput")
     where = next(network.parameters()).device
-    z, target = (torch.randn(batch_size, *shape, generator=stream).to(where) for _ in range(2))
-    level = torch.zeros_like(z)
+    image, target = (torch.randn(batch_size, *shape, generator=stream).to(where) for _ in range(2))
+    if getattr(network, "levels", False):
+        image = torch.cat([image, torch.zeros_like(image)], 1)
+    level = torch.zeros(batch_size, device=where)
     called = chosen.compute.called(chosen.compute.laid_out(network))
     optimizer = torch.optim.AdamW(network.parameters(), lr=chosen.learning_rate, weight_decay=0.0, fused=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        nn.functional.mse_loss(called(z, level), target).backward()
+        nn.functional.mse_loss(called(image, level), target).backward()
         optimizer.step()
 
     return step

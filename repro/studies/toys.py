@@ -32,11 +32,11 @@ Row = dict[str, Any]
 
 
 def process_of(
-    method: str, beta: float, R: float | None, schedule: str, matrix: str = "diagonal", a_mode: str | None = None
+    method: str, beta: float, R: float | None, schedule: str, basis: str = "coordinates", a_mode: str | None = None
 ) -> ForwardProcess:
     """The process of a toy setting: `constant` beta, or `vp` with b_min = .1 and the method's power (VSDM: 1.7)."""
     levels = vsmd.BetaSchedule(0.1, beta, 1.7 if method == "VSDM" else 1.0) if schedule == "vp" else beta
-    return vsmd.forward_process(method, (2,), beta=levels, damping=R, matrix=matrix, variational_score=a_mode)
+    return vsmd.forward_process(method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode)
 
 
 @cache
@@ -155,7 +155,8 @@ def run(
     those of `Adaptation`'s fields that differ from its defaults (ablations).
     """
     how = vsmd.Adaptation(**dict(zip(adaptation[::2], adaptation[1::2], strict=True)))
-    process = process_of(method, beta, R, schedule, matrix, a_mode)
+    basis = {"diagonal": "coordinates", "full": "principal"}[matrix]
+    process = process_of(method, beta, R, schedule, basis, a_mode)
     base: Row = {
         "dataset": dataset, "method": method, "beta": beta, "schedule": schedule, "R": R,
         "a_mode": process.variational_score, "matrix": matrix,
@@ -168,7 +169,7 @@ def run(
 
     def snapshot(step: int, model: Model) -> None:
         begun, count = time.perf_counter(), min(samples, CURVE_POINTS)
-        rmse, outside = reference.rmse(model.sample(count, steps=10, seed=seed, grid_power=GRID_POWER))
+        rmse, outside = reference.rmse(model.sample(count, steps=10, seed=seed, grid_power=GRID_POWER, denoise=False))
         quality = {"n_samples": count, "pmf_rmse": rmse, "outside": outside}
         curves.append({**base, "seed": seed, "train_steps": step, "nfe": 20, **quality})
         watching.append(time.perf_counter() - begun)

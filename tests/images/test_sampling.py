@@ -13,7 +13,7 @@ from vsmd.images import Painter
 from vsmd.images.pictures import Pictures
 from vsmd.images.sampling import FIXED, Streams
 from vsmd.moments import measured
-from vsmd.samplers import SOLVERS, integrate, solver_class
+from vsmd.samplers import SOLVERS, as_solver, integrate
 from vsmd.training import Compute
 
 
@@ -48,7 +48,7 @@ def test_an_image_depends_on_its_seed_alone(solver: str) -> None:
     assert int((drawn.int() - two(seeds).int()).abs().max()) <= 1
     calls = count(one.model)
     one(seeds)
-    each = solver_class(solver).evaluations
+    each = as_solver(solver).evaluations
     assert sum(calls) == 5 * one.evaluations == 5 * (5 // each * each + 1)  # whole steps, and the denoising
 
 

@@ -53,9 +53,9 @@ def test_every_bridge_is_one_argument_away(bridge: str) -> None:
     """Two training steps: Gaussian codes are exact from the start, through the codes' scale of 100 and back."""
     given: Any = bridge
     if bridge == "steered":
-        given = forward_process("VSCLD", (2,), beta=2.0, variational_score="steered", matrix="full")
+        given = forward_process("VSCLD", (2,), beta=2.0, variational_score="steered", basis="principal")
     elif bridge not in ("LSBDM", "VSCLD", "VSULD"):
-        given = forward_process(bridge, (2,), beta=10.0, prior="moments", matrix="full")
+        given = forward_process(bridge, (2,), beta=10.0, prior="moments", basis="principal")
     model = latent.fit(X, autoencoder=Rotated(), bridge=given, learning_rate=1e-5, **FAST)
     x = model.sample(3_000, steps=20, seed=1)
     assert x.shape == (3_000, 6)

@@ -180,7 +180,7 @@ def test_order_with_a_nonlinear_network(kind: str) -> None:
 def test_full_matrix() -> None:
     """Directions are columns of a basis; the solver works in them."""
     basis = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
-    process = forward_process("CLD", (2,), matrix="full").with_moments(torch.zeros(2), torch.tensor([9.0, 1.0]), basis)
+    process = forward_process("CLD", (2,), basis="principal").with_moments(torch.zeros(2), torch.tensor([9.0, 1.0]), basis)
     start = torch.eye(4, dtype=torch.float64).view(4, 2, 2)
     score = Score(process, Counting())
     exact = make_solver("rk45", score, time_grid(1, T_MIN), rtol=1e-9, atol=1e-9)

@@ -29,7 +29,7 @@ class Zero(nn.Module):
 
 def gaussian(method: str, prior: str, full: bool = False) -> ForwardProcess:
     """Two directions of variances VARS about (1, -2); rotated if `full`."""
-    process = forward_process(method, (2,), beta=4.0, prior=prior, matrix="full" if full else "diagonal")
+    process = forward_process(method, (2,), beta=4.0, prior=prior, basis="principal" if full else "diagonal")
     basis = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64) if full else None
     mean, var = torch.tensor([1.0, -2.0]), torch.tensor(VARS, dtype=torch.float64)
     return process.with_moments(mean, var, basis)

@@ -90,7 +90,7 @@ def test_solver_law_is_what_sampling_gives(name: str) -> None:
 
 
 def test_basis_draws_end_with_the_block() -> None:
-    with cv.BasisDraws(used=1, scale=2.0) as draws:
+    with cv.BasisNoise(used=1, scale=2.0) as draws:
         a, b = torch.randn(4, 2), torch.randn((4, 2, 3), dtype=torch.float64)
     assert draws.used == 4
     assert a.tolist() == [[0, 0], [2, 2], [0, 0], [0, 0]]

@@ -119,7 +119,7 @@ def test_moments_are_the_data_s() -> None:
 
 def test_full_matrix_is_in_the_principal_axes() -> None:
     turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
-    model = train("VSULD", (STRETCHED - 3) @ turn.T, matrix="full")
+    model = train("VSULD", (STRETCHED - 3) @ turn.T, basis="principal")
     basis, var = model.process.basis, model.process.known().var
     assert basis is not None
     torch.testing.assert_close(basis.T @ basis, torch.eye(2, dtype=torch.float64))
@@ -278,7 +278,7 @@ def test_everything_constant() -> None:
 
 def test_columns_that_are_copies() -> None:
     """A full matrix meets a direction without variance."""
-    model = train("VSULD", GOOD[:, :1].expand(50, 2).contiguous(), matrix="full")
+    model = train("VSULD", GOOD[:, :1].expand(50, 2).contiguous(), basis="principal")
     x = model.sample(200, steps=50)
     assert bool(torch.isfinite(x).all())
     assert float((x[:, 0] - x[:, 1]).abs().max()) < 0.25

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from vsmd.methods import METHODS
 from vsmd.model import Model
 from vsmd.networks.conditional import ConditionalMLP
 from vsmd.networks.recurrent import Recurrent
-from vsmd.samplers import solver_class
+from vsmd.samplers import as_solver
 from vsmd.schedules import BetaSchedule
 from vsmd.training import fit
 from vsmd.training.data import Data
@@ -35,14 +34,14 @@ ADAPTATION = Adaptation(rounds=10, paths=500, nodes=20)  # standardised data: A 
 CHECKS = 20  # how often early stopping looks, in a whole run
 DEFAULTS: dict[str, dict[str, Any]] = {  # of the two models' networks and training
     "increments": {
-        "matrix": "full",
+        "basis": "principal",
         "width": 128,
         "depth": 3,
         "steps": 1_000,
         "batch_size": 512,
         "learning_rate": 2e-3,
     },
-    "paper": {"matrix": "diagonal", "width": 64, "depth": 2, "steps": 2_500, "batch_size": 32, "learning_rate": 1e-3},
+    "paper": {"basis": "coordinates", "width": 64, "depth": 2, "steps": 2_500, "batch_size": 32, "learning_rate": 1e-3},
 }
 
 
@@ -61,7 +60,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     - "paper": windows scaled by `scaling` ("mean" or "std") and an LSTM, `depth` layers of `width`, that reads
       `context_length` steps (default 3 horizons) of lags `lags_seq` and time features (`Windows`); batch_size windows.
 
-    matrix "full" works in principal axes and starts from the data's exact Gaussian law, correlations included. steps,
+    basis "principal" works in principal axes and starts from the data's exact Gaussian law, correlations included. steps,
     batch_size, learning_rate and the network's size have each model's own defaults (`DEFAULTS`). bf16: the network
     works in bfloat16. patience: stop where the loss on the last `prediction_length` steps of the training data, kept
     back for it, has not improved in so many of 20 looks, and keep the best. solver, sampling_steps: of the reverse
@@ -79,7 +78,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         beta: float | BetaSchedule = 6.0,
         damping: float | None = None,
         variational_score: str | None = None,
-        matrix: str | None = None,
+        basis: str | None = None,
         context_length: int | None = None,
         lags_seq: Sequence[int] | None = None,
         scaling: str = "std",
@@ -113,7 +112,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         as_period("2000-01-03", freq)
         self.freq, self.method = freq, checks.one_of("method", method, METHODS)
         given = {
-            "matrix": matrix, "width": width, "depth": depth, "steps": steps, "batch_size": batch_size,
+            "basis": basis, "width": width, "depth": depth, "steps": steps, "batch_size": batch_size,
             "learning_rate": learning_rate,
         }  # fmt: skip
         defaults = DEFAULTS[checks.one_of("model", model, MODELS)]
@@ -121,7 +120,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         if damping is None and METHODS[method].damping not in (None, 1.0):
             damping = PAPER_DAMPING
         self.process: dict[str, Any] = {
-            "beta": beta, "damping": damping, "variational_score": variational_score, "matrix": chosen["matrix"],
+            "beta": beta, "damping": damping, "variational_score": variational_score, "basis": chosen["basis"],
         }  # fmt: skip
         forward_process(method, (1,), **self.process)  # wrong arguments are told here, not after the data
         periods = seasons(freq)
@@ -152,7 +151,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
                 drift=location in ("profile", "linear") if drift is None else drift,
                 rank=None if rank is None else checks.positive_int("rank", rank),
             )
-        solver_class(solver)
+        as_solver(solver)
         self.network = {
             "width": checks.positive_int("width", chosen["width"]),
             "depth": checks.positive_int("depth", chosen["depth"]),
@@ -196,8 +195,6 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         else:
             tails = [s.last(how.history + self.prediction_length) for s in series]
             model = self._stopped(process, data, self._data(how, tails), options)
-        if model.process.basis is not None:  # laid out as after loading: the same rounding
-            model = replace(model, process=replace(model.process, basis=model.process.basis.contiguous()))
         settings = {**self.sampling, **self.features, "seed": self.seed}
         return VSMDPredictor(model, how, self.prediction_length, self.freq, **settings)
 

@@ -22,8 +22,8 @@ from vsmd.forecasting.state import IncrementState
 from vsmd.forecasting.windows import Windows, WindowState
 from vsmd.model import Model, load
 from vsmd.networks.conditional import Conditional
-from vsmd.samplers import integrate, make_solver, solver_class, time_grid
-from vsmd.scores import Score
+from vsmd.samplers import as_solver
+from vsmd.samplers.generation import steps_within
 
 FORMAT = "vsmd-representation-1"
 NUMBERS = 2**24  # windows x samples x horizon x series that are forecast at once: 128 MB
@@ -51,6 +51,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         *,
         solver: str = "heun",
         sampling_steps: int = 20,
+        denoise: bool = True,
         num_samples: int = 100,
         num_feat_dynamic_real: int = 0,
         num_feat_static_real: int = 0,
@@ -58,9 +59,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     ) -> None:
         super().__init__(prediction_length=checks.positive_int("prediction_length", prediction_length))
         as_period("2000-01-03", freq)
-        solver_class(solver)
+        as_solver(solver)
         self.model, self.representation, self.freq, self.solver = model, representation, freq, solver
         self.sampling_steps = checks.positive_int("sampling_steps", sampling_steps)
+        self.denoise = bool(denoise)
         self.num_samples, self.seed = checks.positive_int("num_samples", num_samples), seed
         self.num_feat_dynamic_real, self.num_feat_static_real = num_feat_dynamic_real, num_feat_static_real
 
@@ -72,18 +74,26 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     @property
     def evaluations(self) -> int:
         """Network evaluations a step of the horizon."""
-        return self.sampling_steps * solver_class(self.solver).evaluations
+        return self.sampling_steps * as_solver(self.solver).evaluations + self.denoise
 
     @property
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that made it."""
-        names = ("solver", "sampling_steps", "num_samples", "num_feat_dynamic_real", "num_feat_static_real", "seed")
+        names = (
+            "solver",
+            "sampling_steps",
+            "denoise",
+            "num_samples",
+            "num_feat_dynamic_real",
+            "num_feat_static_real",
+            "seed",
+        )
         return {n: getattr(self, n) for n in names}
 
-    def with_solver(self, solver: str, evaluations: int) -> VSMDPredictor:
-        """The same predictor with another solver, at `evaluations` network evaluations a step of the horizon."""
-        steps = max(1, checks.positive_int("evaluations", evaluations) // solver_class(solver).evaluations)
-        settings = self.settings | {"solver": solver, "sampling_steps": steps}
+    def with_solver(self, solver: str, evaluations: int, denoise: bool = True) -> VSMDPredictor:
+        """The same predictor with another solver, within `evaluations` network evaluations a step of the horizon."""
+        steps = steps_within(solver, evaluations, denoise)
+        settings = self.settings | {"solver": solver, "sampling_steps": steps, "denoise": denoise}
         return VSMDPredictor(self.model, self.representation, self.prediction_length, self.freq, **settings)
 
     # --- forecasting ------------------------------------------------------------------------------------------------
@@ -123,19 +133,18 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         model, seed, how = self.model, self.seed if seed is None else seed, self.representation
         process, device, horizon = model.process, model.score.device, self.prediction_length
         assert isinstance(model.network, Conditional)
-        prior, times = process.prior_law(), time_grid(self.sampling_steps, model.t_min, 2.0)
-        # one solver: its table serves every step of the horizon
-        solver = make_solver(self.solver, Score(process, model.network.on_codes()), times)
+        law, codes = process.prior_law(), model.network.on_codes()
+        # prepared once: its tables serve every step of the horizon
+        generation = model.generation(self.solver, self.sampling_steps, denoise=self.denoise, network=codes)
         streams = [random.generator(seed, "forecast", number + w) for w in range(len(pasts))]
-        noise = random.generator(seed, "forecast noise", number)
+        noise = random.BatchNoise(random.generator(seed, "forecast noise", number))
         draws = (count + 1) // 2 if how.symmetric else count
         begin = MODELS[self.kind][1]
         state, path = begin(how, pasts, model.network, horizon, device), []
         left = len(how.tensors["least"]) - process.dim  # directions that the network does not model
         for _ in range(horizon):
-            solver.context = state.codes(draws)
-            start = torch.cat([prior.sample(draws, stream) for stream in streams]).to(device)
-            x = process.from_directions(integrate(solver, start, noise)[:, 0])
+            start = torch.cat([law.sample(draws, stream) for stream in streams])
+            x = generation(start, noise, state.codes(draws)).to(device)
             if not bool(torch.isfinite(x).all()):
                 raise FloatingPointError(f"samples are not finite: sampling_steps={self.sampling_steps} are too few")
             others = torch.stack([torch.randn(draws, left, generator=stream) for stream in streams]).to(device)

@@ -7,12 +7,11 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vsmd import random
 from vsmd.model import Model, load
-from vsmd.scores import hybrid_pair, in_directions
 from vsmd.training.data import Data, Source
+from vsmd.training.pairs import loss, pairs_at
 
 ROWS = 2_048
 
@@ -58,14 +57,8 @@ class EarlyStopping:
         stream = random.generator(self.seed, "held out")
         x, context = Source(self.data, process.shape).draw(ROWS, stream)
         times = 1e-3 + (1 - 1e-3) * (torch.arange(ROWS) + 0.5)[torch.randperm(ROWS, generator=stream)] / ROWS
-        snr, kappa = (e.float() for e in process.snr(times))
-        std = process.known().var.sqrt().float()
-        xi = process.to_directions(x) / torch.where(std > 0, std, torch.ones_like(std))
-        z, target = hybrid_pair(xi, snr, torch.randn(xi.shape, generator=stream))
-        moved: list[Tensor] = [e.to(device) for e in (z, snr.clamp(min=1e-12).log(), target, kappa)]
-        given = None if context is None else context.to(device)
-        out = in_directions(model.network, process, moved[0], moved[1], given)
-        return float((moved[3].square() * (out - moved[2]).square()).mean())
+        pairs = pairs_at(process, x, times, stream, context)
+        return float(loss(model.network, process.basis, pairs.map(lambda v: v.to(device))))
 
     def best(self) -> Model:
         """The model with the lowest loss; of a finished run, from its file."""

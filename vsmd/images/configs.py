@@ -17,10 +17,10 @@ import vsmd
 from vsmd import checks, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.family import VARIATIONAL_SCORES
-from vsmd.images.sampling import steps_of
 from vsmd.methods import METHODS
 from vsmd.processes import PRIORS, ForwardProcess
-from vsmd.samplers import solver_class
+from vsmd.samplers import as_solver
+from vsmd.samplers.generation import steps_within
 from vsmd.training import Compute
 from vsmd.training.compute import PRECISIONS
 from vsmd.training.trainer import SCHEDULES
@@ -97,15 +97,15 @@ class Config:
         for name, allowed in named.items():
             checks.one_of(name, getattr(self, name), allowed)
         if self.variational_score is not None:
-            checks.one_of("variational_score", self.variational_score, VARIATIONAL_SCORES[:3])
+            checks.one_of("variational_score", self.variational_score, VARIATIONAL_SCORES)
         for name in ("steps", "batch_size", "rounds", "paths", "nodes", "accumulate", "every", "keep", "evaluations"):
             checks.positive_int(name, getattr(self, name))
         for name in ("beta", "learning_rate", "eta", "decay", "grid_power"):
             checks.positive(name, getattr(self, name))
         for name in ("held_out", "grid"):
             checks.in_range(name, getattr(self, name), 0, math.inf)
-        steps_of(self.solver, self.evaluations)
-        if METHODS[self.method].k == 1 and solver_class(self.solver).needs_velocity:
+        steps_within(self.solver, self.evaluations, denoise=True)
+        if METHODS[self.method].k == 1 and as_solver(self.solver).needs_velocity:
             raise ValueError(f"solver={self.solver!r}: {self.method} has no velocity to split")
         checks.in_range("ema", self.ema, 0, 1)
         checks.in_range("freeze", self.freeze, 0, 1)

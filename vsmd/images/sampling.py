@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from vsmd import checks, random
+from vsmd import checks
 from vsmd.data.images import to_uint8
 from vsmd.model import Model
-from vsmd.samplers import SOLVERS, Solver, integrate, make_solver, solver_class, time_grid
-from vsmd.scores import Score
+from vsmd.samplers import SOLVERS
+from vsmd.samplers.generation import steps_within
 from vsmd.training import Compute
 
 FIXED = [name for name in SOLVERS if name != "rk45"]  # solvers whose evaluations are known beforehand
-
-
-class Streams(TorchFunctionMode):
-    """Inside, `torch.randn` draws each row of its result from a generator of its own."""
-
-    def __init__(self, streams: Sequence[torch.Generator]) -> None:
-        super().__init__()
-        self.streams = streams
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not torch.randn:
-            return func(*args, **kwargs)
-        shape, dtype = args[0], kwargs.get("dtype")
-        return torch.stack([torch.randn(shape[1:], generator=stream, dtype=dtype) for stream in self.streams])
-
-
-def steps_of(solver: str, evaluations: int, denoise: bool = True) -> int:
-    """Steps of `solver` for so many network calls an image, of which denoising takes one.
-
-    ValueError for an unknown solver, or evaluations too few for a step.
-    """
-    each = solver_class(checks.one_of("solver", solver, FIXED)).evaluations
-    if checks.positive_int("evaluations", evaluations) < each + denoise:
-        what = f"a step of {solver} and denoising take" if denoise else f"a step of {solver} takes"
-        raise ValueError(f"evaluations={evaluations}: must be at least {each + denoise}, what {what}")
-    return (evaluations - denoise) // each
 
 
 class Painter:
@@ -53,10 +22,14 @@ class Painter:
 
     But for rounding, that is: a network adds up in another order in batches of another size, which moves a value by
     about 1e-6, and once in a while a pixel by one of its 256 steps.
-    solver: one of `vsmd.samplers.SOLVERS` with fixed steps; evaluations: network calls an image, of which Heun takes
-    two a step; grid_power: of the times t = u^power. denoise: the last evaluation gives E[x_0 | a] where the grid ends,
-    at t = 1e-3. Without it the noise of that time stays in the image: of standard deviation .1 with SGM at beta = 10,
-    which pixels show, .005 with CLD, which they do not. compute: precision and layout of the network.
+
+    solver: a name of `vsmd.samplers.SOLVERS` with fixed steps (default "heun").
+    evaluations: network calls an image (default 250), of which Heun takes two a step.
+    grid_power: of the times t = u^power (default 2).
+    denoise: the last evaluation takes off the noise that is left where the grid ends (default True); SGM's is seen.
+    batch_size: images drawn at once (default 64).
+    compute: precision and layout of the network.
+
     Raises ValueError for an unknown solver, or evaluations too few for one step.
     """
 
@@ -71,12 +44,12 @@ class Painter:
         batch_size: int = 64,
         compute: Compute | None = None,
     ) -> None:
-        self.model, self.denoise, steps = model, denoise, steps_of(solver, evaluations, denoise)
+        self.model, self.law = model, model.process.prior_law()
         self.batch_size = checks.positive_int("batch_size", batch_size)
-        network = compute.called(compute.laid_out(model.network)) if compute else model.network
-        self.score, self.law = Score(model.process, network), model.process.prior_law()
-        self.solver: Solver = make_solver(solver, self.score, time_grid(steps, model.t_min, grid_power))
-        self.evaluations = steps * self.solver.evaluations + denoise
+        network = compute.called(compute.laid_out(model.network)) if compute else None
+        steps = steps_within(solver, evaluations, denoise)
+        self.generation = model.generation(solver, steps, grid_power=grid_power, denoise=denoise, network=network)
+        self.evaluations = self.generation.evaluations
 
     def __call__(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
         """The images of these seeds, uint8 (n, C, H, W); labels (n,) for a network trained on them."""
@@ -91,19 +64,5 @@ class Painter:
 
     def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
         """One batch of images (n, C, H, W) before they are rounded, float32."""
-        streams = [random.generator(seed, "image") for seed in seeds]
-        start = torch.cat([self.law.sample(1, stream) for stream in streams]).to(self.score.device)
-        solver = self.solver
-        solver.context = None if labels is None else labels.to(self.score.device)
-        if solver.stochastic:
-            with Streams(streams):
-                end = integrate(solver, start, streams[0])
-        else:
-            end = integrate(solver, start)
-        x = self.denoised(end, solver.context) if self.denoise else end[:, 0]
-        return self.model.process.from_directions(x.cpu())
-
-    @torch.no_grad()
-    def denoised(self, a: Tensor, context: Tensor | None) -> Tensor:
-        """E[x_0 | a] of states a at the grid's end, in directions."""
-        return self.score.denoise(a, self.solver.table.at(len(self.solver.times) - 1), context).float()
+        start, noise = self.model.own_draws(self.law, seeds)
+        return self.generation(start, noise, labels)

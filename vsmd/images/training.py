@@ -19,9 +19,9 @@ from vsmd.images.logs import Log
 from vsmd.images.pictures import Pictures
 from vsmd.images.sampling import Painter
 from vsmd.model import Model
-from vsmd.scores import hybrid_pair, in_directions
 from vsmd.training import checkpoints, fit
 from vsmd.training.distributed import World
+from vsmd.training.pairs import loss, pairs_at
 
 CHECKPOINT, LAST, BEST, SETTINGS = "checkpoint.safetensors", "model.safetensors", "best.safetensors", "config.json"
 PART = 64  # images kept apart that are looked at together
@@ -157,22 +157,17 @@ class Run:
 def held_out_loss(model: Model, values: Tensor, labels: Tensor | None, config: Config, world: World) -> float:
     """The loss of training, at noise and times that are the same for every model, on uint8 images kept apart."""
     process, device = model.process, model.score.device
-    std = process.known().var.sqrt().float()
     network = config.compute.called(model.network)
     total = torch.zeros((), dtype=torch.float64)
     for first in range(world.rank * PART, len(values), world.size * PART):
         rows = slice(first, first + PART)
         stream = random.generator(config.seed, "held-out loss", first)
-        x = process.to_directions(images.to_float(values[rows]))
+        x = images.to_float(values[rows])
         share = (torch.arange(len(x)) + torch.rand(len(x), generator=stream)) / len(x)
-        snr, kappa = (e.expand_as(x).float() for e in process.snr(model.t_min + (1 - model.t_min) * share))
-        xi = x / torch.where(std > 0, std, torch.ones_like(std))
-        z, target = hybrid_pair(xi, snr, torch.randn(x.shape, generator=stream))
-        context = None if labels is None else labels[rows].to(device)
+        times = model.t_min + (1 - model.t_min) * share
+        pairs = pairs_at(process, x, times, stream, None if labels is None else labels[rows])
         with torch.no_grad():
-            log_snr = snr.clamp(min=1e-12).log()
-            out = in_directions(network, process, z.to(device), log_snr.to(device), context).cpu()
-        total += (kappa * (out - target)).double().square().flatten(1).mean(1).sum()
+            total += len(x) * loss(network, process.basis, pairs.map(lambda v: v.to(device))).double().cpu()
     return float(world.total(total)) / len(values)
 
 

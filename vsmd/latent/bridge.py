@@ -41,8 +41,8 @@ EARLIEST, LATEST = 1e-3, 0.5  # t at which sampling may end: from where training
 
 
 def directions(shape: tuple[int, ...]) -> str:
-    """ "full", principal axes, for codes of up to 512 numbers: an autoencoder's own axes mean nothing."""
-    return "full" if math.prod(shape) <= FULL_UP_TO else "diagonal"
+    """The basis for codes: principal axes up to 512 numbers, since an autoencoder's own axes mean nothing."""
+    return "principal" if math.prod(shape) <= FULL_UP_TO else "coordinates"
 
 
 def schrodinger_bridge(shape: tuple[int, ...], *, sigma: float = SIGMA, prior: str = "empirical") -> ForwardProcess:
@@ -53,14 +53,7 @@ def schrodinger_bridge(shape: tuple[int, ...], *, sigma: float = SIGMA, prior: s
     """
     variance = checks.positive("sigma", sigma) ** 2
     levels = BetaSchedule(SLOPE * variance, (2 - SLOPE) * variance)
-    matrix = directions(shape)
-    process = forward_process("SGM", shape, beta=levels, variational_score=0.0, matrix=matrix, prior=prior)
-    return process.with_stiffness(torch.zeros_like(process.a_x))
-
-
-def is_bridge(process: ForwardProcess) -> bool:
-    """Whether a process is of this kind: overdamped with A = 1/2."""
-    return process.k == 1 and not process.steered and bool((process.a_x == 0.5).all())
+    return forward_process("LSBDM", shape, beta=levels, basis=directions(shape), prior=prior)
 
 
 def sigma_of(process: ForwardProcess) -> float:
@@ -103,7 +96,7 @@ def drift(model: Model, x: Tensor, t: float) -> Tensor:
     at = process.coefficients(now.clamp(min=EARLIEST), device=model.score.device).at(0)
     with torch.no_grad():
         score = model.score(process.to_directions(x.float())[:, None].to(model.score.device), at)
-    return sigma_of(process) ** 2 * process.rotate(score.cpu(), back=True)
+    return sigma_of(process) ** 2 * process.basis.back(score.cpu())
 
 
 def warn_outside_theory(sigma: float, stop: float, codes: Tensor, seed: int = 0) -> None:

@@ -24,7 +24,6 @@ from vsmd.random import generator
 from vsmd.training.data import Data, Source
 
 FORMAT = "vsmd-latent-1"
-BRIDGES = ("LSBDM", *METHODS)
 CODES = 20_000  # draws of a sampler that the codes' scale is taken from
 BATCH = 500  # points encoded or decoded at a time
 
@@ -87,7 +86,7 @@ class LatentModel:
 
     def with_stop(self, stop: float) -> LatentModel:
         """The same model with early stopping at another time in (0, 1); LSBDM only."""
-        if not bridges.is_bridge(self.process):
+        if not self.process.row.early_stop:
             raise ValueError(f"stop={stop!r}: {self.process.method} has no early-stopping time; LSBDM has")
         return dataclasses.replace(self, bridge=bridges.stopped(self.bridge, stop))
 
@@ -155,7 +154,7 @@ def fit(
     codes = _encoded(autoencoder, points)
     scale = _scale(codes)
     process = _process(bridge, shape)
-    own = bridges.is_bridge(process)
+    own = process.row.early_stop
     if stop is not None and not own:
         raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
     stop = bridges.STOP if stop is None else stop
@@ -213,7 +212,7 @@ def _process(bridge: str | ForwardProcess, shape: tuple[int, ...]) -> ForwardPro
         if bridge.shape != shape:
             raise ValueError(f"bridge: is for codes of shape {bridge.shape}; must be {shape} as the autoencoder's")
         return bridge
-    name = checks.one_of("bridge", bridge, BRIDGES)
+    name = checks.one_of("bridge", bridge, METHODS)
     if name == "LSBDM":
         return bridges.schrodinger_bridge(shape)
-    return forward_process(name, shape, matrix=bridges.directions(shape))
+    return forward_process(name, shape, basis=bridges.directions(shape))

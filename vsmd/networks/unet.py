@@ -1,4 +1,4 @@
-"""A U-Net for images: residual blocks with scale and shift, attention at some sizes, noise levels pixel by pixel."""
+"""A U-Net for images: residual blocks with scale and shift, attention at some sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from vsmd import checks
 
 HEAD = 64  # channels of an attention head
-LEAST_LOG_RATIO = -7.0  # of a pixel's standard deviation to the image's, below which it counts as constant
 
 
 def _zero(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
@@ -69,25 +68,22 @@ class _Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """net(z, log_snr, context): z and the result (n, C, H, W), log_snr (n or 1, C, H, W) the level of every pixel.
+    """A backbone U(image, level, context): image (n, C [+ C], H, W), level (n or 1,), result (n, C, H, W).
 
-    The convolutions see the noisy image as data come, with one noise for all pixels, whatever the pixels' variances and
-    A: with l = log_snr, e^{2m} = mean e^{2l} and w = e^{l - m} (the pixels' relative standard deviations),
+    `vsmd.scores.preconditioned` gives it the noisy image with one level of noise, the log signal-to-noise amplitude. It
+    is a U-Net as in Dhariwal and Nichol (2021): `depth` residual blocks a size, width * multipliers channels, halved
+    and doubled inside residual blocks, attention at the sizes `attention` (in pixels after patching) and in the middle;
+    the level enters as Fourier features. The last maps start at zero: training begins with the exact score of Gaussian
+    data. The defaults at (3, 32, 32) have 57 M parameters. Runs in any memory layout, under autocast and torch.compile.
 
-        y = z √(1 + e^{2l}) / √(1 + e^{2m}),   net = U(y, log w, m) · (1/w + w e^{2m}) / √((1 + e^{2l}) (1 + e^{2m})),
-
-    so that U is what a denoiser of y puts out (its "v"). The mean level m enters as Fourier features, the deviations
-    log w as C further input channels; where all levels are equal, y = z and net = U. U is a U-Net as in Dhariwal and
-    Nichol (2021): `depth` residual blocks a size, width * multipliers channels, halved and doubled inside residual
-    blocks, attention at the sizes `attention` (in pixels after patching) and in the middle. patch: blocks of so many
-    pixels become channels at the entrance. classes > 0: context holds labels, int64 (n,). The last maps start at zero:
-    training begins with the exact score of Gaussian data. The defaults at (3, 32, 32) have 57 M parameters. Runs in
-    any memory layout, under autocast and torch.compile.
+    shape: (C, H, W) of an image. patch: blocks of so many pixels become channels at the entrance (default 1).
+    classes: > 0 for a network of labels, context int64 (n,); default 0. frequencies: Fourier features of the level.
+    levels: the pixels' log relative standard deviations are C further channels of the image (default True).
     Raises ValueError for sizes that do not divide, and for labels that are missing or of another shape.
     """
 
     name = "unet"
-    spatial = True
+    backbone = True
 
     def __init__(
         self,
@@ -99,6 +95,7 @@ class UNet(nn.Module):
         patch: int = 1,
         classes: int = 0,
         frequencies: int = 16,
+        levels: bool = True,
     ) -> None:
         super().__init__()
         channels, *sides = (checks.positive_int("shape", n) for n in shape)
@@ -108,17 +105,18 @@ class UNet(nn.Module):
         self.settings: dict[str, Any] = {
             "shape": [channels, *sides], "width": width, "multipliers": list(multipliers), "depth": depth,
             "attention": list(attention), "patch": patch, "classes": classes, "frequencies": frequencies,
+            "levels": levels,
         }  # fmt: skip
         least = patch * 2 ** (len(multipliers) - 1)
         if len(sides) != 2 or any(side % least for side in sides):
             raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width), both multiples of {least}")
-        self.patch, self.classes, e = patch, classes, 4 * width
+        self.patch, self.classes, self.levels, e = patch, classes, levels, 4 * width
         self.freqs: Tensor
         self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
         self.level = nn.Sequential(nn.Linear(2 * frequencies, e), nn.SiLU(), nn.Linear(e, e))
         self.label = nn.Embedding(classes, e) if classes else None
         size, c = sides[0] // patch, width
-        self.first = nn.Conv2d(2 * channels * patch**2, c, 3, padding=1)
+        self.first = nn.Conv2d((1 + levels) * channels * patch**2, c, 3, padding=1)
         skips, self.down = [c], nn.ModuleList()
         for i, m in enumerate(multipliers):
             if i:
@@ -140,36 +138,24 @@ class UNet(nn.Module):
                 size *= 2
         self.norm, self.last = _norm(c), _zero(nn.Conv2d(c, channels * patch**2, 3, padding=1))
 
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        power = (2 * log_snr).exp()
-        mean = power.mean((1, 2, 3), keepdim=True)
-        level = 0.5 * mean.clamp(min=1e-24).log()
-        ratio = (log_snr - level).clamp(min=LEAST_LOG_RATIO)
-        w = ratio.exp()
-        y = z * ((1 + power) / (1 + mean)).sqrt()
-        out = self.image(torch.cat([y, ratio.expand_as(z)], 1), level.flatten(1), context)
-        return out.to(z.dtype) * (1 / w + w * mean) * ((1 + power) * (1 + mean)).rsqrt()
-
-    def image(self, y: Tensor, level: Tensor, context: Tensor | None) -> Tensor:
-        """U of the class's formula: y (n, 2 C, H, W), level (n or 1, 1)."""
-        angle = level * self.freqs
+    def forward(self, image: Tensor, level: Tensor, context: Tensor | None = None) -> Tensor:
+        angle = level[:, None] * self.freqs
         e = self.level(torch.cat([angle.sin(), angle.cos()], 1))
         if self.label is not None:
-            if context is None or context.shape != y.shape[:1] or context.dtype != torch.int64:
+            if context is None or context.shape != image.shape[:1] or context.dtype != torch.int64:
                 got = None if context is None else f"{context.dtype} {tuple(context.shape)}"
-                raise ValueError(f"context={got}: must be labels, int64 ({len(y)},)")
+                raise ValueError(f"context={got}: must be labels, int64 ({len(image)},)")
             e = e + self.label(context)
         e = F.silu(e)
-        y = F.pixel_unshuffle(y, self.patch) if self.patch > 1 else y
-        h = self.first(y)
-        kept = [h]
+        h = self.first(F.pixel_unshuffle(image, self.patch) if self.patch > 1 else image)
+        skips = [h]
         for block in self.down:
             h = block(h, e)
-            kept.append(h)
+            skips.append(h)
         for block in self.middle:
             h = block(h, e)
         for block in self.up:
-            h = block(h, e) if isinstance(block, _Residual) else block(torch.cat([h, kept.pop()], 1), e)
+            h = block(h, e) if isinstance(block, _Residual) else block(torch.cat([h, skips.pop()], 1), e)
         h = self.last(F.silu(self.norm(h)))
         return F.pixel_shuffle(h, self.patch) if self.patch > 1 else h
 

@@ -1,8 +1,13 @@
-"""Solvers of the reverse process: one short file each, all with the same face (`Solver`), loaded by name."""
+"""Solvers of the reverse process: one short file each, all with the same face (`Solver`), loaded by name.
+
+A new one is a subclass of `Solver`, here or elsewhere, and a line in `SOLVERS`; wherever a solver is named, its class
+or an instance (with its options) will do.
+"""
 
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from torch import Tensor
 
@@ -10,9 +15,9 @@ from vsmd import checks
 from vsmd.samplers.base import Solver, integrate, time_grid
 from vsmd.scores import Score
 
-__all__ = ["SOLVERS", "Solver", "integrate", "make_solver", "time_grid"]
+__all__ = ["SOLVERS", "Solver", "as_solver", "integrate", "make_solver", "time_grid"]
 
-SOLVERS = {
+SOLVERS: dict[str, str | type[Solver]] = {  # a class, or where it is found when it is first used
     "euler-maruyama": "vsmd.samplers.euler:EulerMaruyama",
     "euler": "vsmd.samplers.euler:Euler",
     "aboba": "vsmd.samplers.splitting:ABOBA",
@@ -27,12 +32,26 @@ SOLVERS = {
 }
 
 
-def solver_class(name: str) -> type[Solver]:
-    """The solver's class (ValueError for an unknown name); its file is imported only here."""
-    module, cls = SOLVERS[checks.one_of("solver", name, SOLVERS)].split(":")
-    return getattr(importlib.import_module(module), cls)
+def as_solver(solver: str | type[Solver] | Solver, **options: Any) -> Solver:
+    """The solver of a name in `SOLVERS` or of a class, made with its `options`; or itself, where it is an instance.
+
+    Raises ValueError for an unknown name, and for options beside an instance, which has its own.
+    """
+    if isinstance(solver, Solver):
+        if options:
+            raise ValueError(f"{next(iter(options))}: {solver.title} is made already; give it its options there")
+        return solver
+    if isinstance(solver, str):
+        entry = SOLVERS[checks.one_of("solver", solver, SOLVERS)]
+        if isinstance(entry, str):
+            module, name = entry.split(":")
+            entry = getattr(importlib.import_module(module), name)
+        solver = entry
+    return solver(**options)
 
 
-def make_solver(name: str, score: Score, times: Tensor, context: Tensor | None = None, **options: float) -> Solver:
-    """Build the solver `name` on a decreasing grid of times."""
-    return solver_class(name)(score, times, context, **options)
+def make_solver(
+    solver: str | type[Solver] | Solver, score: Score, times: Tensor, context: Tensor | None = None, **options: Any
+) -> Solver:
+    """A solver on a decreasing grid of times, ready to step."""
+    return as_solver(solver, **options).on(score, times, context)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from vsmd import checks, memory
-from vsmd.processes import Coefficients
+from vsmd.coefficients import Coefficients
+from vsmd.processes import ForwardProcess
+from vsmd.random import Noise
 from vsmd.scores import Score, combine
 
 
@@ -25,9 +29,10 @@ def time_grid(steps: int, t_min: float = 1e-3, power: float = 1.0) -> Tensor:
 
 
 class Solver(ABC):
-    """One step of a solver of the reverse process in r = 1 - t, (12), between two nodes of a decreasing grid.
+    """A solver of the reverse process in r = 1 - t, (12), one step at a time between nodes of a decreasing grid.
 
-    Attributes: evaluations (network calls a step), stochastic (takes noise), needs_velocity.
+    An instance holds its options; `on` makes it ready for a score and a grid.
+    Class attributes: evaluations (network calls a step), stochastic (takes noise), needs_velocity.
     """
 
     name = ""  # in the registry, where it is not the class's own in lower case
@@ -35,12 +40,31 @@ class Solver(ABC):
     stochastic = False
     needs_velocity = False
 
-    def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
+    score: Score
+    process: ForwardProcess
+    times: Tensor
+    context: Tensor | None
+
+    @property
+    def title(self) -> str:
+        """The name by which messages call it."""
+        return self.name or type(self).__name__.lower()
+
+    def on(self, score: Score, times: Tensor, context: Tensor | None = None) -> Self:
+        """A copy that solves for `score` on the grid `times`, float64 decreasing; context: what the network is told.
+
+        Raises ValueError for a method without velocity where the solver splits one off.
+        """
         if self.needs_velocity and score.process.k == 1:
-            name = self.name or type(self).__name__.lower()
-            raise ValueError(f"solver={name!r}: {score.process.method} has no velocity to split")
-        self.score, self.process, self.times, self.context = score, score.process, times, context
-        inside = (times[:-1] + times[1:]) / 2  # of each step: which piece of A_t it lies in
+            raise ValueError(f"solver={self.title!r}: {score.process.method} has no velocity to split")
+        ready = copy.copy(self)
+        ready.score, ready.process, ready.times, ready.context = score, score.process, times, context
+        ready.prepare()
+        return ready
+
+    def prepare(self) -> None:
+        """Compute what all steps share: tables of coefficients at the grid's nodes."""
+        times, inside = self.times, (self.times[:-1] + self.times[1:]) / 2  # which piece of A_t each step lies in
         self.table = self.coefficients(times, torch.cat([inside, times[-1:]]))  # of the step that leaves a node
         self.arrival = self.table  # of the step that comes to it
         if self.process.pieces > 1:
@@ -52,8 +76,8 @@ class Solver(ABC):
         return self.process.coefficients(times, device=self.score.device, within=within)
 
     @abstractmethod
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
-        """Carry a from times[i] to times[i + 1]."""
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
+        """Carry states a (n, k, *shape) from times[i] to times[i + 1]."""
 
     def drift(self, a: Tensor, at: Coefficients, share: float) -> Tensor:
         """Reverse drift da/dr with `share` of g^2 s: 1 for the SDE, 1/2 for the probability flow."""
@@ -66,18 +90,26 @@ def reverse_drift(score: Tensor, a: Tensor, at: Coefficients, share: float) -> T
     return last[:, None] if a.shape[1] == 1 else torch.stack([a[:, 1] * (at.beta * -0.5), last], 1)
 
 
+def no_noise(like: Tensor) -> Tensor:
+    """The noise of deterministic solvers: there is none to ask for."""
+    raise ValueError("noise=None: a stochastic solver takes its noise from an object of `vsmd.random`")
+
+
 def integrate(
     solver: Solver,
     a: Tensor,
-    generator: torch.Generator | None = None,
+    noise: Noise = no_noise,
     watch: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """Carry states a (n, k, *shape) down the solver's grid; `watch(i, a)` sees every node, the start included."""
+    """Carry states a (n, k, *shape) down the solver's grid; `watch(i, a)` sees every node, the start included.
+
+    noise: what a stochastic solver draws from; ValueError where it has none.
+    """
     with torch.no_grad():
         if watch:
             watch(0, a)
         for i in range(len(solver.times) - 1):
-            a = solver.step(a, i, generator)
+            a = solver.step(a, i, noise)
             memory.give_back()
             if watch:
                 watch(i + 1, a)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from vsmd.random import Noise
 from vsmd.samplers.base import Solver
 
 
 class Euler(Solver):
     """a <- a + h f(a, t) on the probability flow; one evaluation, order 1."""
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
         return a + self.h[i] * self.drift(a, self.table.at(i), 0.5)
 
 
@@ -20,9 +20,9 @@ class EulerMaruyama(Solver):
 
     stochastic = True
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
         at = self.table.at(i)
-        xi = torch.randn(a[:, -1].shape, generator=generator, dtype=a.dtype, device="cpu").to(a.device)
+        xi = noise(a[:, -1])
         a = a + self.h[i] * self.drift(a, at, 1.0)
         a[:, -1] += (at.noise * self.h[i]).sqrt() * xi
         return a

@@ -23,8 +23,9 @@ from torch import Tensor
 from vsmd import kernels
 from vsmd.kernels import Matrix
 from vsmd.processes import ForwardProcess
+from vsmd.random import Noise
 from vsmd.samplers.base import Solver
-from vsmd.scores import Score, combine
+from vsmd.scores import combine
 
 PANEL = 0.75  # widest panel of the quadratures in log t - log(1 - t)
 NEAR = 1e-4  # distance from t = 1 down to which panels shrink (a steered process turns there)
@@ -48,7 +49,7 @@ def progress(t: Tensor, snr: Tensor) -> Tensor:
     return t.expand_as(snr)
 
 
-class Panels:
+class Quadrature:
     """Nodes for quadrature over every step of a decreasing grid, on panels that end at the grid's nodes and A's knots.
 
     t: times of the nodes, panel by panel downwards, float64. Values at them are tensors (panels, 8, *shape).
@@ -95,10 +96,10 @@ class Tables(NamedTuple):
 
 def tables(process: ForwardProcess, times: Tensor) -> Tables:
     """Tables of all steps of a decreasing grid, float64; FloatingPointError where the process's laws are not finite."""
-    panels, k, var = Panels(times, process.pieces, process.shape), process.k, process.known().var
+    panels, k, var = Quadrature(times, process.pieces, process.shape), process.k, process.known().var
     t = torch.cat([panels.t, times.to(torch.float64)])
     kernel = process.kernel(t)
-    channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), var.sqrt())
+    channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), process.known().std)
     t = t.view(-1, *[1] * len(process.shape))
     beta = process.schedule.beta(t)
 
@@ -126,21 +127,23 @@ def tables(process: ForwardProcess, times: Tensor) -> Tables:
         inverse = ((1 / nodes(lxx), zero), (nodes(-lvx / (lxx * last)), 1 / nodes(last)))
         turn = ((whole.cos(), -whole.sin()), (whole.sin(), whole.cos()))
         pushed = (-angle.sin(), angle.cos())
-    here: Matrix = tuple(tuple(e[: panels.steps] for e in row) for row in inverse)
-    there: Matrix = tuple(tuple(e[-panels.steps :] for e in row) for row in root)
+    start_inverse: Matrix = tuple(tuple(e[: panels.steps] for e in row) for row in inverse)
+    end_root: Matrix = tuple(tuple(e[-panels.steps :] for e in row) for row in root)
 
     def weights(force: Tensor) -> tuple[Tensor, ...]:
-        return tuple(row[0] for row in kernels.matmul(there, tuple((panels.total(force * e),) for e in pushed)))
+        return tuple(row[0] for row in kernels.matmul(end_root, tuple((panels.total(force * e),) for e in pushed)))
 
-    force = inside(0.5 * beta * (process.gamma if k == 2 else 1.0) * channel.out / last)
+    force = inside(0.5 * beta * process.per_a * channel.out / last)
     clock = progress(t, channel.snr)
     start = nodes(clock)[:-1]
     before = torch.cat([start[:1] + torch.inf, start[:-1]])  # the first step has no past: no slope
     ahead = (inside(clock) - start[panels.step][:, None]) / (start - before)[panels.step][:, None]
-    made = Tables(kernels.matmul(kernels.matmul(there, turn), here), weights(force), weights(force * ahead))
-    if not all(bool(torch.isfinite(e).all()) for e in (*sum(made.flow, ()), *made.held, *made.slope)):
+    exact = Tables(
+        kernels.matmul(kernels.matmul(end_root, turn), start_inverse), weights(force), weights(force * ahead)
+    )
+    if not all(bool(torch.isfinite(e).all()) for e in (*sum(exact.flow, ()), *exact.held, *exact.slope)):
         raise FloatingPointError(f"exponential: the {process.method} process's own laws are not finite on this grid")
-    return made
+    return exact
 
 
 class Exponential(Solver):
@@ -154,18 +157,18 @@ class Exponential(Solver):
     name = "exponential"
     order = 2
 
-    def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
-        super().__init__(score, times, context)
-        made = tables(self.process, times)
+    def prepare(self) -> None:
+        super().prepare()
+        exact, device = tables(self.process, self.times), self.score.device
 
         def cast(row: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(e.to(score.device, torch.float32) for e in row)
+            return tuple(e.to(device, torch.float32) for e in row)
 
-        self.flow = tuple(map(cast, made.flow))
-        self.held, self.slope = cast(made.held), cast(made.slope)
+        self.flow = tuple(map(cast, exact.flow))
+        self.held, self.slope = cast(exact.held), cast(exact.slope)
         self.previous: tuple[int, Tensor] | None = None  # the last step and the network's output in it
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
         net = self.score.residual(a, self.table.at(i), self.context)
         moved = [torch.addcmul(combine(cut(row, i), a), w[i], net) for row, w in zip(self.flow, self.held)]
         if self.order == 2 and self.previous is not None and self.previous[0] == i - 1:
@@ -182,9 +185,9 @@ class Exponential(Solver):
         width = float(z.square().mean().sqrt())
         most = WIDEST if self.context is None else WIDEST_GIVEN
         if not width <= most * (1 + 100 / z.numel()) ** 0.5:  # few draws of a heavy tail may be far out
-            found = f"{width:.3g} times as wide as the process's own law" if math.isfinite(width) else "not finite"
+            state = f"{width:.3g} times as wide as the process's own law" if math.isfinite(width) else "not finite"
             raise FloatingPointError(
-                f"{self.name}: at t = {float(self.times[i]):.4g} the samples are {found}: "
+                f"{self.name}: at t = {float(self.times[i]):.4g} the samples are {state}: "
                 "the network is worse than none; train it longer or use solver='heun'"
             )
 

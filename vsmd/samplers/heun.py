@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vsmd.random import Noise
 from vsmd.samplers.base import Solver, reverse_drift
 
 
@@ -13,7 +14,7 @@ class Heun(Solver):
 
     evaluations = 2
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
         h = self.h[i]
         first = self.drift(a, self.table.at(i), 0.5)
         second = self.drift(a + h * first, self.arrival.at(i + 1), 0.5)
@@ -26,15 +27,14 @@ class StochasticHeun(Solver):
     evaluations = 2
     stochastic = True
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
-        return self.advance(a, self.score(a, self.table.at(i), self.context), i, generator)
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
+        return self.advance(a, self.score(a, self.table.at(i), self.context), i, noise)
 
-    def advance(self, a: Tensor, score: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
+    def advance(self, a: Tensor, score: Tensor, i: int, noise: Noise) -> Tensor:
         """The step for a first score already known (adaptation measures moments with the same network call)."""
-        h, here, there = self.h[i], self.table.at(i), self.arrival.at(i + 1)
-        xi = torch.randn(score.shape, generator=generator, dtype=a.dtype, device="cpu").to(a.device)
+        h, departure, arrival = self.h[i], self.table.at(i), self.arrival.at(i + 1)
         jump = torch.zeros_like(a)
-        jump[:, -1] = (0.5 * (here.noise + there.noise) * h).sqrt() * xi
-        first = reverse_drift(score, a, here, 1.0)
-        second = self.drift(a + h * first + jump, there, 1.0)
+        jump[:, -1] = (0.5 * (departure.noise + arrival.noise) * h).sqrt() * noise(score)
+        first = reverse_drift(score, a, departure, 1.0)
+        second = self.drift(a + h * first + jump, arrival, 1.0)
         return a + (0.5 * h) * (first + second) + jump

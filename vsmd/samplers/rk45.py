@@ -9,8 +9,9 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from vsmd.random import Noise
 from vsmd.samplers.base import Solver, reverse_drift
-from vsmd.scores import Score, combine, in_directions
+from vsmd.scores import Score, combine
 
 Rates = Callable[[float, np.ndarray], np.ndarray]
 
@@ -24,27 +25,24 @@ def _solve(rates: Rates, span: tuple[float, float], y: np.ndarray, rtol: float, 
             raise FloatingPointError(f"rk45: the flow is not finite at t = {t:.4g}; the network has diverged")
         return value
 
-    found = solve_ivp(finite, span, y, rtol=rtol, atol=atol)
-    if not found.success:
-        raise FloatingPointError(f"rk45: stopped at t = {found.t[-1]:.4g}: {found.message}")
-    return found.y[:, -1]
+    solution = solve_ivp(finite, span, y, rtol=rtol, atol=atol)
+    if not solution.success:
+        raise FloatingPointError(f"rk45: stopped at t = {solution.t[-1]:.4g}: {solution.message}")
+    return solution.y[:, -1]
 
 
 class RK45(Solver):
-    """Dormand–Prince with error control over the whole batch; `calls` counts the network evaluations it took."""
+    """Dormand–Prince with error control over the whole batch; `calls` counts the network evaluations it took.
 
-    def __init__(
-        self,
-        score: Score,
-        times: Tensor,
-        context: Tensor | None = None,
-        rtol: float = 1e-4,
-        atol: float = 1e-4,
-    ) -> None:
-        super().__init__(score, times, context)
+    rtol, atol: relative and absolute tolerance of a step (default 1e-4).
+    """
+
+    evaluations = 0  # as many as it needs
+
+    def __init__(self, rtol: float = 1e-4, atol: float = 1e-4) -> None:
         self.rtol, self.atol, self.calls = rtol, atol, 0
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
         def flow(t: float, y: np.ndarray) -> np.ndarray:
             self.calls += 1
             at = self.coefficients(torch.tensor([t], dtype=torch.float64)).at(0)
@@ -76,7 +74,7 @@ def log_likelihood(
         state = torch.from_numpy(y[: a.numel()]).view_as(a).to(a)
         with torch.enable_grad():
             z = combine(at.inp, state).requires_grad_()
-            net = in_directions(score.network, process, z, at.log_snr[None], context)
+            net = score.output(z, at.log_snr[None], context)
             trace = _trace(net, z, at.out * at.inp[-1])
         s = combine(at.gain, state) + at.out * net.detach()
         drift = -reverse_drift(s, state, at, 0.5)  # forward in t

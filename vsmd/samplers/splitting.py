@@ -19,12 +19,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from vsmd.processes import Coefficients
+from vsmd.coefficients import Coefficients
+from vsmd.random import Noise
 from vsmd.samplers.base import Solver
-from vsmd.scores import Score
 
 
-class Flow:
+class OrnsteinUhlenbeck:
     """The exact O over steps dtau of the clock for a frozen score: v <- grow v + pull s_v + kick xi."""
 
     def __init__(self, dtau: Tensor, gc: Tensor, gamma: float) -> None:
@@ -43,38 +43,37 @@ class _Splitting(Solver):
     stochastic = True
     plan: tuple[tuple[str, float], ...]  # (part, share of the step)
 
-    def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
-        super().__init__(score, times, context)
-        self.dtau = [float(a - b) for a, b in pairwise(self.process.schedule.clock(times))]
+    def prepare(self) -> None:
+        super().prepare()
+        self.dtau = [float(a - b) for a, b in pairwise(self.process.schedule.clock(self.times))]
         self.frozen = self.freeze()
-        # stiffness and friction of each step, read back from the drift's row
-        half = self.frozen.beta / 2
-        self.s, self.gc = self.frozen.row[0] / half, self.frozen.row[1] / half
+        self.stiffness, friction = self.frozen.rates
+        self.gc = self.process.gamma * friction
         self.o = self.flow(1.0)
 
     def freeze(self) -> Coefficients:
         """Coefficients that each step is made with."""
         return self.table.at(slice(0, -1))
 
-    def flow(self, share: float) -> Flow:
+    def flow(self, share: float) -> OrnsteinUhlenbeck:
         """O over a share of each step."""
         step = torch.tensor(self.dtau).view(-1, *[1] * (self.gc.ndim - 1)).to(self.gc)
-        return Flow(share * step, self.gc, self.process.gamma)
+        return OrnsteinUhlenbeck(share * step, self.gc, self.process.gamma)
 
-    def step(self, a: Tensor, i: int, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
         x, v = a[:, 0], a[:, 1]
         for part, share in self.plan:
             if part == "A":
                 x = x - (share * self.dtau[i]) * v
             elif part == "B":
-                v = v + (share * self.dtau[i]) * self.s[i] * x
+                v = v + (share * self.dtau[i]) * self.stiffness[i] * x
             else:
-                v = self.ornstein(x, v, i, generator)
+                v = self.ornstein(x, v, i, noise)
         return torch.stack([x, v], 1)
 
-    def ornstein(self, x: Tensor, v: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
+    def ornstein(self, x: Tensor, v: Tensor, i: int, noise: Noise) -> Tensor:
         """O of step i."""
-        return self.o.grow[i] * v + self.o.pull[i] * self.v_score(x, v, i) + self.o.kick[i] * noise(v, generator)
+        return self.o.grow[i] * v + self.o.pull[i] * self.v_score(x, v, i) + self.o.kick[i] * noise(v)
 
     def v_score(self, x: Tensor, v: Tensor, i: int) -> Tensor:
         return self.score(torch.stack([x, v], 1), self.frozen.at(i), self.context)
@@ -83,24 +82,19 @@ class _Splitting(Solver):
 class _Midpoint(_Splitting):
     evaluations = 2
 
-    def __init__(self, score: Score, times: Tensor, context: Tensor | None = None) -> None:
-        super().__init__(score, times, context)
+    def prepare(self) -> None:
+        super().prepare()
         self.half = self.flow(0.5)
 
     def freeze(self) -> Coefficients:
         return self.coefficients((self.times[:-1] + self.times[1:]) / 2)
 
-    def ornstein(self, x: Tensor, v: Tensor, i: int, generator: torch.Generator | None) -> Tensor:
+    def ornstein(self, x: Tensor, v: Tensor, i: int, noise: Noise) -> Tensor:
         half, o = self.half, self.o
-        first = half.kick[i] * noise(v, generator)
+        first = half.kick[i] * noise(v)
         middle = half.grow[i] * v + half.pull[i] * self.v_score(x, v, i) + first
-        both = half.grow[i] * first + half.kick[i] * noise(v, generator)
+        both = half.grow[i] * first + half.kick[i] * noise(v)
         return o.grow[i] * v + o.pull[i] * self.v_score(x, middle, i) + both
-
-
-def noise(v: Tensor, generator: torch.Generator | None) -> Tensor:
-    """N(0, I) like v, drawn on the CPU."""
-    return torch.randn(v.shape, generator=generator, dtype=v.dtype, device="cpu").to(v.device)
 
 
 class ABOBA(_Splitting):

@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vsmd import files
+from vsmd.model import RATES
 from vsmd.training.trainer import Trainer
 
-FORMAT = "vsmd-checkpoint-1"
+FORMAT = "vsmd-checkpoint-2"
 
 
 def save(trainer: Trainer, path: Path, settings: dict[str, Any], keep: int = 1) -> None:
@@ -33,9 +34,7 @@ def save(trainer: Trainer, path: Path, settings: dict[str, Any], keep: int = 1) 
         tensors |= {f"{name}.{k}": _plain(v) for k, v in module.state_dict().items()}
     for index, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": _plain(v) for k, v in state.items()}
-    tensors["a_x"] = trainer.process.a_x.clone()
-    if trainer.process.a_v is not None:
-        tensors["a_v"] = trainer.process.a_v.clone()
+    tensors |= {name: rate.clone() for name, rate in zip(RATES, trainer.process.constant)}
     info = {"step": trainer.step, "history": trainer.history, "settings": settings}
     try:
         if keep > 1 and path.exists():
@@ -108,6 +107,6 @@ def restore(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
             {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
         )
         if trainer.adapts:
-            trainer.process = trainer.process.with_score(tensors["a_x"], tensors.get("a_v"))
+            trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
         trainer.history, trainer.step = info["history"], info["step"]
         trainer.saved = trainer.step

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import checks
+from vsmd.networks import with_traits
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -37,23 +38,21 @@ class Compute:
 
     def called(self, network: nn.Module) -> nn.Module:
         """The network as it is called, sharing its weights: compiled, under autocast, its result float32."""
-        spatial = getattr(network, "spatial", False)
-        if self.compile:
-            network = torch.compile(network)  # type: ignore[assignment]
+        called: nn.Module = torch.compile(network) if self.compile else network  # type: ignore[assignment]
         if self.precision == "float32" and not self.channels_last:
-            return network
-        return _Called(network, self, spatial)
+            return called
+        return with_traits(_Called(called, self), network)
 
 
 class _Called(nn.Module):
-    def __init__(self, network: nn.Module, compute: Compute, spatial: bool) -> None:
+    def __init__(self, network: nn.Module, compute: Compute) -> None:
         super().__init__()
-        self.network, self.compute, self.spatial = network, compute, spatial
+        self.network, self.compute = network, compute
 
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        if self.compute.channels_last and z.ndim == 4:
-            z = z.contiguous(memory_format=torch.channels_last)
+    def forward(self, x: Tensor, level: Tensor, context: Tensor | None = None) -> Tensor:
+        if self.compute.channels_last and x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         if self.compute.precision == "float32":
-            return self.network(z, log_snr, context)
-        with torch.autocast(z.device.type, torch.bfloat16):
-            return self.network(z, log_snr, context).float()
+            return self.network(x, level, context)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.network(x, level, context).float()

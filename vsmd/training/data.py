@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vsmd import random
-from vsmd.moments import measured
 from vsmd.processes import ForwardProcess
 
 MOMENT_DRAWS = 100_000
@@ -76,16 +75,13 @@ class Source:
         return Batch(x.float(), context)
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
-        """The process knowing the data's mean and variance per direction (principal axes for a full matrix).
+        """The process knowing the data's mean and variance per direction and with its basis fitted.
 
         Of a tensor or a `Streamed` sampler they are exact, of other samplers those of 100,000 draws.
         """
         if isinstance(self.data, Streamed):
-            x: Tensor | Iterator[Tensor] = self.data.all_batches()
-        else:
-            x = self.points(random.generator(seed, "moments"))
-        moments, basis = measured(x, process.matrix == "full", process.basis)
-        return process.with_moments(*moments, basis)
+            return process.with_data(self.data.all_batches())
+        return process.with_data(self.points(random.generator(seed, "moments")))
 
     def points(self, generator: torch.Generator) -> Tensor:
         """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vsmd import checks
+from vsmd.networks import with_traits
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,7 @@ class World:
             wrapped = DistributedDataParallel(  # buffers are constants here: not worth a message a step
                 network, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
             )
-        wrapped.spatial = bool(getattr(network, "spatial", False))  # type: ignore[assignment]
-        return wrapped
+        return with_traits(wrapped, network)
 
 
 def unsynced(network: nn.Module) -> AbstractContextManager[object]:

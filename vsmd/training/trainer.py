@@ -1,4 +1,4 @@
-"""All that a training run is at a given step: channel pairs in, a step of Adam out, A adapted on the way."""
+"""All that a training run is at a given step: pairs in, a step of Adam out, A adapted on the way."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from vsmd.adaptation import Adaptation
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
-from vsmd.scores import Score, hybrid_pair, in_directions, plain_pair
+from vsmd.scores import Score
+from vsmd.training import pairs
 from vsmd.training.adapting import backward_moments
 from vsmd.training.ahead import Ahead, sent
 from vsmd.training.compute import Compute
 from vsmd.training.data import Batch, Data, Source
 from vsmd.training.distributed import World, unsynced
 from vsmd.training.levels import T_MIN, Levels
+from vsmd.training.pairs import Pairs, hybrid_pairs, plain_pairs
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda u: 1.0,
@@ -32,21 +34,11 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
-class Drawn(NamedTuple):
+class Rows(NamedTuple):
     """This process's rows of a step's batch: standardised data, noise (both (rows, *shape)) and context."""
 
     xi: Tensor
     noise: Tensor
-    context: Tensor | None
-
-
-class Pairs(NamedTuple):
-    """What the loss is made of, on the device: input, log levels, target, weights (rows, *shape), and context."""
-
-    z: Tensor
-    log_snr: Tensor
-    target: Tensor
-    weight: Tensor
     context: Tensor | None
 
 
@@ -89,8 +81,7 @@ class Trainer:
             process = process.with_stiffness(process.stiffness[:1].expand(self.how.pieces, *process.shape))
         self.process = process
         self.least = adapt.least_stiffness(process, self.how) if self.adapts else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random.generator(seed, "network").initial_seed())
+        with random.first_weights(random.generator(seed, "network")):
             network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
         self.network = self.compute.laid_out(network)
         self.wrapped = self.world.wrapped(self.network)
@@ -110,7 +101,7 @@ class Trainer:
         self.levels = Levels(seed, batch_size, process.dim, device)
         self.history: list[dict[str, Any]] = []
         self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
-        self.drawn: Callable[[int], Drawn] = Ahead(self.draw) if device.type == "cuda" else self.draw
+        self.drawn: Callable[[int], Rows] = Ahead(self.draw) if device.type == "cuda" else self.draw
 
     # --- one step ---------------------------------------------------------------------------------------------------
     def batch(self) -> tuple[Batch, torch.Generator]:
@@ -118,44 +109,40 @@ class Trainer:
         stream = random.generator(self.seed, "batch", self.step)
         return self.source.draw(self.batch_size, stream), stream
 
-    def draw(self, step: int) -> Drawn:
+    def draw(self, step: int) -> Rows:
         """This process's rows of the batch of `step`, standardised, and their noise; a pure function of the step."""
         stream = random.generator(self.seed, "batch", step)
         x, context = self.source.draw(self.batch_size, stream)
-        std, rows = self.process.known().var.sqrt().float(), self.world.rows(len(x))
-        xi = self.process.to_directions(x[rows]) / torch.where(std > 0, std, torch.ones_like(std))
-        noise = torch.randn(x.shape, generator=stream)[rows]
-        drawn = Drawn(xi, noise, None if context is None else context[rows])
+        rows = self.world.rows(len(x))
+        xi, noise = self.process.standardised(x[rows]), torch.randn(x.shape, generator=stream)[rows]
+        drawn = Rows(xi, noise, None if context is None else context[rows])
         if self.device.type == "cpu":
             return drawn
-        return Drawn(*(None if v is None else v.pin_memory() for v in drawn))  # type: ignore[arg-type]
+        return Rows(*(None if v is None else v.pin_memory() for v in drawn))  # type: ignore[arg-type]
 
     def pairs(self) -> Pairs:
         """Inputs and targets of this process's rows."""
         rows = self.world.rows(self.batch_size)
-        snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
         if self.process.score_matching == "plain":
             (x, context), stream = self.batch()
-            z, target = plain_pair(self.process, self.process.to_directions(x), self.levels.times(self.step), stream)
-            z, target = z[rows].to(self.device), target[rows].to(self.device)
-            context = None if context is None else context[rows].to(self.device)
-        else:
-            drawn = self.drawn(self.step)
-            xi, noise = (sent(v, self.device) for v in drawn[:2])
-            context = None if drawn.context is None else sent(drawn.context, self.device)
-            z, target = hybrid_pair(xi, snr, noise)
-        return Pairs(z, snr.clamp(min=1e-12).log(), target, kappa.square(), context)
+            x = self.process.to_directions(x)
+            whole = plain_pairs(self.process, x, self.levels.times(self.step), stream, context)
+            return whole.map(lambda v: v.expand(len(x), *v.shape[1:])[rows].to(self.device))
+        snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
+        xi, noise, context = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
+        assert xi is not None
+        assert noise is not None
+        return hybrid_pairs(xi, snr, kappa, noise, context)
 
     def loss(self) -> Tensor:
-        """E kappa^2 |target - net|^2 of the micro-batch that the step is at, averaged over directions."""
+        """The loss of the micro-batch that the step is at."""
         if self.micro == 0:
             self._pairs = self.pairs()
+        if self.compute.accumulate == 1:
+            return pairs.loss(self.called, self.process.basis, self._pairs)
         size = len(self._pairs.z) // self.compute.accumulate
         rows = slice(self.micro * size, (self.micro + 1) * size)
-        z, log_snr, target, weight = (v[rows] for v in self._pairs[:4])
-        context = None if self._pairs.context is None else self._pairs.context[rows]
-        out = in_directions(self.called, self.process, z, log_snr, context)
-        return (weight * (out - target).square()).mean()
+        return pairs.loss(self.called, self.process.basis, self._pairs.map(lambda v: v[rows]))
 
     def gradient(self) -> Tensor:
         """Put the step's gradient into the parameters, averaged over all processes; return this one's loss."""
@@ -205,9 +192,8 @@ class Trainer:
         score = Score(self.process, self.averaged())
         moments = backward_moments(score, self.how, self.seed, self.step, context, T_MIN, self.world)
         assert self.least is not None
-        found = adapt.update(self.process, moments, self.how, k, self.least)
-        a_v = None if found.a_v is None else self.world.shared(found.a_v)
-        self.process = found.with_score(self.world.shared(found.a_x), a_v)
+        moved = adapt.update(self.process, moments, self.how, k, self.least)
+        self.process = moved.with_rates(*(self.world.shared(rate) for rate in moved.constant))
         row: dict[str, Any] = {
             "step": self.step,
             "eta": self.how.step_size(k),

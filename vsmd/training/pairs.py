@@ -1,0 +1,86 @@
+r"""The one loss: pairs of network input and target from a batch, and the weighted square that training minimises.
+
+The denoising loss E |eps_v - eps_v^|^2 of the momentum process is, sample by sample (`vsmd.scores`),
+
+    kappa^2 |target - net(z, log snr)|^2,   z = (snr xi + n)/sqrt(1 + snr^2),   target = (xi - snr n)/sqrt(1 + snr^2):
+
+training costs what a plain denoiser costs, and every method sees the same problem along its own path of signal-to-noise
+ratios. Whatever is trained or compared – other objectives too – is a `Pairs` and its `loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vsmd import kernels
+from vsmd.bases import Basis
+from vsmd.processes import ForwardProcess
+from vsmd.scores import combine, in_directions
+
+
+class Pairs(NamedTuple):
+    """What a loss is made of: input z, log levels, target, weights, all (n, *shape), and context (n, …) or None."""
+
+    z: Tensor
+    log_snr: Tensor
+    target: Tensor
+    weight: Tensor
+    context: Tensor | None
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Pairs:
+        """Apply `f` to every tensor: move them, or take some rows."""
+        return Pairs(*(None if v is None else f(v) for v in self))  # type: ignore[arg-type]
+
+
+def hybrid_pairs(xi: Tensor, snr: Tensor, kappa: Tensor, noise: Tensor, context: Tensor | None = None) -> Pairs:
+    """Pairs of standardised data xi at amplitudes snr with noise n; all (n, *shape)."""
+    norm = (1 + snr.square()).rsqrt()
+    z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
+    return Pairs(z, log_level(snr), target, kappa.square(), context)
+
+
+def log_level(snr: Tensor) -> Tensor:
+    """log snr, bounded below where a direction does not vary."""
+    return snr.clamp(min=1e-12).log()
+
+
+def plain_pairs(
+    process: ForwardProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
+) -> Pairs:
+    """Pairs of plain score matching at times t (n,): a_t drawn given (x_0, v_0), target -eps_v / L_vv of N.
+
+    x (n, *shape): in directions. The same minimiser as the hybrid loss with more variance; k = 1 has no v_0 and gives
+    the hybrid pairs.
+    """
+    kernel = process.kernel(t)
+    chol = kernels.lower_cholesky(kernel, 0.0)
+    channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), process.known().std)
+    start = [x.double()] + [torch.randn(x.shape, generator=stream, dtype=torch.float64) for _ in chol[1:2]]
+    eps = [torch.randn(x.shape, generator=stream, dtype=torch.float64) for _ in start]
+    mean = [sum(f * s for f, s in zip(row, start)) for row in kernel.mean]
+    a = [mean[0] + chol[0] * eps[0]]
+    if process.k == 2:
+        a.append(mean[1] + chol[1] * eps[0] + chol[2] * eps[1])
+    score = -eps[-1] / chol[-1]
+    state = torch.stack(a, 1)
+    out = torch.where(channel.out.abs() > 1e-12, channel.out, torch.full_like(channel.out, torch.inf))
+    z, target = combine(channel.inp, state).float(), ((score - combine(channel.gain, state)) / out).float()
+    return Pairs(z, log_level(channel.snr.float()), target, channel.kappa.float().square(), context)
+
+
+def pairs_at(
+    process: ForwardProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
+) -> Pairs:
+    """Hybrid pairs of data x (n, *shape) at times t (n,), their noise drawn from `stream`: for losses on held-out data."""
+    snr, kappa = (e.expand_as(x).float() for e in process.snr(t))
+    return hybrid_pairs(process.standardised(x), snr, kappa, torch.randn(x.shape, generator=stream), context)
+
+
+def loss(network: nn.Module, basis: Basis, pairs: Pairs) -> Tensor:
+    """E weight |target - net|^2, averaged over rows and directions; differentiable."""
+    out = in_directions(network, basis, pairs.z, pairs.log_snr, pairs.context)
+    return (pairs.weight * (out - pairs.target).square()).mean()
