@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,20 +103,26 @@ class Model:
         batch_size = checks.positive_int("batch_size", batch_size)
         denoise = False if trajectory and denoise is None else denoise
         run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, **options)
-        law, batches = self.process.prior_law(), []
-        whole = law.sample(n, random.generator(seed, "prior")) if seeds is None else None
-        for first in range(0, n, batch_size):
-            rows = slice(first, min(first + batch_size, n))
-            noise: random.Noise
-            if whole is None or seeds is None:
-                start, noise = self.own_draws(law, [] if seeds is None else seeds[rows])
-            else:
-                start, noise = whole[rows], random.BatchNoise(random.generator(seed, "noise", first))
+        batches = []
+        for rows, start, noise in self._starts(n, seed, seeds, batch_size):
             nodes: list[Tensor] = []
             watch = (lambda _, x, nodes=nodes: nodes.append(x)) if trajectory else None
             end = run(start, noise, None if context is None else context[rows], watch)
             batches.append(torch.stack(nodes) if trajectory else end)
         return torch.cat(batches, 1 if trajectory else 0)
+
+    def _starts(
+        self, n: int, seed: int, seeds: Sequence[int] | None, batch_size: int
+    ) -> Iterator[tuple[slice, Tensor, random.Noise]]:
+        """Rows, states of the prior and noise of each batch."""
+        law = self.process.prior_law()
+        states = law.sample(n, random.generator(seed, "prior")) if seeds is None else None
+        for first in range(0, n, batch_size):
+            rows = slice(first, min(first + batch_size, n))
+            if seeds is not None:
+                yield rows, *self.own_draws(law, seeds[rows])
+            elif states is not None:
+                yield rows, states[rows], random.BatchNoise(random.generator(seed, "noise", first))
 
     @staticmethod
     def own_draws(law: Prior, seeds: Sequence[int]) -> tuple[Tensor, random.RowNoise]:
