@@ -20,7 +20,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from torch import Tensor, nn
 
 from vsmd import Adaptation, forward_process
-from vsmd.adaptation import Moments, gradient, least_stiffness, minimiser, policy_moments, update
+from vsmd.adaptation import PathMoments, gradient, least_stiffness, minimiser, policy_moments, update
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score
 from vsmd.training.adapting import backward_moments
@@ -33,7 +33,7 @@ def double(value: Any) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64)
 
 
-def step(process: ForwardProcess, m: Moments, how: Adaptation, k: int = 0) -> ForwardProcess:
+def step(process: ForwardProcess, m: PathMoments, how: Adaptation, k: int = 0) -> ForwardProcess:
     return update(process, m, how, k, least_stiffness(process, how))
 
 
@@ -51,7 +51,7 @@ class Loss:
         a_x, a_v = float(process.a_x), 0.0 if process.a_v is None else float(process.a_v)
         self.z = s if how.policy == "score" else s - a_x * x - a_v * v
         left_right = {"xx": (x, x), "sx": (s, x), "xv": (x, v), "vv": (v, v), "sv": (s, v)}
-        self.moments = Moments(
+        self.moments = PathMoments(
             double([[self.w]]), **{name: double([[self.w * (p * q).mean()]]) for name, (p, q) in left_right.items()}
         )
 
@@ -181,7 +181,7 @@ def test_directions_and_pieces_are_independent() -> None:
     losses = [Loss(start(stiffness=s), EXACT, seed) for seed, s in enumerate((0.5, 1.0, 2.0, 6.0))]
     process = forward_process("VSULD", (2,), gamma=1.6).with_moments(torch.zeros(2), torch.ones(2))
     process = process.with_stiffness(double([[0.5, 1.0], [2.0, 6.0]]))
-    m = Moments(*(torch.cat([getattr(loss.moments, f) for loss in losses]).view(2, 2) for f in Moments._fields))
+    m = PathMoments(*(torch.cat([getattr(loss.moments, f) for loss in losses]).view(2, 2) for f in PathMoments._fields))
     a_x, _ = minimiser(process, m, EXACT)
     alone = [float(minimiser(loss.process, loss.moments, EXACT)[0]) for loss in losses]
     np.testing.assert_allclose(a_x.flatten().numpy(), alone, rtol=1e-9)
@@ -190,8 +190,8 @@ def test_directions_and_pieces_are_independent() -> None:
 # --- fixed points -----------------------------------------------------------------------------------------------------
 
 
-def exact_moments(process: ForwardProcess, nodes: int = 100) -> Moments:
-    """Moments of the backward SDE from the fixed target with the exact score of Gaussian data: moment ODEs, RK4."""
+def exact_moments(process: ForwardProcess, nodes: int = 100) -> PathMoments:
+    """PathMoments of the backward SDE from the fixed target with the exact score of Gaussian data: moment ODEs, RK4."""
     pieces, g = process.pieces, process.gamma
     per, v = max(2, nodes // pieces), process.reference_variance()
     y, sums = np.array([v, 0, v, 0, 0, 0, 0, 0]), np.zeros((6, pieces))
@@ -220,7 +220,7 @@ def exact_moments(process: ForwardProcess, nodes: int = 100) -> Moments:
             y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + rates(y + h * k3, i + 2))
         sums[1:, j] = y[3:]
         sums[0, j] = 2 * g * (process.schedule.clock(double(high)) - process.schedule.clock(double(low)))
-    return Moments(*(double(row)[:, None] for row in sums))
+    return PathMoments(*(double(row)[:, None] for row in sums))
 
 
 def critical(std: float, stiffness: float = 1.0) -> ForwardProcess:
@@ -368,7 +368,7 @@ def test_the_constraint_can_be_left_out() -> None:
     assert float(free.max()) <= 1e-2
     assert float(bound[1]) > 2
     for how, least in ((Adaptation(max_prior_kl=None), free), (Adaptation(), bound)):
-        m = Moments(*(torch.ones(1, 2, dtype=torch.float64) * v for v in (1.0, 1e-3, -1e3, 0.0, 1.0, 0.0)))
+        m = PathMoments(*(torch.ones(1, 2, dtype=torch.float64) * v for v in (1.0, 1e-3, -1e3, 0.0, 1.0, 0.0)))
         after = update(process, m, how, 0, least)
         assert bool((after.stiffness >= least * (1 - 1e-9)).all())
 
@@ -382,8 +382,8 @@ WILD = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1e-300, 1e300, math.inf, -ma
 def survivor() -> None:
     """LAPACK may take the whole interpreter with it when it meets a NaN: find out in another one."""
     code = (
-        "import torch; from test_adaptation import EXACT, Moments, double, start, step\n"
-        "for value in (0.0, float('nan'), float('inf')): step(start(), Moments(*[double([[value]])] * 6), EXACT)"
+        "import torch; from test_adaptation import EXACT, PathMoments, double, start, step\n"
+        "for value in (0.0, float('nan'), float('inf')): step(start(), PathMoments(*[double([[value]])] * 6), EXACT)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert done.returncode == 0, f"moments that are not finite kill the interpreter: {done.stderr}"
@@ -406,7 +406,7 @@ def test_always_positive_and_finite(
     process = forward_process(method, (1,)).with_moments(torch.zeros(1), torch.ones(1))
     process = process.with_stiffness(double([[stiffness]]))
     how = Adaptation(rule=rule, policy=policy, free=free, eta=eta, max_prior_kl=None)
-    after = step(process, Moments(*(double([[n]]) for n in numbers)), how)
+    after = step(process, PathMoments(*(double([[n]]) for n in numbers)), how)
     values = [after.stiffness] + ([after.friction] if after.k == 2 else [])
     assert all(bool(torch.isfinite(e).all()) and float(e) > 0 for e in values)
 
@@ -416,7 +416,7 @@ def test_always_positive_and_finite(
 def test_untied_stays_finite(numbers: tuple[float, ...], rule: str) -> None:
     process = forward_process("VSULD", (1,)).with_moments(torch.zeros(1), torch.ones(1))
     how = Adaptation(rule=rule, tied=False)
-    after = step(process, Moments(*(double([[n]]) for n in numbers)), how)
+    after = step(process, PathMoments(*(double([[n]]) for n in numbers)), how)
     assert bool(torch.isfinite(after.stiffness).all())
     assert bool(torch.isfinite(after.friction).all())
 
@@ -426,7 +426,7 @@ def test_one_bad_direction_leaves_the_others_alone() -> None:
     good = Loss(start(), EXACT, 0)
     process = forward_process("VSULD", (2,), gamma=1.6).with_moments(torch.zeros(2), torch.ones(2))
     process = process.with_stiffness(double([[1.7, 1.7]]))
-    m = Moments(*(torch.cat([e, torch.full_like(e, math.nan)], 1) for e in good.moments))
+    m = PathMoments(*(torch.cat([e, torch.full_like(e, math.nan)], 1) for e in good.moments))
     after = step(process, m, EXACT)
     want = step(good.process, good.moments, EXACT)
     torch.testing.assert_close(after.stiffness[:, 0], want.stiffness[:, 0])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vsmd import forward_process
-from vsmd.methods import METHODS
+from vsmd.methods import FAMILY, METHODS
 from vsmd.schedules import BetaSchedule
 
 # method, k, variational_score, R: DESIGN's table
@@ -25,7 +25,8 @@ TABLE = [
 
 
 def test_six_names() -> None:
-    assert list(METHODS) == [name for name, *_ in TABLE]
+    assert list(FAMILY) == [name for name, *_ in TABLE]
+    assert set(METHODS) == {*FAMILY, "LSBDM"}
 
 
 @pytest.mark.parametrize(("method", "k", "mode", "damping"), TABLE)
@@ -34,9 +35,8 @@ def test_defaults(method: str, k: int, mode: str, damping: float | None) -> None
     assert (process.k, process.variational_score, process.damping) == (k, mode, damping)
     assert (process.method, process.shape, process.dim, process.pieces) == (method, (2, 3), 6, 1)
     assert process.schedule == BetaSchedule(5.0, 5.0)
-    assert (process.gamma, process.prior, process.matrix) == (2.0, "gaussian", "diagonal")
+    assert (process.gamma, process.prior, process.basis.name) == (2.0, "gaussian", "coordinates")
     assert process.score_matching == "hybrid"
-    assert process.basis is None
     assert torch.equal(process.a_x, torch.zeros(1, 2, 3, dtype=torch.float64))
     assert (process.a_v is None) == (k == 1)
     if k == 2:

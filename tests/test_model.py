@@ -50,8 +50,8 @@ def test_samples_of_gaussian_data(method: str) -> None:
     """Mean and covariance of the data, correlations included, within five standard errors and 2 % for t_min."""
     mean, cov = np.array([1.0, -2.0]), np.array([[4.0, 1.5], [1.5, 1.0]])
     var, basis = np.linalg.eigh(cov)
-    process = forward_process(method, (2,), basis="principal", prior="moments", beta=6.0)
-    process = process.with_moments(double(mean), double(var), double(basis))
+    process = forward_process(method, (2,), basis=double(basis), prior="moments", beta=6.0)
+    process = process.with_moments(double(mean), double(var))
     n = 20_000
     x = Model(process, Zero()).sample(n, steps=40, seed=1).numpy().astype(np.float64)
     assert x.shape == (n, 2)

@@ -18,6 +18,7 @@ from scipy.linalg import expm, sqrtm
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from vsmd.bases import basis_of
 from vsmd.family import forward_process
 from vsmd.kernels import Matrix
 from vsmd.moments import Moments
@@ -185,7 +186,7 @@ def test_full_matrix_by_hand(method: str) -> None:
     root = rng.normal(size=(3, 3))
     a = 0.2 * np.eye(3) - root @ root.T / 3
     process = forward_process(method, (3,), variational_score=torch.tensor(a), gamma=1.5, beta=4.0)
-    assert process.matrix == "full"
+    assert process.basis.name == "orthogonal"
     d, k, gamma = 3, process.k, process.gamma
     if k == 1:
         m, q = -(np.eye(d) - 2 * a), 2 * np.eye(d)
@@ -196,8 +197,7 @@ def test_full_matrix_by_hand(method: str) -> None:
         m = np.block([[np.zeros((d, d)), np.eye(d)], [-stiffness, -gamma * friction]])
         q = np.diag([0.0] * d + [2 * gamma] * d)
     mean, noise = kernel_np(m, q, 0.5 * 4.0 * 0.7)
-    assert process.basis is not None
-    basis = process.basis.numpy()
+    basis = process.basis.tensors["matrix"].numpy()
 
     def whole(matrix: Matrix) -> Array:
         return np.block([[basis @ np.diag(e[0].numpy()) @ basis.T for e in row] for row in matrix])
@@ -212,8 +212,7 @@ def test_diagonal_matrix_given_in_full() -> None:
     a = double(-2.0, 0.1)
     vector, matrix = (forward_process("VSULD", (2,), variational_score=v) for v in (a, torch.diag(a)))
     one, two = vector.transition(0.3).cov, matrix.transition(0.3).cov
-    assert matrix.basis is not None
-    order = matrix.basis.abs().argmax(0)
+    order = matrix.basis.tensors["matrix"].abs().argmax(0)
     torch.testing.assert_close(one[order], two, rtol=1e-13, atol=1e-15)
 
 
@@ -358,7 +357,8 @@ def test_settings_round_trip(method: str) -> None:
     settings = json.loads(json.dumps(process.settings))
     assert settings == process.settings
     schedule, shape = BetaSchedule(**settings.pop("schedule")), tuple(settings.pop("shape"))
-    again = ForwardProcess(**settings, schedule=schedule, shape=shape, a_x=process.a_x, a_v=process.a_v)
+    basis = basis_of(settings.pop("basis"), shape)
+    again = ForwardProcess(**settings, schedule=schedule, shape=shape, basis=basis, constant=process.constant)
     assert again.settings == process.settings
     for one, two in zip(again.transition(0.4), process.transition(0.4), strict=True):
         assert torch.equal(one, two)
@@ -373,10 +373,11 @@ def test_directions() -> None:
     z = process.to_directions(x)
     torch.testing.assert_close(process.from_directions(z), x, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(z.norm(dim=1), (x - mean).norm(dim=1), rtol=1e-13, atol=0)
-    assert process.basis is not None
-    rotated = process.basis.T @ a @ process.basis
+    axes = process.basis.tensors["matrix"]
+    rotated = axes.T @ a @ axes
     torch.testing.assert_close(rotated, torch.diag(process.a_x[0]), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(process.rotate(x) @ torch.diag(process.a_x[0]), process.rotate(x @ a))
+    into = process.basis.into
+    torch.testing.assert_close(into(x) @ torch.diag(process.a_x[0]), into(x @ a))
     plain = forward_process("VSCLD", (2,)).with_moments(mean, double(1.0, 1.0))
     assert torch.equal(plain.to_directions(x), x - mean)
 

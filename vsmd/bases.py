@@ -166,7 +166,7 @@ class Cosine(Basis):
 
 
 def cosines(size: int) -> Tensor:
-    """The orthonormal cosine transform (size, size), float64: D_ui = sqrt((2 - [u = 0])/n) cos(pi u (2 i + 1)/(2 n))."""
+    """The orthonormal cosine transform (n, n), float64: D_ui = sqrt((2 - [u = 0])/n) cos(pi u (2 i + 1)/(2 n))."""
     u, i = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
     matrix = (math.pi * u * (2 * i + 1) / (2 * size)).cos() * (2 / size) ** 0.5
     matrix[0] /= 2**0.5

@@ -87,8 +87,8 @@ class Model:
         seed: of all draws, which depend on it alone for fixed-step deterministic solvers, on batch_size too for others.
         seeds: one a sample: sample i is then a function of seeds[i] alone, whatever else is drawn with it.
         grid_power: of the grid t = u^power (`time_grid`), default 2; 1 is the paper's uniform one.
-        denoise: one more evaluation, E[x_0 | a] where the grid ends, takes off the noise that is left there. Default: yes,
-            but not along a trajectory, nor for a method that stops early on purpose.
+        denoise: one more evaluation, E[x_0 | a] where the grid ends, takes off the noise that is left there. Default:
+            yes, but not along a trajectory, nor for a method that stops early on purpose.
         context: (n, …) for a conditional network.
         batch_size: samples drawn at once, default 20,000.
         trajectory: return x at every node of the grid, (steps + 1, n, *shape).

@@ -45,7 +45,7 @@ def _checked(name: str, value: Tensor | float, shape: tuple[int, ...]) -> Tensor
 
 
 def averaged(data: Tensor | Iterable[Tensor], products: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean (*shape) of a tensor (n, *shape) or of a stream of such batches, seen once, and the mean of centred products.
+    """Mean (*shape) of a tensor (n, *shape) or a stream of such batches, seen once, and the mean of centred products.
 
     products: sums of products over rows (m, d), quadratic in the rows; of the centred data their mean is returned.
     Sums are float64 and centred batch by batch (Chan, Golub, LeVeque 1983), so a large mean costs no digits.

@@ -69,7 +69,7 @@ def in_directions(network: nn.Module, basis: Basis, z: Tensor, log_snr: Tensor, 
 def preconditioned(backbone: nn.Module, basis: Basis, z: Tensor, log_snr: Tensor, context: Tensor | None) -> Tensor:
     r"""E[target | z] by a backbone that sees the noisy image with one level of white noise, in data coordinates.
 
-    With l = log snr per direction, e^{2m} = mean e^{2l} and w = e^{l - m} (the directions' relative standard deviations)
+    With l = log snr per direction, e^{2m} = mean e^{2l} and w = e^{l - m} (relative standard deviations),
 
         y = z √(1 + e^{2l}) / √(1 + e^{2m})            signal in the process's units and white noise of one level,
         net = B'U(B y, m) · (1/w + w e^{2m}) / √((1 + e^{2l}) (1 + e^{2m})),

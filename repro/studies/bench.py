@@ -193,7 +193,9 @@ def images_solver_step(rounds: int) -> tuple[float, float, float]:
     solver = make_solver("heun", vsmd.scores.Score(trainer.process, network), time_grid(10))
     a, image, level = torch.stack([z, z.flip(0)], 1), torch.cat([z, torch.zeros_like(z)], 1), torch.zeros(1)
     with torch.no_grad():
-        return paired(lambda: solver.step(a, 4, no_noise), lambda: (network(image, level), network(image, level)), rounds)
+        return paired(
+            lambda: solver.step(a, 4, no_noise), lambda: (network(image, level), network(image, level)), rounds
+        )
 
 
 def images_rate() -> None:

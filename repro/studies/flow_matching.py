@@ -146,7 +146,7 @@ class FlowTrainer(Trainer):
             self.start = Flow(self.average, self.process, scaling != "", mixture)
 
     def pairs(self) -> Pairs:
-        """Points x_t between source and data, and x_1 - x_0 as targets; times stratified over [0, 1] within the batch."""
+        """Points x_t between source and data with targets x_1 - x_0; times stratified over [0, 1] in the batch."""
         (x, _), stream = self.batch()
         x1, x0 = self.start.scale(x), self.start.start(len(x), stream)
         if self.optimal:

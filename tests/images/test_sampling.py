@@ -8,20 +8,18 @@ import pytest
 import torch
 from tiny import awake, config, pictures
 
-from vsmd import Model, random
+from vsmd import Model
 from vsmd.images import Painter
 from vsmd.images.pictures import Pictures
-from vsmd.images.sampling import FIXED, Streams
-from vsmd.moments import measured
-from vsmd.samplers import SOLVERS, as_solver, integrate
+from vsmd.images.sampling import FIXED
+from vsmd.samplers import SOLVERS, as_solver
 from vsmd.training import Compute
 
 
 def model(method: str = "ULD", **fields: Any) -> Model:
     chosen = config(method=method, **fields)
     data = Pictures(pictures().train)
-    moments, _ = measured(data.all_batches())
-    process = chosen.process((1, 4, 4)).with_moments(*moments)
+    process = chosen.process((1, 4, 4)).with_data(data.all_batches())
     return Model(process, awake(chosen.build((1, 4, 4), 2)).eval())
 
 
@@ -52,26 +50,12 @@ def test_an_image_depends_on_its_seed_alone(solver: str) -> None:
     assert sum(calls) == 5 * one.evaluations == 5 * (5 // each * each + 1)  # whole steps, and the denoising
 
 
-def test_every_row_of_noise_has_a_stream_of_its_own() -> None:
-    def streams() -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(s) for s in (1, 2)]
-
-    with Streams(streams()):
-        x = torch.randn((2, 3), dtype=torch.float64)
-        y = torch.randn((2, 3))
-    one, two = streams()
-    torch.testing.assert_close(x[0], torch.randn(3, generator=one, dtype=torch.float64), rtol=0, atol=0)
-    torch.testing.assert_close(y[0], torch.randn(3, generator=one), rtol=0, atol=0)
-    torch.testing.assert_close(x[1], torch.randn(3, generator=two, dtype=torch.float64), rtol=0, atol=0)
-
-
-def test_the_solver_is_the_model_s_own() -> None:
-    """The same states through the same solver as `Model.sample` uses."""
-    painter = Painter(model(), "heun", 8, denoise=False)
-    assert painter.evaluations == 8
-    start = painter.law.sample(1, random.generator(5, "image"))
-    end = integrate(painter.solver, start)
-    torch.testing.assert_close(painter.floats([5]), painter.model.process.from_directions(end[:, 0]))
+@pytest.mark.parametrize("denoise", [False, True])
+def test_a_painter_draws_what_the_model_samples(denoise: bool) -> None:
+    painter = Painter(model(), "heun", 8 + denoise, denoise=denoise)
+    assert painter.evaluations == 8 + denoise
+    sampled = painter.model.sample(solver="heun", steps=4, seeds=[5, 2], denoise=denoise)
+    torch.testing.assert_close(painter.floats([5, 2]), sampled)
 
 
 @pytest.mark.parametrize(("method", "left"), [("SGM", 0.0997), ("CLD", 0.00498)])
@@ -116,7 +100,7 @@ def test_no_images_and_bad_values() -> None:
         ("heun", 2, r"^evaluations=2: must be at least 3, what a step of heun and denoising take$"),
         ("heun", 0, r"^evaluations=0: must be an integer >= 1$"),
         ("hein", 4, r"^solver='hein': .*did you mean 'heun'"),
-        ("rk45", 4, r"^solver='rk45': must be one of"),
+        ("rk45", 4, r"^solver='rk45': takes as many evaluations as it needs; give steps instead$"),
     ):
         with pytest.raises(ValueError, match=message):
             Painter(model(), solver, evaluations)

@@ -13,13 +13,13 @@ import torch
 from tiny import config, pictures
 
 from vsmd import Model, load, random
+from vsmd.bases import Coordinates
 from vsmd.data.images import to_float
 from vsmd.durations import duration
 from vsmd.images import Painter, logs, train
 from vsmd.images import training as room
 from vsmd.images.pictures import Pictures
 from vsmd.images.training import held_out_loss, together
-from vsmd.moments import measured
 from vsmd.training.distributed import World
 
 
@@ -49,7 +49,7 @@ def test_moments_are_exact_without_a_float_copy(flips: bool, monkeypatch: pytest
     assert all(len(part) <= 14 for part in parts)
     x = to_float(values).double()
     x = torch.cat([x, x.flip(-1)]) if flips else x
-    moments, _ = measured(iter(parts))
+    moments, _ = Coordinates(parts[0].shape[1:]).fitted(iter(parts))
     torch.testing.assert_close(moments.mean, x.mean(0))
     torch.testing.assert_close(moments.var, x.var(0, correction=0), rtol=1e-6, atol=1e-12)
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from vsmd import forward_process
 from vsmd.latent import drift, schrodinger_bridge
-from vsmd.latent.bridge import is_bridge, paper_time, process_time, sigma_of, stopped, warn_outside_theory
+from vsmd.latent.bridge import paper_time, process_time, sigma_of, stopped, warn_outside_theory
 from vsmd.model import Model
-from vsmd.moments import measured
 from vsmd.random import generator
 
 MEANS = torch.tensor([[-1.5, 0.5], [1.0, 1.0], [0.5, -2.0]], dtype=torch.float64)
@@ -46,8 +45,8 @@ class Oracle(nn.Module):
         snr = log_snr.double().exp()
         s = std / snr  # the noise, the same in all directions
         centred = z.double() * (std.square() + s.square()).sqrt()
-        x = self.process.rotate(centred, back=True) + mean
-        score = self.process.rotate(true_score(x, float(s.flatten()[0])))
+        x = self.process.basis.back(centred) + mean
+        score = self.process.basis.into(true_score(x, float(s.flatten()[0])))
         gaussian = -centred / (std.square() + s.square())
         return ((score - gaussian) * s * (std.square() + s.square()).sqrt() / std).float()
 
@@ -59,16 +58,15 @@ class Zero(nn.Module):
 
 def known(sigma: float, data: Tensor, network: nn.Module | None = None) -> Model:
     process = schrodinger_bridge((2,), sigma=sigma)
-    moments, basis = measured(data, True)
-    return Model(process.with_moments(*moments, basis).with_prior("empirical", data), network or Zero())
+    return Model(process.with_data(data).with_prior("empirical", data), network or Zero())
 
 
 def test_forward_process_is_a_brownian_motion() -> None:
     """Mean map 1, covariance sigma² at the end; with time in the paper's clock s² = sigma² (1 - t)."""
     process = schrodinger_bridge((3,), sigma=1.7)
-    assert is_bridge(process)
-    assert not is_bridge(forward_process("SGM", (3,)))
-    assert not is_bridge(forward_process("VSCLD", (3,), variational_score="steered"))
+    assert process.method == "LSBDM"
+    assert process.row.early_stop
+    assert not forward_process("SGM", (3,)).row.early_stop
     assert sigma_of(process) == pytest.approx(1.7)
     t = torch.tensor([1e-3, 0.2, 0.7, 1.0], dtype=torch.float64)
     mean, cov = process.transition(t)
@@ -81,9 +79,8 @@ def test_forward_process_is_a_brownian_motion() -> None:
 
 def test_start_is_the_smoothed_law_of_the_codes() -> None:
     data = points(400)
-    start = known(2.0, data).process.prior_law().sample(50_000, generator(0, "start"))[:, 0].double()
-    moments, basis = measured(data, True)
-    assert basis is not None
+    process = known(2.0, data).process
+    start, moments = process.prior_law().sample(50_000, generator(0, "start"))[:, 0].double(), process.known()
     torch.testing.assert_close(start.mean(0), torch.zeros(2, dtype=torch.float64), atol=0.05, rtol=0)
     torch.testing.assert_close(start.var(0), moments.var + 4.0, rtol=0.03, atol=0)
 

@@ -1,4 +1,4 @@
-"""The U-Net: what its convolutions see, where it starts, and what it runs under."""
+"""The U-Net: where it starts, what it takes and what it runs under."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from vsmd import networks
 from vsmd.networks.unet import UNet
 from vsmd.random import generator
-from vsmd.scores import hybrid_pair
 
 SHAPE = (3, 8, 12)
 
@@ -29,13 +28,14 @@ def tiny(trained: bool = True, **changed: Any) -> UNet:
     return net
 
 
-def images(n: int = 3, label: str = "z") -> Tensor:
-    return torch.randn(n, *SHAPE, generator=generator(0, "unet", label))
+def images(n: int = 3, label: str = "image") -> Tensor:
+    """Noisy images and, as further channels, their pixels' relative levels."""
+    channels, *sides = SHAPE
+    return torch.randn(n, 2 * channels, *sides, generator=generator(0, "unet", label))
 
 
 def levels(n: int = 3) -> Tensor:
-    """Levels that differ from image to image and from pixel to pixel."""
-    return torch.linspace(-2, 2, n).view(n, 1, 1, 1) + 0.5 * images(n, "levels")
+    return torch.linspace(-2, 2, n)
 
 
 @pytest.mark.parametrize("changed", [{}, {"patch": 2, "attention": (2,)}, {"multipliers": (1,), "depth": 2}])
@@ -47,54 +47,15 @@ def test_starts_at_zero(changed: dict[str, Any]) -> None:
     assert bool(tiny(**changed)(images(), levels()).any())
 
 
-def test_equal_levels_leave_the_image_alone() -> None:
-    net, z = tiny(), images()
-    level = torch.tensor([-1.0, 0.5, 3.0]).view(3, 1, 1, 1)
-    inside = net.image(torch.cat([z, torch.zeros_like(z)], 1), level.flatten(1), None)
-    torch.testing.assert_close(net(z, level.expand_as(z)), inside, rtol=1e-4, atol=1e-5)
+def test_without_levels_of_pixels() -> None:
+    net = tiny(levels=False)
+    assert net(images()[:, :3], levels()).shape == (3, *SHAPE)
+    assert not net.levels
 
 
-def test_convolutions_see_the_image_with_one_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """y √(1 + e^{2m}) = snr ξ + n, and a perfect "v" for y gives the target but for a term linear in y."""
-    net, ratio = tiny(), 0.8 * images(1, "ratio")
-    snr = (ratio + torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1, 1)).exp()
-    xi, noise = images(label="xi"), images(label="noise")
-    z, target = hybrid_pair(xi, snr, noise)
-    mean = snr.square().mean((1, 2, 3), keepdim=True)
-    w = snr / mean.sqrt()
-    v = (w * xi - mean.sqrt() * noise) / (1 + mean).sqrt()
-    seen: list[Tensor] = []
-
-    def perfect(y: Tensor, level: Tensor, context: Tensor | None) -> Tensor:
-        seen.extend([y, level])
-        return v
-
-    monkeypatch.setattr(net, "image", perfect)
-    out = net(z, snr.log())
-    y, deviation = seen[0].chunk(2, 1)
-    torch.testing.assert_close(y * (1 + mean).sqrt(), snr * xi + noise, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(deviation, w.log(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(seen[1], 0.5 * mean.log().flatten(1), rtol=1e-4, atol=1e-5)
-    sigma, alpha = (1 + snr.square()).rsqrt(), snr / (1 + snr.square()).sqrt()
-    linear = sigma * (mean / (1 + mean)).sqrt() / w - alpha * (1 + mean).rsqrt()
-    torch.testing.assert_close(out + linear * y, target, rtol=1e-3, atol=1e-4)
-
-
-def test_one_row_of_levels_serves_all_images() -> None:
-    net, z, row = tiny(), images(), levels(1)
-    torch.testing.assert_close(net(z, row), net(z, row.expand_as(z)), rtol=1e-4, atol=1e-5)
-
-
-def test_constant_pixels() -> None:
-    """Levels as the process gives them where a pixel never changes; values and gradients stay finite."""
-    level = levels()
-    level[:, :, :2] = -27.6
-    for given in (level, torch.full_like(level, -27.6)):
-        net = tiny()
-        out = net(images(), given)
-        out.square().mean().backward()
-        assert bool(torch.isfinite(out).all())
-        assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in net.parameters())
+def test_one_level_serves_all_images() -> None:
+    net = tiny()
+    torch.testing.assert_close(net(images(), levels(1)), net(images(), levels(1).expand(3)), rtol=1e-4, atol=1e-5)
 
 
 def test_all_parameters_learn() -> None:

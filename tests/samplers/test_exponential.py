@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vsmd.family import forward_process
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import Solver, integrate, make_solver, time_grid
-from vsmd.samplers.exponential import NODES, Panels, Tables, tables
+from vsmd.samplers.base import no_noise
+from vsmd.samplers.exponential import NODES, Quadrature, Tables, tables
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import Score
 
@@ -133,7 +134,7 @@ def test_tables_do_not_depend_on_the_steps(kind: str) -> None:
 def test_panels_tile_the_steps() -> None:
     """They end at the grid's nodes and at the knots, and integrate powers of t over each step."""
     times = time_grid(6, 1e-3, 2.0)
-    panels = Panels(times, 4, (1,))
+    panels = Quadrature(times, 4, (1,))
     t = panels.t.view(-1, len(NODES), 1)
     assert bool((panels.t.diff() < 0).all())
     for power in (-0.5, 0.0, 1.0, 3.0):
@@ -180,7 +181,7 @@ def test_order_with_a_nonlinear_network(kind: str) -> None:
 def test_full_matrix() -> None:
     """Directions are columns of a basis; the solver works in them."""
     basis = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
-    process = forward_process("CLD", (2,), basis="principal").with_moments(torch.zeros(2), torch.tensor([9.0, 1.0]), basis)
+    process = forward_process("CLD", (2,), basis=basis).with_moments(torch.zeros(2), torch.tensor([9.0, 1.0]))
     start = torch.eye(4, dtype=torch.float64).view(4, 2, 2)
     score = Score(process, Counting())
     exact = make_solver("rk45", score, time_grid(1, T_MIN), rtol=1e-9, atol=1e-9)
@@ -211,9 +212,9 @@ def test_orders_differ_from_the_second_step_on() -> None:
     process = several("CLD")
     two, one = (make_solver(name, Score(process, Wavy()), time_grid(4)) for name in NAMES)
     start = process.prior_law().sample(8, torch.Generator().manual_seed(0))
-    first = [solver.step(start, 0) for solver in (two, one)]
+    first = [solver.step(start, 0, no_noise) for solver in (two, one)]
     assert torch.equal(*first)
-    assert not torch.equal(*(solver.step(first[0], 1) for solver in (two, one)))
+    assert not torch.equal(*(solver.step(first[0], 1, no_noise) for solver in (two, one)))
 
 
 # --- divergence -------------------------------------------------------------------------------------------------------

@@ -29,10 +29,10 @@ class Zero(nn.Module):
 
 def gaussian(method: str, prior: str, full: bool = False) -> ForwardProcess:
     """Two directions of variances VARS about (1, -2); rotated if `full`."""
-    process = forward_process(method, (2,), beta=4.0, prior=prior, basis="principal" if full else "diagonal")
-    basis = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64) if full else None
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    process = forward_process(method, (2,), beta=4.0, prior=prior, basis=turn if full else "coordinates")
     mean, var = torch.tensor([1.0, -2.0]), torch.tensor(VARS, dtype=torch.float64)
-    return process.with_moments(mean, var, basis)
+    return process.with_moments(mean, var)
 
 
 def law(process: ForwardProcess, t: float, var: float, direction: int) -> Tensor:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from vsmd.family import forward_process
 from vsmd.processes import ForwardProcess
-from vsmd.samplers import SOLVERS, Solver, integrate, make_solver, time_grid
+from vsmd.random import BatchNoise
+from vsmd.samplers import SOLVERS, Solver, as_solver, integrate, make_solver, time_grid
+from vsmd.samplers.rk45 import RK45
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import Score
 
@@ -100,38 +102,45 @@ class Exact:
         return np.asarray(y.reshape(self.k, self.k))
 
 
+def batch_noise(seed: int) -> BatchNoise:
+    return BatchNoise(torch.Generator().manual_seed(seed))
+
+
 def pushed(solver: Solver) -> Array:
     """The linear map of a deterministic solver over its whole grid, from basis states."""
     k = solver.process.k
     return integrate(solver, torch.eye(k, dtype=torch.float64)[..., None])[..., 0].numpy().T
 
 
-def probed(solver: Solver, i: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Array, Array]:
-    """Step i of a stochastic solver is a -> K a + sum_j B_j xi_j: K and sum_j B_j B_j', from basis states and draws."""
-    k, most = solver.process.k, 4
-    calls = 0
+class BasisDraws:
+    """Noise whose j-th draw is the j-th unit vector, from row `first` on."""
 
-    def basis_draw(*size: Any, **_: Any) -> Tensor:
-        nonlocal calls
-        draw = torch.zeros(size[0] if isinstance(size[0], tuple) else size, dtype=torch.float64)
-        draw[k + calls] = 1
-        calls += 1
+    def __init__(self, first: int) -> None:
+        self.first, self.calls = first, 0
+
+    def __call__(self, like: Tensor) -> Tensor:
+        draw = torch.zeros_like(like)
+        draw[self.first + self.calls] = 1
+        self.calls += 1
         return draw
 
+
+def probed(solver: Solver, i: int) -> tuple[Array, Array]:
+    """Step i of a stochastic solver is a -> K a + sum_j B_j xi_j: K and sum_j B_j B_j', from basis states and draws."""
+    k, most = solver.process.k, 4
+    noise = BasisDraws(k)
     start = torch.zeros(k + most, k, 1, dtype=torch.float64)
     start[:k, :, 0] = torch.eye(k)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "randn", basis_draw)
-        out = solver.step(start, i)[..., 0].numpy()
-    assert calls >= 1
+    out = solver.step(start, i, noise)[..., 0].numpy()
+    assert noise.calls >= 1
     return out[:k].T, out[k:].T @ out[k:]
 
 
-def propagated(solver: Solver, start: Array, monkeypatch: pytest.MonkeyPatch) -> Array:
+def propagated(solver: Solver, start: Array) -> Array:
     """The covariance at the grid's end, exactly."""
     cov = start
     for i in range(len(solver.times) - 1):
-        k, noise = probed(solver, i, monkeypatch)
+        k, noise = probed(solver, i)
         cov = k @ cov @ k.T + noise
     return cov
 
@@ -179,14 +188,14 @@ def test_order_with_a_piecewise_constant_score() -> None:
 @pytest.mark.parametrize(
     ("name", "method"), [(n, m) for n in WEAK_ORDERS for m in METHODS if m != "SGM" or n not in SPLITTINGS]
 )
-def test_weak_order_of_stochastic_solvers(name: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weak_order_of_stochastic_solvers(name: str, method: str) -> None:
     """The covariance started from the exact S_1; extrapolated to no step at all it is the data's.
 
     ABOBA and BAOAB are of order 1 in reverse time as printed, with the score frozen in O, of order 2 with a midpoint.
     """
     process = gaussian(method)
     exact, want = Exact(process), WEAK_ORDERS[name]
-    laws = [propagated(solver_for(name, process, n), exact.law(1.0), monkeypatch) for n in (40, 80, 160)]
+    laws = [propagated(solver_for(name, process, n), exact.law(1.0)) for n in (40, 80, 160)]
     end = exact.law(T_MIN)
     errors = [float(np.abs(law - end).max()) for law in laws]
     assert errors[-1] > 1e-4
@@ -196,7 +205,7 @@ def test_weak_order_of_stochastic_solvers(name: str, method: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", WEAK_ORDERS)
-def test_weak_order_where_beta_and_the_score_vary(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weak_order_where_beta_and_the_score_vary(name: str) -> None:
     """A steered process: s(t), c(t) and beta(t) are smooth, and its own kernels give the laws."""
     process = forward_process("VSCLD", (1,), beta=BetaSchedule(1.0, 5.0), variational_score="steered")
     process = process.with_moments(torch.zeros(1), torch.tensor([VAR]))
@@ -205,7 +214,7 @@ def test_weak_order_where_beta_and_the_score_vary(name: str, monkeypatch: pytest
         cov = process.covariance(process.kernel(torch.tensor([t])), torch.tensor(VAR))
         return np.array([[float(e) for e in row] for row in cov])
 
-    laws = [propagated(solver_for(name, process, n), law(1.0), monkeypatch) for n in (40, 80, 160)]
+    laws = [propagated(solver_for(name, process, n), law(1.0)) for n in (40, 80, 160)]
     errors = [float(np.abs(got - law(T_MIN)).max()) for got in laws]
     assert errors[-1] > 2e-5
     assert order(errors) == pytest.approx(WEAK_ORDERS[name], abs=0.2)
@@ -242,7 +251,7 @@ def test_overdamped_flow_in_closed_form() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_euler_maruyama_step(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_euler_maruyama_step(method: str) -> None:
     """(16) with the factor x it drops: noise beta gamma h in v alone (beta h if overdamped)."""
     process = gaussian(method, BetaSchedule(1.0, 9.0))
     exact, solver = Exact(process), solver_for("euler-maruyama", process, 10)
@@ -250,7 +259,7 @@ def test_euler_maruyama_step(method: str, monkeypatch: pytest.MonkeyPatch) -> No
     beta, g2 = exact.beta(t), exact.q[-1, -1] / 2
     drift = -0.5 * beta * exact.m
     drift[-1] += beta * g2 * exact.gain(t)
-    k, noise = probed(solver, 3, monkeypatch)
+    k, noise = probed(solver, 3)
     np.testing.assert_allclose(k, np.eye(exact.k) + h * drift, atol=1e-6)
     want = np.zeros_like(k)
     want[-1, -1] = beta * g2 * h
@@ -258,7 +267,7 @@ def test_euler_maruyama_step(method: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("name", "plan"), [("aboba", "ABOBA"), ("baoab", "BAOAB")])
-def test_splitting_steps(name: str, plan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splitting_steps(name: str, plan: str) -> None:
     """The letters of (17), outer ones by halves, O exact with the score frozen at its entry."""
     process = gaussian("VSULD", BetaSchedule(1.0, 9.0))
     exact, solver = Exact(process), solver_for(name, process, 10)
@@ -276,7 +285,7 @@ def test_splitting_steps(name: str, plan: str, monkeypatch: pytest.MonkeyPatch) 
         want, spread = part[letter] @ want, part[letter] @ spread @ part[letter].T
         if letter == "O":
             spread[1, 1] += exact.gamma / gc * (grow**2 - 1)
-    k, noise = probed(solver, 2, monkeypatch)
+    k, noise = probed(solver, 2)
     np.testing.assert_allclose(k, want, atol=2e-6)
     np.testing.assert_allclose(noise, spread, atol=2e-6)
 
@@ -300,7 +309,7 @@ def test_unknown_solver() -> None:
 def test_evaluations_are_counted(name: str) -> None:
     process, network = gaussian("CLD"), Counting()
     solver = make_solver(name, Score(process, network), time_grid(7, T_MIN))
-    integrate(solver, torch.zeros(3, 2, 1), torch.Generator().manual_seed(0))
+    integrate(solver, torch.zeros(3, 2, 1), batch_noise(0))
     assert network.calls == (solver.calls if name == "rk45" else 7 * solver.evaluations)  # type: ignore[attr-defined]
     assert network.calls >= 7
 
@@ -310,7 +319,7 @@ def test_noise_is_a_function_of_the_generator(name: str) -> None:
     process = gaussian("ULD")
     solver = solver_for(name, process, 4)
     start = process.prior_law().sample(6, torch.Generator().manual_seed(5))
-    one, two, other = (integrate(solver, start.clone(), torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    one, two, other = (integrate(solver, start.clone(), batch_noise(s)) for s in (0, 0, 1))
     assert one.shape == start.shape
     assert one.dtype == torch.float32
     assert torch.equal(one, two)
@@ -324,8 +333,25 @@ def test_watch_sees_every_node(name: str) -> None:
     start = torch.randn(4, 2, 1, generator=torch.Generator().manual_seed(0))
     kept = start.clone()
     seen: list[tuple[int, Tensor]] = []
-    end = integrate(solver, start, torch.Generator().manual_seed(0), lambda i, a: seen.append((i, a.clone())))
+    end = integrate(solver, start, batch_noise(0), lambda i, a: seen.append((i, a.clone())))
     assert [i for i, _ in seen] == list(range(6))
     assert torch.equal(start, kept)
     assert torch.equal(seen[0][1], kept)
     assert torch.equal(seen[-1][1], end)
+
+
+@pytest.mark.parametrize("name", sorted(WEAK_ORDERS))
+def test_a_stochastic_solver_asks_for_its_noise(name: str) -> None:
+    solver = solver_for(name, gaussian("CLD"), 3)
+    with pytest.raises(ValueError, match=r"^noise=None: a stochastic solver takes its noise from an object"):
+        integrate(solver, torch.zeros(3, 2, 1))
+
+
+def test_class_and_instance_serve_as_well_as_a_name() -> None:
+    process, start = gaussian("CLD"), torch.randn(4, 2, 1, generator=torch.Generator().manual_seed(0))
+    score, times = Score(process, Counting()), time_grid(4, T_MIN)
+    by_name = integrate(make_solver("rk45", score, times, rtol=1e-8), start)
+    for solver in (RK45(rtol=1e-8), as_solver(RK45, rtol=1e-8)):
+        assert torch.equal(integrate(make_solver(solver, score, times), start), by_name)
+    with pytest.raises(ValueError, match=r"^rtol: rk45 is made already; give it its options there$"):
+        make_solver(RK45(), score, times, rtol=1e-3)

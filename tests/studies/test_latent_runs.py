@@ -14,7 +14,6 @@ from repro.studies import latent as runs
 from vsmd import forward_process, latent
 from vsmd.metrics.distances import sliced_wasserstein2
 from vsmd.model import Model
-from vsmd.moments import measured
 from vsmd.random import generator
 
 
@@ -26,8 +25,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def five(dim: int) -> tuple[runs.Codes, Model]:
     """The five Gaussians and a bridge started exactly at their smoothed law, with the exact drift."""
     codes = runs.five_gaussians(dim)
-    moments, basis = measured(codes(20_000, generator(0, "moments")), True)
-    process = codes.start(latent.schrodinger_bridge((dim,)).with_moments(*moments, basis))
+    bridge = latent.schrodinger_bridge((dim,)).with_data(codes(20_000, generator(0, "moments")))
+    process = codes.start(bridge)
     return codes, Model(process, runs.Exact(process, codes.score))
 
 

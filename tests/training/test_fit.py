@@ -120,8 +120,7 @@ def test_moments_are_the_data_s() -> None:
 def test_full_matrix_is_in_the_principal_axes() -> None:
     turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
     model = train("VSULD", (STRETCHED - 3) @ turn.T, basis="principal")
-    basis, var = model.process.basis, model.process.known().var
-    assert basis is not None
+    basis, var = model.process.basis.tensors["matrix"], model.process.known().var
     torch.testing.assert_close(basis.T @ basis, torch.eye(2, dtype=torch.float64))
     directions = model.process.to_directions((STRETCHED.double() - 3) @ turn.T.double())
     cov = torch.cov(directions.T, correction=0)

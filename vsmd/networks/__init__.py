@@ -1,8 +1,8 @@
 """Score networks, of two kinds.
 
-In directions: net(z, log_snr, context) -> tensor like z. z (n, *shape) is the standardised statistic of the noisy state,
-log_snr (n or 1, *shape) its log signal-to-noise amplitude per direction. The same network therefore serves all methods,
-with or without velocity.
+In directions: net(z, log_snr, context) -> tensor like z. z (n, *shape) is the standardised statistic of the noisy
+state, log_snr (n or 1, *shape) its log signal-to-noise amplitude per direction. The same network therefore serves all
+methods, with or without velocity.
 
 A backbone of images (class attribute `backbone = True`): net(image, level, context) -> image, in data coordinates, with
 one level of white noise, level (n or 1,); `vsmd.scores.preconditioned` turns and scales for it. One of another library

@@ -34,8 +34,8 @@ class Generation:
     """The reverse process from t = 1 down to t_min, prepared once and run on any number of batches.
 
     score: of a process, and the network that is called. solver: name, class or instance; `steps` of it on times
-    t = u^grid_power. denoise: one more call gives E[x_0 | a] at the grid's end, where the noise of that time is still on
-    the data: of standard deviation .1 with SGM at beta = 10, .005 with CLD. options: the solver's own.
+    t = u^grid_power. denoise: one more call gives E[x_0 | a] at the grid's end, where the noise of that time is still
+    on the data: of standard deviation .1 with SGM at beta = 10, .005 with CLD. options: the solver's own.
     """
 
     def __init__(

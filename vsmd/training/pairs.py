@@ -75,7 +75,7 @@ def plain_pairs(
 def pairs_at(
     process: ForwardProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
 ) -> Pairs:
-    """Hybrid pairs of data x (n, *shape) at times t (n,), their noise drawn from `stream`: for losses on held-out data."""
+    """Hybrid pairs of data x (n, *shape) at times t (n,), noise from `stream`: for losses on held-out data."""
     snr, kappa = (e.expand_as(x).float() for e in process.snr(t))
     return hybrid_pairs(process.standardised(x), snr, kappa, torch.randn(x.shape, generator=stream), context)
 
