@@ -96,7 +96,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"shape": (2.0,)}, r"^shape=2.0: must be an integer >= 1$"),
     ({"shape": (True,)}, r"^shape=True: must be an integer >= 1$"),
     ({"prior": "normal"}, r"^prior='normal': must be one of"),
-    ({"matrix": "ful"}, r"^matrix='ful': .*did you mean 'full'"),
+    ({"basis": "principl"}, r"^basis='principl': .*did you mean 'principal'"),
     ({"score_matching": "hybird"}, r"^score_matching='hybird': .*did you mean 'hybrid'"),
     ({"variational_score": "adaptve"}, r"^variational_score='adaptve': .*did you mean 'adaptive'"),
     ({"variational_score": "fixed"}, r"^variational_score='fixed': must be one of"),

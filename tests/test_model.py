@@ -99,7 +99,7 @@ def test_trajectories(solver: str) -> None:
     model = random_model(known())
     path = model.sample(30, solver=solver, steps=8, seed=2, batch_size=12, trajectory=True)
     assert path.shape == (9, 30, 2)
-    assert torch.equal(path[-1], model.sample(30, solver=solver, steps=8, seed=2, batch_size=12))
+    assert torch.equal(path[-1], model.sample(30, solver=solver, steps=8, seed=2, batch_size=12, denoise=False))
     more = model.sample(30, solver=solver, steps=3, seed=2, batch_size=12, trajectory=True)
     assert torch.equal(path[0], more[0])
     assert not torch.equal(path[0], path[1])
@@ -227,7 +227,7 @@ def test_foreign_bytes(content: bytes, tmp_path: Path) -> None:
 def test_foreign_safetensors(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    assert "vsmd-model-1" in refused(path)
+    assert "vsmd-model-2" in refused(path)
 
 
 def test_a_folder(tmp_path: Path) -> None:
@@ -237,15 +237,15 @@ def test_a_folder(tmp_path: Path) -> None:
 def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     fit(forward_process("CLD", (1,)), torch.randn(9, 1), steps=1, batch_size=2, checkpoint=path)
-    assert "vsmd-checkpoint-1" in refused(path)
+    assert "vsmd-checkpoint-2" in refused(path)
 
 
 def test_missing_parts(saved: bytes, tmp_path: Path) -> None:
     """A file of the right format that lacks a tensor or its settings."""
     path = tmp_path / "model.safetensors"
-    save_file({"weight": torch.zeros(3)}, path, {"format": "vsmd-model-1"})
+    save_file({"weight": torch.zeros(3)}, path, {"format": "vsmd-model-2"})
     refused(path)
-    save_file({"weight": torch.zeros(3)}, path, {"format": "vsmd-model-1", "info": "{}"})
+    save_file({"weight": torch.zeros(3)}, path, {"format": "vsmd-model-2", "info": "{}"})
     refused(path)
 
 
@@ -268,3 +268,38 @@ def test_network_without_settings(tmp_path: Path) -> None:
         Model(known(), Zero()).save(tmp_path / "model.safetensors")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- denoising and seeds of samples -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "left"), [("SGM", 0.07), ("CLD", 0.0025), ("LSBDM", 0.007)])
+def test_the_noise_of_the_last_time_is_taken_off(method: str, left: float) -> None:
+    """Of a constant coordinate noise stays without denoising (`left`), and for a bridge that stops early."""
+    process = forward_process(method, (2,), beta=0.1 if method == "LSBDM" else 5.0)
+    model = Model(process.with_moments(double([3.0, 1.0]), double([0.0, 1.0])), Zero())
+    noisy, default, clean = (model.sample(4_000, "euler", 3, seed=0, denoise=d) for d in (False, None, True))
+    assert float(noisy[:, 0].std()) == pytest.approx(left, rel=0.5)
+    assert torch.equal(clean[:, 0], torch.full((4_000,), 3.0))
+    assert torch.equal(default, noisy if method == "LSBDM" else clean)
+
+
+def test_denoising_is_one_evaluation_more() -> None:
+    model, calls = random_model(known()), []
+    model.network.register_forward_pre_hook(lambda *_: calls.append(1))
+    model.sample(5, "euler", 4, denoise=False)
+    model.sample(5, "euler", 4)
+    assert len(calls) == 4 + 5
+    assert model.generation("heun", 3).evaluations == 7
+
+
+@pytest.mark.parametrize("solver", ["heun", "euler-maruyama"])
+def test_a_sample_is_a_function_of_its_seed(solver: str) -> None:
+    model = random_model(known())
+    whole = model.sample(solver=solver, steps=4, seeds=[3, 1, 4, 1], batch_size=3)
+    torch.testing.assert_close(model.sample(solver=solver, steps=4, seeds=[4, 3]), whole[[2, 0]])
+    torch.testing.assert_close(whole[1], whole[3])
+    with pytest.raises(ValueError, match=r"^seeds: 2 of them for n=3; must be one a sample$"):
+        model.sample(3, seeds=[0, 1])
+    with pytest.raises(ValueError, match=r"^n=None: must be an integer >= 1$"):
+        model.sample()

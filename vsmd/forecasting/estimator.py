@@ -61,8 +61,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
       `context_length` steps (default 3 horizons) of lags `lags_seq` and time features (`Windows`); batch_size windows.
 
     basis "principal" works in principal axes and starts from the data's exact Gaussian law, correlations included.
-    steps, batch_size, learning_rate and the network's size have each model's own defaults (`DEFAULTS`). bf16: the network
-    works in bfloat16. patience: stop where the loss on the last `prediction_length` steps of the training data, kept
+    steps, batch_size, learning_rate and the network's size have each model's own defaults (`DEFAULTS`). bf16: the
+    network works in bfloat16. patience: stop where the loss on the last `prediction_length` steps of the training data, kept
     back for it, has not improved in so many of 20 looks, and keep the best. solver, sampling_steps: of the reverse
     process. checkpoint: a file to resume training from. Targets may have missing values (NaN).
     Raises ValueError for bad arguments, and `train` for targets that are too short or constant.
