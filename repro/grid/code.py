@@ -12,7 +12,7 @@ from pathlib import Path
 
 # These store and schedule runs, or only list names (packages' registries): no figure depends on them.
 MACHINERY = frozenset(
-    {"vsmd", *(f"vsmd.{m}" for m in ("data", "memory", "metrics", "networks", "samplers"))}
+    {"vsmd", *(f"vsmd.{m}" for m in ("data", "durations", "files", "memory", "metrics", "networks", "samplers"))}
     | {"repro", "repro.grid", "repro.studies", "repro.studies.sets"}
     | {
         f"repro.grid.{m}"

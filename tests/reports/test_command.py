@@ -29,7 +29,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     decoy.write_text(json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
     for name in ("VSMD_REPORTS", "REFRESH", "VSMD_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
@@ -44,7 +44,7 @@ def write(path: Path, *cells: str) -> None:
 
 
 def drive(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "repro.reports.command", *arguments]
+    command = [sys.executable, "-m", "repro", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     return done.returncode, done.stdout
 
@@ -129,7 +129,7 @@ def test_interrupted_it_continues(repository: Path, tmp_path: Path) -> None:
     write(repository / "notebooks/01_slow.ipynb", grid_cell(log).removesuffix("store.table('tiny', runs)"), here, wait)
     limit = time.monotonic() + 90
     for sign in (signal.SIGINT, signal.SIGKILL):
-        command = [sys.executable, "-m", "repro.reports.command"]
+        command = [sys.executable, "-m", "repro"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
         while not pid.exists() or not pid.read_text():
             assert time.monotonic() < limit
