@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from repro.studies.plans import Draw
 from vsmd.model import Model
 from vsmd.samplers import solver_class
 
@@ -27,12 +30,14 @@ class Calls:
         return round(self.rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
 
 
-def drawn(model: Model, samples: int, solver: str, nfe: int, seed: int, batch_size: int = 20_000) -> Tensor:
-    """Samples (n, *shape) after about `nfe` network calls a path; what diverged is nan."""
-    steps = 1 if solver == "rk45" else max(1, nfe // solver_class(solver).evaluations)
+def drawn(model: Model, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> Tensor:
+    """Samples (n, *shape) of a plan's draw, after about its number of network calls a path; what diverged is nan."""
+    calls = draw.evaluations - draw.denoise
+    steps = 1 if draw.solver == "rk45" else max(1, calls // solver_class(draw.solver).evaluations)
+    denoise: dict[str, Any] = {"denoise": True} if draw.denoise else {}
     nan = torch.full((1,), float("nan"))
     try:
-        x = model.sample(samples, solver, steps, seed, grid_power=GRID_POWER, batch_size=batch_size)
+        x = model.sample(samples, draw.solver, steps, seed, grid_power=GRID_POWER, batch_size=batch_size, **denoise)
     except FloatingPointError:
         return nan.expand(samples, *model.process.shape)
     return torch.where(torch.isfinite(x), x, nan)
