@@ -205,7 +205,7 @@ def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...], source
     env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*first, *(p or os.getcwd() for p in sys.path)]))
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "repro.grid.worker", str(request)],
+            [sys.executable, "-P", "-m", _worker_of(source), str(request)],
             stdin=subprocess.PIPE,  # its end tells the child that we are gone
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -214,6 +214,12 @@ def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...], source
             start_new_session=True,
         )
     return _Child(run, process, log, time.monotonic())
+
+
+def _worker_of(source: Path | None) -> str:
+    """The worker that fits the packages which a run imports: older sources bring their own along."""
+    old = source is not None and (source / "vsmd" / "experiments" / "worker.py").exists()
+    return "vsmd.experiments.worker" if old else "repro.grid.worker"
 
 
 def _reason(child: _Child) -> str:
