@@ -35,7 +35,7 @@ from repro.grid.rows import is_timing
 from repro.grid.runs import Run
 from repro.grid.store import Store
 
-KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
+KIND = ("method", "a_mode", "basis", "name", "kind")  # settings by which runs of one function take different paths
 TIMED = ("repro.studies.bench:run", "repro.studies.throughput:throughput")  # runs that measure nothing but time
 NEVER_REKEYED: Mapping[str, Any] = {}
 SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
