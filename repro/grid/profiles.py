@@ -14,13 +14,12 @@ PROFILES = ("smoke", "quick", "full")
 
 
 def repository_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the current one) with a pyproject.toml; ValueError
-    without one."""
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
+    """The nearest folder at or above `start` (default: the current one) with a pyproject.toml; else ValueError."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file():
             return folder
-    raise ValueError(f"cwd={str(here)!r}: no pyproject.toml here or above; or set VSMD_REPORTS")
+    raise ValueError(f"cwd={str(start)!r}: no pyproject.toml here or above; or set VSMD_REPORTS")
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Profile:
 
 
 def profile(name: str) -> Profile:
-    """The profile `name`: "smoke", "quick" or "full"; anything else is a ValueError that suggests the
-    nearest.
+    """The profile `name`: "smoke", "quick" or "full"; anything else is a ValueError that suggests the nearest.
 
     The reports folder is that of the repository around the current folder, or the environment variable
     VSMD_REPORTS.

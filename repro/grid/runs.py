@@ -34,8 +34,7 @@ def _plain(name: str, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: `function` ("module:name", importable in a fresh process) called with `config` as keyword
-    arguments.
+    """One run: `function` ("module:name", importable in a fresh process) called with `config` as keyword arguments.
 
     Raises ValueError for a function that is not of that form or lives in a notebook (`__main__`), and for
     numbers that are not finite; TypeError for values that JSON does not have.

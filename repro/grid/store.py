@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-SESSION: set[str] = set()  # tables that this process has read: what its notebook depends on
+READ: set[str] = set()  # tables that this process has read: what its notebook depends on
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Store:
     def __init__(self, root: Path | str, profile: str = "") -> None:
         self.root, self.profile = Path(root).resolve(), profile
         self.tables_dir, self.points_dir = self.root / "tables", self.root / "points"
-        self.figures_dir, self.cache = self.root / "figures", self.root / ".cache"
+        self.cache = self.root / ".cache"
         self.journal = Journal(self.root, self.cache)
         self.used: set[str] = set()
         self.declared: dict[str, Run] = {}
@@ -84,7 +84,7 @@ class Store:
         with self._lock():
             table = self._read(name)
         self.used.add(name)
-        SESSION.add(name)
+        READ.add(name)
         rows = table.rows
         if runs is not None:
             rows = table.owned({run.key for run in runs})

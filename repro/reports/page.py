@@ -61,14 +61,13 @@ def load_paper(path: Path | str) -> list[Entry]:
 
 
 def write(profile: Profile, notebooks: Path) -> Path:
-    """Write the page of `profile` from what is stored; `notebooks` holds the notebooks, claims.yaml and
-    paper.yaml.
+    """Write the page of `profile` from what is stored; `notebooks` holds the notebooks, claims.yaml and paper.yaml.
 
     Either file may be absent (its part is then left out). Nothing of the present moment goes in: the same
     report gives the same page. Returns its path.
     """
     root, store = profile.root, profile.store
-    made = _artefacts(root)
+    artefacts = _artefacts(root)
     parts = [f"# Report: profile `{profile.name}`\n", _top(store, root)]
     ours_too: list[Verdict] = []
     if (notebooks / "claims.yaml").exists():
@@ -77,19 +76,19 @@ def write(profile: Profile, notebooks: Path) -> Path:
         verdicts = claims.verdicts(notebooks / "claims.yaml", store)
         ours_too = [v for v in verdicts if v.claim.paper == claims.OURS]
         parts.append("## The paper's claims\n")
-        parts.append(_verdicts([v for v in verdicts if v.claim.paper != claims.OURS], root))
+        parts.append(_verdict_table([v for v in verdicts if v.claim.paper != claims.OURS], root))
     entries = load_paper(notebooks / "paper.yaml") if (notebooks / "paper.yaml").exists() else []
     shown: set[str] = set()
     for entry in entries:
         ids = set(paper_ids(entry.items))
-        ours = {name: a for name, a in made.items() if ids & set(a["paper"])}
+        ours = {name: a for name, a in artefacts.items() if ids & set(a["paper"])}
         parts.append(_entry(entry, {n: a for n, a in ours.items() if n not in shown}, set(ours) & shown, store))
         shown |= set(ours)
-    rest = {name: a for name, a in made.items() if name not in shown}
+    rest = {name: a for name, a in artefacts.items() if name not in shown}
     if rest or ours_too:
         parts.append("## Beyond the paper\n")
     if ours_too:
-        parts.append(_verdicts(ours_too, root))
+        parts.append(_verdict_table(ours_too, root))
     parts += [_artefact(name, a, store) for name, a in rest.items()]
     parts.append(_notebooks(root, notebooks))
     text = "\n".join(parts)
@@ -100,13 +99,13 @@ def write(profile: Profile, notebooks: Path) -> Path:
 
 
 def _artefacts(root: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    artefacts: dict[str, dict[str, Any]] = {}
     for path in sorted(root.glob("*.artefacts.json")):
         index = read_json(path)
         for name, artefact in index["artefacts"].items():
             if all((root / file).exists() for file in artefact["files"]):
-                found[name] = {**artefact, "notebook": index["notebook"], "runs": index["runs"]}
-    return found
+                artefacts[name] = {**artefact, "notebook": index["notebook"], "runs": index["runs"]}
+    return artefacts
 
 
 def _top(store: Store, root: Path) -> str:
@@ -139,12 +138,12 @@ def _top(store: Store, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(found: Iterable[Verdict], root: Path) -> str:
+def _verdict_table(verdicts: Iterable[Verdict], root: Path) -> str:
     lines = [
         "| paper | claim | verdict | figures | notebook |",
         "|---|---|---|---|---|",
     ]
-    for v in found:
+    for v in verdicts:
         figures = "<br>".join(v.evidence)
         cells = [
             "–" if v.claim.paper == "beyond" else v.claim.paper,

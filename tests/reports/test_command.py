@@ -174,21 +174,21 @@ def test_bad_arguments_are_one_line(
     assert not (repository / "reports").exists()
 
 
-def test_find(repository: Path) -> None:
+def test_notebooks_in(repository: Path) -> None:
     for name in ("01_a", "12_b", "notes"):
         write(repository / f"notebooks/{name}.ipynb")
     folder = repository / "notebooks"
-    assert [p.stem for p in command.find(folder)] == ["01_a", "12_b"]
-    assert [p.stem for p in command.find(folder, "12")] == ["12_b"]
-    assert [p.stem for p in command.find(folder, "1")] == ["01_a"]
-    assert [p.stem for p in command.find(folder, "01_a")] == ["01_a"]
+    assert [p.stem for p in command.notebooks_in(folder)] == ["01_a", "12_b"]
+    assert [p.stem for p in command.notebooks_in(folder, "12")] == ["12_b"]
+    assert [p.stem for p in command.notebooks_in(folder, "1")] == ["01_a"]
+    assert [p.stem for p in command.notebooks_in(folder, "01_a")] == ["01_a"]
 
 
 def test_damaged_notebook_is_named(repository: Path) -> None:
     path = repository / "notebooks/01_a.ipynb"
     path.write_text("{")
     with pytest.raises(ValueError, match=r"01_a\.ipynb: not a notebook"):
-        command.source_hash(path, "quick")
+        command.notebook_hash(path, "quick")
 
 
 def test_artefacts_not_saved_again_are_forgotten(tmp_path: Path) -> None:
