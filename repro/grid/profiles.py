@@ -24,10 +24,15 @@ def repository_root(start: Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Profile:
-    """A validated profile name and its report root (`full`: reports/, the others: reports/<name>/)."""
+    """A validated profile name and the folder of all reports, `base`."""
 
     name: str
-    root: Path
+    base: Path
+
+    @property
+    def root(self) -> Path:
+        """The folder of this profile's report: reports/ for `full`, reports/<name>/ for the others."""
+        return self.base if self.name == "full" else self.base / self.name
 
     @property
     def store(self) -> Store:
@@ -51,4 +56,4 @@ def profile(name: str) -> Profile:
         checks.one_of("profile", name, PROFILES)
     named = os.environ.get("VSMD_REPORTS")
     base = Path(named).resolve() if named else repository_root() / "reports"
-    return Profile(name, base if name == "full" else base / name)
+    return Profile(name, base)

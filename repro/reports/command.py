@@ -103,18 +103,26 @@ def up_to_date(notebook: Path, where: Profile, refresh: bool = False) -> bool:
 
 
 @contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables for what is started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
 def _private_kernel() -> Iterator[None]:
     """A private kernelspec for this very interpreter, first on Jupyter's path, whatever kernels are installed."""
     with tempfile.TemporaryDirectory(prefix="vsmd-kernel-") as folder:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
         spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
         write_atomic(Path(folder) / "kernels" / _KERNEL / "kernel.json", json.dumps(spec))
-        before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
+        with _environment(JUPYTER_PATH=os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))):
             yield
-        finally:
-            os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
 
 
 def run_notebook(notebook: Path, where: Profile, title: str) -> str:
@@ -130,28 +138,23 @@ def run_notebook(notebook: Path, where: Profile, title: str) -> str:
         kernelspec = nb.metadata.get("kernelspec")
         nb.cells.append(nbformat.v4.new_code_cell(_PROBE.format(path=str(temp / "used.json"))))
         nbformat.write(nb, temp / "in.ipynb")
-        os.environ["VSMD_PROGRESS"] = str(temp / "progress.json")
+        # The notebook may lie outside the repository, from where the reports' folder cannot be found.
+        variables = {"VSMD_PROGRESS": str(temp / "progress.json"), "VSMD_REPORTS": str(where.base)}
         watch = Watch(title, temp / "progress.json")
         watch.start()
         try:
-            papermill.execute_notebook(
-                str(temp / "in.ipynb"),
-                str(temp / "out.ipynb"),
-                parameters={"profile": where.name},
-                kernel_name=_KERNEL,
-                language="python",
-                cwd=str(notebook.parent),
-                progress_bar=False,
-                log_output=False,
-                request_save_on_cell_execute=False,
-            )
+            with _environment(**variables):
+                papermill.execute_notebook(
+                    str(temp / "in.ipynb"), str(temp / "out.ipynb"), parameters={"profile": where.name},
+                    kernel_name=_KERNEL, language="python", cwd=str(notebook.parent), progress_bar=False,
+                    log_output=False, request_save_on_cell_execute=False,
+                )  # fmt: skip
         except papermill.PapermillExecutionError:
             failed = nbformat.read(temp / "out.ipynb", as_version=4)
             write_atomic(where.store.cache / "failed" / notebook.name, executed.text_of(failed, kernelspec))
             raise
         finally:
             watch.finish()
-            os.environ.pop("VSMD_PROGRESS", None)
         out = nbformat.read(temp / "out.ipynb", as_version=4)
         out.cells.pop()
         used = read_json(temp / "used.json")
@@ -233,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: quick)")
     parser.add_argument("--only", default=None, help="the number of one notebook, such as 02")
     parser.add_argument("--refresh", action="store_true", help="run again what was made by other code")
-    parser.add_argument("--notebooks", type=Path, default=None, help="their folder (default: notebooks/)")
+    parser.add_argument("--notebooks", type=Path, default=None, help="their folder, anywhere (default: notebooks/)")
     options = parser.parse_args(arguments)
     refresh = options.refresh or os.environ.get("REFRESH", "") not in ("", "0")
     signal.signal(signal.SIGTERM, _interrupt)

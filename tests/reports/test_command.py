@@ -154,6 +154,30 @@ def test_interrupted_it_continues(repository: Path, tmp_path: Path) -> None:
     assert sorted(log.read_text().splitlines()) == ["CLD-0", "CLD-1"]
 
 
+def test_notebooks_of_any_folder(repository: Path, tmp_path: Path) -> None:
+    """A notebook from outside keeps its runs, of a function beside it, and its report in the repository's."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    study = (
+        "from repro.grid import Result\ndef run(seed):\n    return Result({'mine': [{'seed': seed, 'v': 2 * seed}]})\n"
+    )
+    (folder / "mystudy.py").write_text(study)
+    cell = (
+        "from repro import grid, reports\nreport = reports.Report('31_mine', profile)\n"
+        "runs = grid.product('mystudy:run', seed=[1, 2])\ngrid.execute(runs, report.store)\n"
+        "report.save_table(report.store.table('mine', runs), '31_table', 'Mine.')"
+    )
+    write(folder / "31_mine.ipynb", cell)
+    code, said = drive("--notebooks", str(folder))
+    assert code == 0, said
+    root = repository / "reports/quick"
+    assert (root / "tables/mine.csv").read_text() == "seed,v\n1,2\n2,4\n"
+    assert "**31_table.** Mine." in (root / "README.md").read_text()
+    assert (root / "31_mine.ipynb").exists()
+    assert not (folder / "reports").exists()
+    assert "31_mine: up to date" in drive("--notebooks", str(folder))[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
