@@ -121,7 +121,7 @@ def execute(
     if failed:
         lines = "\n".join(f"  {line}" for line in failed.values())
         raise RunError(f"{len(failed)} of {len(runs)} runs failed (the others are stored):\n{lines}")
-    if status.stale:
+    if status.stale and source is None:
         print(f"{status.stale} of {status.total} runs are stale (other code made them): REFRESH=1 runs them again")
     return status
 
