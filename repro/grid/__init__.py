@@ -1,13 +1,13 @@
 """Grids of runs: declared by a notebook, executed one process a core, each stored with the code that it used.
 
     report = reports.Report("02_anisotropic_toys", profile)
-    runs = grid.product("repro.studies.toys:run", dataset=["spiral-8Y"], method=["CLD", "VSCLD"],
-    seed=[0, 1, 2]) grid.execute(runs, report.store)
+    runs = grid.product("repro.studies.toys:run", dataset=["spiral-8Y"], method=["CLD", "VSCLD"], seed=[0, 1, 2])
+    grid.execute(runs, report.store)
     table = report.store.table("toys", runs)        # a pandas DataFrame
 
-A run function takes its configuration as keyword arguments and returns a `Result`. What is stored is keyed
-by (function, configuration); rows whose code has changed since are *stale*: still used, said so, and run
-again with REFRESH=1 only.
+A run function takes its configuration as keyword arguments and returns a `Result`. What is stored is keyed by
+(function, configuration). Rows whose code has changed since are *stale*: they are still used, a printed line says so,
+and REFRESH=1 runs them again.
 """
 
 from __future__ import annotations

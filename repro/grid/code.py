@@ -12,13 +12,10 @@ from pathlib import Path
 
 # These store and schedule runs, or only list names (packages' registries): no figure depends on them.
 MACHINERY = frozenset(
-    {"vsmd", *(f"vsmd.{m}" for m in ("data", "memory", "metrics", "networks", "samplers"))}
-    | {"repro", "repro.grid", "repro.studies", "repro.studies.sets"}
-    | {
-        f"repro.grid.{m}"
-        for m in ("code", "files", "pool", "profiles", "progress", "rows", "runs", "store", "verify", "worker")
-    }
+    {"vsmd", *(f"vsmd.{m}" for m in ("data", "durations", "files", "memory", "metrics", "networks", "samplers"))}
+    | {"repro", "repro.studies", "repro.studies.sets"}
 )
+SCHEDULING = "repro.grid"  # and everything in it
 
 
 def _text(node: object) -> str:
@@ -78,9 +75,8 @@ def module_hash(module: str) -> str | None:
         return None
 
 
-def loaded(packages: set[str], machinery: bool = False) -> dict[str, str]:
-    """Hashes of the modules of `packages` (top-level names) that this process has imported, by module
-    name."""
-    names = sorted(m for m in list(sys.modules) if m.split(".")[0] in packages and m != "__main__")
-    found = {m: module_hash(m) for m in names if machinery or m not in MACHINERY}
-    return {m: h for m, h in found.items() if h is not None}
+def loaded(packages: set[str]) -> dict[str, str]:
+    """Hashes of the modules of `packages` (top-level names) that this process has imported, by name; no machinery."""
+    names = sorted(m for m in list(sys.modules) if m.split(".")[0] in packages and m not in MACHINERY)
+    hashes = {m: module_hash(m) for m in names if not f"{m}.".startswith(f"{SCHEDULING}.")}
+    return {m: digest for m, digest in hashes.items() if digest is not None}

@@ -12,8 +12,7 @@ from typing import Any
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; None where it is not there; ValueError naming the file where it is
-    damaged."""
+    """The content of a JSON file; None where it is not there; ValueError naming the file where it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -29,7 +29,7 @@ _THREADS = (
     "VECLIB_MAXIMUM_THREADS",
 )
 _POLL = 0.05  # seconds
-SESSION: dict[str, None] = {}  # keys of all runs that this process has asked for
+ASKED: dict[str, None] = {}  # keys of all runs that this process has asked for
 
 
 class RunError(RuntimeError):
@@ -45,8 +45,7 @@ class _Child:
 
 
 def slots_folder() -> Path:
-    """Where the slots of this user's machine-wide pool are locked (VSMD_SLOTS, or in the temporary
-    folder)."""
+    """Where the slots of this user's machine-wide pool are locked (VSMD_SLOTS, or in the temporary folder)."""
     if named := os.environ.get("VSMD_SLOTS"):
         return Path(named)
     return Path(tempfile.gettempdir()) / f"vsmd-slots-{getpass.getuser()}"
@@ -60,8 +59,7 @@ def _take_slot() -> int | None:
 
 
 def commit(folder: Path) -> str:
-    """`git rev-parse HEAD` of `folder`, "-dirty" added if tracked files outside reports/ differ; "" without
-    git."""
+    """`git rev-parse HEAD` of `folder`, "-dirty" added if tracked files outside reports/ differ; "" without git."""
 
     def git(*words: str) -> str:
         out = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20)
@@ -86,8 +84,7 @@ def execute(
     refresh: bool | None = None,
     source: Path | None = None,
 ) -> Status:
-    """Execute those `runs` that `store` does not hold, each in a fresh process of one thread; return their
-    status.
+    """Execute those `runs` that `store` does not hold, each in a fresh process of one thread; return their status.
 
     workers: processes at once, at most and by default the number of cores. Every run also takes one of the
     machine's slots (one a core, shared by all of a user's notebooks and drivers), so nothing is ever
@@ -102,7 +99,7 @@ def execute(
     runs = list(dict.fromkeys(runs))
     for run in runs:
         if not isinstance(run, Run):
-            raise TypeError(f"runs: {run!r} is not a Run; make them with grid.grid")
+            raise TypeError(f"runs: {run!r} is not a Run; make them with grid.product")
     most = os.cpu_count() or 1
     if workers is not None:
         from vsmd import checks  # loads torch, which a run that needs none should not pay for
@@ -111,7 +108,7 @@ def execute(
     workers = min(workers or most, most)
     refresh = os.environ.get("REFRESH", "") not in ("", "0") if refresh is None else refresh
     store.declared.update({run.key: run for run in runs})
-    SESSION.update({run.key: None for run in runs})
+    ASKED.update({run.key: None for run in runs})
     states = store.states(runs)
     wanted = {"missing", "stale"} if refresh else {"missing"}
     todo = [run for run in runs if states[run.key] in wanted]
@@ -124,7 +121,7 @@ def execute(
     if failed:
         lines = "\n".join(f"  {line}" for line in failed.values())
         raise RunError(f"{len(failed)} of {len(runs)} runs failed (the others are stored):\n{lines}")
-    if status.stale:
+    if status.stale and source is None:
         print(f"{status.stale} of {status.total} runs are stale (other code made them): REFRESH=1 runs them again")
     return status
 
@@ -168,16 +165,16 @@ def _start_next(
         return None
     try:
         for run in list(pending):
-            own = try_lock(store.cache / "running" / f"{run.key}.lock")
-            if own is None:
+            running = try_lock(store.cache / "running" / f"{run.key}.lock")
+            if running is None:
                 continue  # another notebook is at it: look again later
             try:
                 pending.remove(run)
                 if store.states([run])[run.key] in wanted:
-                    return _start(run, store, revision, (slot, own), source)
+                    return _start(run, store, revision, (slot, running), source)
                 bar.advance(False)  # another process has finished it meanwhile
             finally:
-                os.close(own)
+                os.close(running)
     finally:
         os.close(slot)  # a child holds the lock through its own copy
     return None
@@ -205,7 +202,7 @@ def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...], source
     env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*first, *(p or os.getcwd() for p in sys.path)]))
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "repro.grid.worker", str(request)],
+            [sys.executable, "-P", "-m", _worker_of(source), str(request)],
             stdin=subprocess.PIPE,  # its end tells the child that we are gone
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -214,6 +211,12 @@ def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...], source
             start_new_session=True,
         )
     return _Child(run, process, log, time.monotonic())
+
+
+def _worker_of(source: Path | None) -> str:
+    """The worker that fits the packages which a run imports: older sources bring their own along."""
+    old = source is not None and (source / "vsmd" / "experiments" / "worker.py").exists()
+    return "vsmd.experiments.worker" if old else "repro.grid.worker"
 
 
 def _reason(child: _Child) -> str:

@@ -14,21 +14,25 @@ PROFILES = ("smoke", "quick", "full")
 
 
 def repository_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the current one) with a pyproject.toml; ValueError
-    without one."""
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
+    """The nearest folder at or above `start` (default: the current one) with a pyproject.toml; else ValueError."""
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file():
             return folder
-    raise ValueError(f"cwd={str(here)!r}: no pyproject.toml here or above; or set VSMD_REPORTS")
+    raise ValueError(f"cwd={str(start)!r}: no pyproject.toml here or above; or set VSMD_REPORTS")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A validated profile name and its report root (`full`: reports/, the others: reports/<name>/)."""
+    """A validated profile name and the folder of all reports, `base`."""
 
     name: str
-    root: Path
+    base: Path
+
+    @property
+    def root(self) -> Path:
+        """The folder of this profile's report: reports/ for `full`, reports/<name>/ for the others."""
+        return self.base if self.name == "full" else self.base / self.name
 
     @property
     def store(self) -> Store:
@@ -41,8 +45,7 @@ class Profile:
 
 
 def profile(name: str) -> Profile:
-    """The profile `name`: "smoke", "quick" or "full"; anything else is a ValueError that suggests the
-    nearest.
+    """The profile `name`: "smoke", "quick" or "full"; anything else is a ValueError that suggests the nearest.
 
     The reports folder is that of the repository around the current folder, or the environment variable
     VSMD_REPORTS.
@@ -53,4 +56,4 @@ def profile(name: str) -> Profile:
         checks.one_of("profile", name, PROFILES)
     named = os.environ.get("VSMD_REPORTS")
     base = Path(named).resolve() if named else repository_root() / "reports"
-    return Profile(name, base if name == "full" else base / name)
+    return Profile(name, base)

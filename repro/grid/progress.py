@@ -90,8 +90,7 @@ class Progress:
 
 
 class Watch(threading.Thread):
-    """Shows which run a notebook is at, and keeps the peak memory of everything that this driver has
-    started."""
+    """Shows which run a notebook is at, and keeps the peak memory of everything that this driver has started."""
 
     def __init__(self, title: str, progress: Path) -> None:
         super().__init__(daemon=True)

@@ -43,6 +43,29 @@ def cell(table: str, column: str, value: Any) -> str:
     raise TypeError(f"{table}.{column}={value!r}: a cell is a number, a string, a boolean or None")
 
 
+def columns_of(table: str, rows: list[dict[str, Any]]) -> list[str]:
+    """Columns of a table's new rows, in order of appearance. Raises ValueError or TypeError for what is no name."""
+    check_name("table", table)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    for column in columns:
+        if not isinstance(column, str) or min(column, default="") < " ":
+            raise TypeError(f"{table}: column {column!r} must be a name")
+    return list(columns)
+
+
+def row_texts(table: str, rows: list[dict[str, Any]]) -> list[Row]:
+    """Rows as text, without empty cells; a row without a cell says nothing and is left out."""
+    texts = [{column: cell(table, column, value) for column, value in row.items()} for row in rows]
+    filled = [{column: text for column, text in row.items() if text} for row in texts]
+    return [row for row in filled if row]
+
+
+def renamed(row: Row, columns: Mapping[str, str], values: Mapping[str, Mapping[str, str]]) -> Row:
+    """A row with other names of columns, and other texts in some columns (by their new names)."""
+    moved = {columns.get(column, column): text for column, text in row.items()}
+    return {column: values.get(column, {}).get(text, text) for column, text in moved.items()}
+
+
 def row_digest(row: Row) -> str:
     """12 hex digits of the SHA-256 of a row's non-empty cells, whatever the order of the columns."""
     text = "\x1e".join(f"{k}\x1f{v}" for k, v in sorted(row.items()))
@@ -89,6 +112,11 @@ class Table:
         """Rows that no run owns: edited by hand, or made elsewhere."""
         owned = Counter(d for entry in self.runs.values() for d in entry["rows"])
         return [row for row in self.rows if not _take(owned, row)]
+
+    def add(self, key: str, entry: Mapping[str, Any], columns: list[str], rows: list[Row]) -> None:
+        """Add the rows of a run, with what its provenance is in all of its tables, and this table's columns."""
+        self.rows += rows
+        self.runs[key] = {**entry, "columns": columns, "rows": sorted(map(row_digest, rows))}
 
     def drop(self, key: str) -> None:
         """Remove a run and its rows."""

@@ -15,8 +15,8 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def _plain(name: str, value: Any) -> Any:
-    """`value` as JSON scalars and lists: numpy scalars unwrapped, integral floats as integers (5.0 and 5 are
-    one run)."""
+    """`value` as JSON scalars, lists and dicts: numpy scalars unwrapped, integral floats as integers (5.0 and 5 are one
+    run)."""
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         value = value.item()
     if value is None or isinstance(value, (bool, int, str)):
@@ -27,13 +27,14 @@ def _plain(name: str, value: Any) -> Any:
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     if isinstance(value, (list, tuple)):
         return [_plain(name, v) for v in value]
-    raise TypeError(f"{name}={value!r}: must be a number, a string, a boolean, None or a list of them")
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(f"{name}.{key}", v) for key, v in value.items()}
+    raise TypeError(f"{name}={value!r}: must be a number, a string, a boolean, None, or a list or dict of them")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: `function` ("module:name", importable in a fresh process) called with `config` as keyword
-    arguments.
+    """One run: `function` ("module:name", importable in a fresh process) called with `config` as keyword arguments.
 
     Raises ValueError for a function that is not of that form or lives in a notebook (`__main__`), and for
     numbers that are not finite; TypeError for values that JSON does not have.
@@ -70,8 +71,8 @@ class Run:
 def product(function: str, **axes: Any) -> list[Run]:
     """Cartesian product of `axes` as runs of `function`, the last axis fastest.
 
-    A list (or tuple, range) is an axis; anything else is held fixed. A parameter that *is* a list is given
-    as a list of one list: nfe=[[10, 20, 50]]. Grids are lists: concatenate them with +. Raises ValueError
+    A list (or tuple, range) is an axis, of dicts too; anything else, a dict say, is held fixed. A parameter that *is* a
+    list is given as a list of one list: nfe=[[10, 20, 50]]. Grids are lists: concatenate them with +. Raises ValueError
     for an empty axis.
     """
     lists = {k: list(v) if isinstance(v, (list, tuple, range)) else [v] for k, v in axes.items()}

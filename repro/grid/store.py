@@ -1,8 +1,7 @@
 """Stored results of runs: tables as CSV, their provenance beside them, points for scatter figures.
 
-Layout under the root: tables/<table>.csv (rows, nothing else), tables/<table>.meta.json (which run made
-which rows, from what code, when, on what), points/<name>.csv.gz, figures/, and .cache/ (locks, logs,
-checkpoints: never committed).
+Layout under the root: tables/<table>.csv (rows, nothing else), tables/<table>.meta.json (which run made which rows,
+from what code, when, on what), points/<name>.csv.gz, figures/, and .cache/ (locks, logs, checkpoints: never committed).
 """
 
 from __future__ import annotations
@@ -11,32 +10,30 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.grid.code import module_hash, module_path
 from repro.grid.files import locked, read_json
-from repro.grid.rows import Table, cell, check_name, csv_text, points_bytes, row_digest
+from repro.grid.journal import Journal
+from repro.grid.rows import Table, columns_of, csv_text, points_bytes, row_digest, row_texts
 from repro.grid.runs import Result, Run
-from vsmd.files import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
 
-SESSION: set[str] = set()  # tables that this process has read: what its notebook depends on
+READ: set[str] = set()  # tables that this process has read: what its notebook depends on
 
 
 @dataclass(frozen=True)
 class Status:
-    """How many of the declared runs are stored with the present code (fresh), with other code (stale), or
-    not (missing)."""
+    """How many of the declared runs are stored with the present code (fresh), with other code (stale), or missing."""
 
     fresh: int
     stale: int
@@ -47,45 +44,47 @@ class Status:
         return self.fresh + self.stale + self.missing
 
 
-class Store:
-    """Results under `root`; every change is atomic and made under a file lock, so several processes may
-    share one.
+@dataclass
+class Edit:
+    """A change of the store: its tables, to be changed in place, names of those that are, and other files by path."""
 
-    profile: a name recorded with each run. `used` and `declared` note which tables were read and which runs
-    executed through this object: the provenance of what is made from them.
+    tables: dict[str, Table]
+    changed: set[str] = field(default_factory=set)
+    files: dict[Path, bytes] = field(default_factory=dict)
+
+
+class Store:
+    """Results under `root`; every change is atomic and made under a file lock, so several processes may share one.
+
+    profile: a name recorded with each run. `used` and `declared` note which tables were read and which runs executed
+    through this object: the provenance of what is made from them.
     """
 
     def __init__(self, root: Path | str, profile: str = "") -> None:
         self.root, self.profile = Path(root).resolve(), profile
         self.tables_dir, self.points_dir = self.root / "tables", self.root / "points"
-        self.figures_dir, self.cache = self.root / "figures", self.root / ".cache"
+        self.cache = self.root / ".cache"
+        self.journal = Journal(self.root, self.cache)
         self.used: set[str] = set()
         self.declared: dict[str, Run] = {}
 
-    # -- reading
-    # ------------------------------------------------------------------------------------------------------
     def names(self) -> list[str]:
         """Names of the tables of runs that are stored."""
-        found = []
-        for path in sorted(self.tables_dir.glob("*.csv")):
-            meta = read_json(path.with_suffix(".meta.json"))
-            if meta is None or meta.get("kind") == "runs":
-                found.append(path.stem)
-        return found
+        metas = {path.stem: read_json(path.with_suffix(".meta.json")) for path in self.tables_dir.glob("*.csv")}
+        return sorted(name for name, meta in metas.items() if meta is None or meta.get("kind") == "runs")
 
     def table(self, name: str, runs: Iterable[Run] | None = None) -> pd.DataFrame:
-        """Rows of a table as a DataFrame, sorted; with `runs`, only the rows of those. Empty cells and nan
-        are NaN.
+        """Rows of a table as a DataFrame, sorted; with `runs`, only the rows of those. Empty cells and nan are NaN.
 
-        Rows that no run owns (edited by hand, or made elsewhere) are part of the whole table, and said so in
-        one printed line. Raises FileNotFoundError, naming the tables that there are.
+        Rows that no run owns (edited by hand, or made elsewhere) are part of the whole table, and one printed line says
+        how many there are. Raises FileNotFoundError, naming the tables that there are.
         """
         import pandas as pd
 
         with self._lock():
             table = self._read(name)
         self.used.add(name)
-        SESSION.add(name)
+        READ.add(name)
         rows = table.rows
         if runs is not None:
             rows = table.owned({run.key for run in runs})
@@ -108,16 +107,15 @@ class Store:
             return np.loadtxt(file, delimiter=",", skiprows=1, ndmin=2)
 
     def states(self, runs: Iterable[Run]) -> dict[str, str]:
-        """ "fresh", "stale" or "missing" for each run, by key. A run whose rows were edited or removed is
-        missing."""
+        """ "fresh", "stale" or "missing" for each run, by key. A run whose rows were edited or removed is missing."""
         keys = list(dict.fromkeys(run.key for run in runs))
         with self._lock():
             tables = {name: self._read(name) for name in self.names()}
         present = {name: Counter(map(row_digest, t.rows)) for name, t in tables.items()}
-        found = {}
+        states = {}
         for key in keys:
             entries = {name: t.runs[key] for name, t in tables.items() if key in t.runs}
-            found[key] = "missing"
+            states[key] = "missing"
             if not entries or any(set(e["tables"]) - set(entries) for e in entries.values()):
                 continue
             if any(Counter(e["rows"]) - present[name] for name, e in entries.items()):
@@ -125,8 +123,8 @@ class Store:
             points = {p for e in entries.values() for p in e["points"]}
             if not all((self.points_dir / f"{p}.csv.gz").exists() for p in points):
                 continue
-            found[key] = "stale" if any(self.is_stale(e) for e in entries.values()) else "fresh"
-        return found
+            states[key] = "stale" if any(self.is_stale(e) for e in entries.values()) else "fresh"
+        return states
 
     def status(self, runs: Iterable[Run]) -> Status:
         """Counts of fresh, stale and missing runs."""
@@ -150,8 +148,8 @@ class Store:
 
         Modules of a package that cannot be found from here at all are not judged.
         """
-        here = {m: d for m, d in entry["code"].items() if module_path(m.split(".")[0]) is not None}
-        return any(module_hash(module) != digest for module, digest in here.items())
+        judged = {m: digest for m, digest in entry["code"].items() if module_path(m.split(".")[0]) is not None}
+        return any(module_hash(module) != digest for module, digest in judged.items())
 
     def provenance(self, name: str, keys: Iterable[str] = ()) -> dict[str, Any]:
         """What made a table (if some of `keys` own rows in it, only those runs; else all of it).
@@ -191,9 +189,20 @@ class Store:
         parts = {key: [(name, *sorted(t[key]["rows"])) for name, t in tables if key in t] for key in keys}
         return {k: hashlib.sha256(repr(v).encode()).hexdigest()[:12] if v else "" for k, v in parts.items()}
 
+    @contextmanager
+    def editing(self) -> Iterator[Edit]:
+        """All tables under the lock; those marked as changed are written, as one, unless something is raised."""
+        with self._lock(write=True):
+            edit = Edit({name: self._read(name) for name in self.names()})
+            yield edit
+            for name in sorted(edit.changed):
+                text, meta = edit.tables[name].render(name)
+                path = self.tables_dir / f"{name}.csv"
+                edit.files |= {path: text.encode(), path.with_suffix(".meta.json"): meta.encode()}
+            self.journal.commit(edit.files)
+
     def put(self, run: Run, result: Result, *, code: Mapping[str, str], provenance: Mapping[str, Any]) -> None:
-        """Store a finished run in place of what it had stored: all its tables and points, or (killed midway)
-        none of them.
+        """Store a finished run in place of what it had stored: all its tables and points, or, killed midway, none.
 
         code: hash by module name. provenance: whatever else is to be kept; `date` and `seconds` are expected.
         Raises TypeError or ValueError for a result that is not rows and arrays, or for points over 2 MB.
@@ -202,16 +211,8 @@ class Store:
             raise TypeError(
                 f"{run.function} returned {type(result).__name__}: must return Result with at least one table"
             )
-        new, columns = {}, {}
-        for name, rows in result.tables.items():
-            check_name("table", name)
-            for column in (c for row in rows for c in row):
-                if not isinstance(column, str) or min(column, default="") < " ":
-                    raise TypeError(f"{name}: column {column!r} must be a name")
-            columns[name] = list(dict.fromkeys(c for row in rows for c in row))
-            texts = [{c: cell(name, c, v) for c, v in row.items()} for row in rows]
-            filled = ({c: v for c, v in row.items() if v} for row in texts)
-            new[name] = [row for row in filled if row]  # a row without a cell says nothing
+        columns = {name: columns_of(name, rows) for name, rows in result.tables.items()}
+        texts = {name: row_texts(name, rows) for name, rows in result.tables.items()}
         points = {n: points_bytes(n, a) for n, a in (result.points or {}).items()}
         seed = run.config.get("seed", run.config.get("seeds", []))
         entry = {
@@ -220,102 +221,63 @@ class Store:
             "profile": self.profile,
             "seeds": seed if isinstance(seed, list) else [seed],
             **provenance,
-            "tables": sorted(new),
+            "tables": sorted(texts),
             "points": sorted(points),
             "code": dict(sorted(code.items())),
         }
-        with self._lock(write=True):
-            changed: dict[Path, bytes] = {self.points_dir / f"{n}.csv.gz": data for n, data in points.items()}
-            for name in sorted({*self.names(), *new}):
-                table = self._read(name, new_ok=True)
-                if name not in new and run.key not in table.runs:
-                    continue
-                table.drop(run.key)
-                if name in new:
-                    table.rows += new[name]
-                    own = {"columns": columns[name], "rows": sorted(map(row_digest, new[name]))}
-                    table.runs[run.key] = {**entry, **own}
-                changed |= self._render(name, table)
-            self._commit(changed)
+        with self.editing() as edit:
+            for name, table in edit.tables.items():
+                if run.key in table.runs:
+                    table.drop(run.key)
+                    edit.changed.add(name)
+            for name, rows in texts.items():
+                if name not in edit.tables:
+                    edit.tables[name] = self._read(name, new_ok=True)
+                edit.tables[name].add(run.key, entry, columns[name], rows)
+                edit.changed.add(name)
+            edit.files |= {self.points_dir / f"{n}.csv.gz": content for n, content in points.items()}
 
     def remove(self, runs: Iterable[Run | str]) -> None:
-        """Remove runs (or keys) and their rows from all tables; their points stay. Unknown ones are
-        ignored."""
+        """Remove runs (or keys) and their rows from all tables; their points stay. Unknown ones are ignored."""
         keys = {run.key if isinstance(run, Run) else run for run in runs}
-        with self._lock(write=True):
-            changed: dict[Path, bytes] = {}
-            for name in self.names():
-                table = self._read(name)
+        with self.editing() as edit:
+            for name, table in edit.tables.items():
                 for key in keys & set(table.runs):
                     table.drop(key)
-                    changed |= self._render(name, table)
-            self._commit(changed)
+                    edit.changed.add(name)
 
     def amend(self, fields: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set fields of the provenance of stored runs, by key; their rows stay. Unknown keys are ignored."""
-        with self._lock(write=True):
-            changed: dict[Path, bytes] = {}
-            for name in self.names():
-                table = self._read(name)
+        """Set fields of the provenance of stored runs, by key, or remove those that are None; their rows stay.
+
+        Unknown keys are ignored.
+        """
+        with self.editing() as edit:
+            for name, table in edit.tables.items():
                 for key in fields.keys() & table.runs.keys():
-                    table.runs[key] |= fields[key]
-                    changed |= self._render(name, table)
-            self._commit(changed)
+                    entry = {**table.runs[key], **fields[key]}
+                    table.runs[key] = {name: value for name, value in entry.items() if value is not None}
+                    edit.changed.add(name)
 
     def _lock(self, write: bool = False) -> AbstractContextManager[None]:
         if not write and not (self.cache.exists() and os.access(self.cache, os.W_OK)):
             return nullcontext()  # a report that nobody is writing, perhaps on a read-only disk
-        return _Locked(self, locked(self.cache / "store.lock"))
+        return self._locked()
 
-    def _commit(self, files: Mapping[Path, bytes]) -> None:
-        """Replace several files as one: prepare them, write the journal, then move; `_replay` finishes after
-        a kill."""
-        journal = self.cache / "journal"
-        shutil.rmtree(self.cache / "journal.new", ignore_errors=True)
-        for i, (path, data) in enumerate(files.items()):
-            write_atomic(self.cache / "journal.new" / f"{i}", data)
-            write_atomic(self.cache / "journal.new" / f"{i}.to", path.relative_to(self.root).as_posix())
-        if files:
-            os.replace(self.cache / "journal.new", journal)
-            self._replay()
-
-    def _replay(self) -> None:
-        journal = self.cache / "journal"
-        for to in sorted(journal.glob("*.to")):
-            target, source = self.root / to.read_text(), to.with_suffix("")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.exists():
-                os.replace(source, target)
-        shutil.rmtree(journal, ignore_errors=True)
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the store's lock, after what a killed process left half moved is finished."""
+        with locked(self.cache / "store.lock"):
+            self.journal.finish()
+            yield
 
     def _read(self, name: str, new_ok: bool = False) -> Table:
         path = self.tables_dir / f"{name}.csv"
         meta = read_json(path.with_suffix(".meta.json")) or {"kind": "runs", "runs": {}}
         if meta.get("kind") != "runs":
             raise ValueError(f"table={name!r}: is a summary of a report; give the runs' table another name")
-        if not path.exists():
-            if not new_ok:
-                have = ", ".join(self.names())
-                raise FileNotFoundError(f"table={name!r}: no rows stored yet (there are: {have or 'none'})")
+        if not path.exists() and new_ok:
             return Table([], [], {})
+        if not path.exists():
+            have = ", ".join(self.names())
+            raise FileNotFoundError(f"table={name!r}: no rows stored yet (there are: {have or 'none'})")
         return Table.read(path.read_text(encoding="utf-8"), meta["runs"])
-
-    def _render(self, name: str, table: Table) -> dict[Path, bytes]:
-        text, meta = table.render(name)
-        path = self.tables_dir / f"{name}.csv"
-        return {path: text.encode(), path.with_suffix(".meta.json"): meta.encode()}
-
-
-class _Locked(AbstractContextManager[None]):
-    """The store's lock; on entry, what a killed process left half moved is finished."""
-
-    def __init__(self, store: Store, lock: AbstractContextManager[None]) -> None:
-        self.store, self.lock = store, lock
-
-    def __enter__(self) -> None:
-        self.lock.__enter__()
-        if (self.store.cache / "journal").exists():
-            self.store._replay()
-
-    def __exit__(self, *exc: Any) -> None:
-        self.lock.__exit__(*exc)

@@ -5,6 +5,7 @@ shortened, is executed by both codes, side by side on this machine: by the prese
 sources the stored rows were made from. Come the same rows and points out of both, timing columns aside, then the kind
 is carried over: it is keyed to the present code, and its provenance says which run, against which commit, vouches for
 it. A kind whose rows differ, or whose code no commit holds, stays stale, and so do rows of a GPU where there is none.
+A run that was re-keyed (`rekey`) is asked of the old code under its old name, and its rows are compared in today's.
 Comparing codes rather than stored figures makes the verdict the same on every machine, though the last digits of the
 figures are not.
 """
@@ -29,12 +30,14 @@ from typing import Any
 from repro.grid.code import module_hash, source_hash
 from repro.grid.pool import commit, execute
 from repro.grid.profiles import PROFILES, profile, repository_root
+from repro.grid.rekey import before, today
 from repro.grid.rows import is_timing
 from repro.grid.runs import Run
 from repro.grid.store import Store
 
-KIND = ("method", "a_mode", "name", "kind")  # settings by which runs of one function take different paths
+KIND = ("method", "a_mode", "basis", "name", "kind")  # settings by which runs of one function take different paths
 TIMED = ("repro.studies.bench:run", "repro.studies.throughput:throughput")  # runs that measure nothing but time
+NEVER_REKEYED: Mapping[str, Any] = {}
 SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
 
@@ -52,16 +55,16 @@ def elsewhere(store: Store) -> set[str]:
     """Keys of the runs whose rows name a device other than the CPU, where this machine has no GPU."""
     import torch  # not by those who store and schedule only
 
-    found: set[str] = set()
+    away: set[str] = set()
     if torch.cuda.is_available():
-        return found
+        return away
     for name in store.names():
         for key, entry in store.entries(name).items():
             if "device" in entry["columns"]:
                 rows = store.table(name, [Run(entry["function"], entry["config"])])
                 if "device" in rows and bool((rows.device != "cpu").any()):
-                    found.add(key)
-    return found
+                    away.add(key)
+    return away
 
 
 def shortened(entry: Mapping[str, Any]) -> Run:
@@ -120,23 +123,27 @@ class History:
         return folder
 
 
-def same(run: Run, one: Store, other: Store) -> bool:
-    """Whether two stores hold the same rows and points of a run, columns that only time it aside."""
-    a, b = (store.entries().get(run.key) for store in (one, other))
+def same(run: Run, past: Store, present: Store, entry: Mapping[str, Any] = NEVER_REKEYED) -> bool:
+    """Whether two stores hold the same rows and points of a run, columns that only time it aside.
+
+    entry: provenance of the run, or of one of its kind: under which name and with which columns `past` has it.
+    """
+    old = before(entry, run)
+    a, b = past.entries().get(old.key), present.entries().get(run.key)
     if a is None or b is None or (a["tables"], a["points"]) != (b["tables"], b["points"]):
         return False
     for name in a["tables"]:
-        tables = [store.table(name, [run]) for store in (one, other)]
+        tables = today(past.table(name, [old]), entry), present.table(name, [run])
         # Columns stand in the order in which a store's runs brought them.
-        x, y = (t[sorted(c for c in t.columns if not is_timing(c))] for t in tables)
+        x, y = (table[sorted(c for c in table.columns if not is_timing(c))] for table in tables)
         if not x.equals(y):
             return False
-    files = [[(s.points_dir / f"{p}.csv.gz").read_bytes() for p in a["points"]] for s in (one, other)]
+    files = [[(s.points_dir / f"{p}.csv.gz").read_bytes() for p in a["points"]] for s in (past, present)]
     return files[0] == files[1]
 
 
 def _compared(
-    groups: list[list[str]], entries: Mapping[str, Mapping[str, Any]], store: Store, history: History, **how: Any
+    groups: list[list[str]], entries: Mapping[str, Mapping[str, Any]], store: Store, history: History, **options: Any
 ) -> Iterator[tuple[list[str], Run, str]]:
     """Those groups of keys of which a shortened run came out the same by both codes, with that run and the commit."""
     by_commit: dict[str, list[tuple[list[str], Run]]] = defaultdict(list)
@@ -145,13 +152,14 @@ def _compared(
         if (revision := history.holding(entry["code"], entry["commit"])) is not None:
             by_commit[revision].append((keys, shortened(entry)))
     present = Store(store.cache / "verify" / "present", store.profile)
-    for revision, parts in by_commit.items():
+    for revision, pairs in by_commit.items():
         past = Store(store.cache / "verify" / revision, store.profile)
         with tempfile.TemporaryDirectory(prefix="vsmd-verify-") as folder:
             source = history.extract(revision, Path(folder))
-            execute([run for _, run in parts], past, source=source, refresh=True, **how)
-        execute([run for _, run in parts], present, refresh=True, **how)
-        yield from ((keys, run, revision) for keys, run in parts if same(run, past, present))
+            old = [before(entries[keys[0]], run) for keys, run in pairs]
+            execute(old, past, source=source, refresh=True, **options)
+        execute([run for _, run in pairs], present, refresh=True, **options)
+        yield from ((keys, run, revision) for keys, run in pairs if same(run, past, present, entries[keys[0]]))
 
 
 def verify(store: Store, root: Path, workers: int | None = None, progress: bool = True) -> dict[str, list[str]]:
@@ -163,7 +171,7 @@ def verify(store: Store, root: Path, workers: int | None = None, progress: bool 
     away = elsewhere(store)
     entries = {key: entry for key, entry in store.entries().items() if key not in away}
     groups = kinds(entries)
-    found: dict[str, list[str]] = {"same": [], "elsewhere": store.stale(away)}
+    verdicts: dict[str, list[str]] = {"same": [], "elsewhere": store.stale(away)}
     for keys, run, against in _compared(groups, entries, store, History(root), workers=workers, progress=progress):
         note = {
             "run": dict(run.config), "against": against, "commit": commit(root),
@@ -174,11 +182,11 @@ def verify(store: Store, root: Path, workers: int | None = None, progress: bool 
         for key in keys:
             used = sorted({*fresh, *entries[key]["code"]})
             present = {m: digest for m in used if (digest := module_hash(m)) is not None}
-            changed[key] = {"code": present, "verified": note}
+            changed[key] = {"code": present, "verified": note, "was": None}
         store.amend(changed)
-        found["same"] += keys
-    carried = set(found["same"])
-    return found | {"different": [key for keys in groups for key in keys if key not in carried]}
+        verdicts["same"] += keys
+    carried = set(verdicts["same"])
+    return verdicts | {"different": [key for keys in groups for key in keys if key not in carried]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -190,14 +198,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    found = verify(store, root)
-    print(f"{len(found['same'])} stale run(s) carried over, {len(found['different'])} differ or could not be compared")
-    if found["elsewhere"]:
-        print(f"{len(found['elsewhere'])} stale run(s) of a GPU: there is none here to compare them on")
+    verdicts = verify(store, root)
+    print(
+        f"{len(verdicts['same'])} stale run(s) carried over, "
+        f"{len(verdicts['different'])} differ or could not be compared"
+    )
+    if verdicts["elsewhere"]:
+        print(f"{len(verdicts['elsewhere'])} stale run(s) of a GPU: there is none here to compare them on")
     entries = store.entries()
-    for key in found["different"]:
+    for key in verdicts["different"]:
         print(f"  {entries[key]['function']} {dict(entries[key]['config'])}")
-    return 1 if found["different"] else 0
+    return 1 if verdicts["different"] else 0
 
 
 if __name__ == "__main__":

@@ -26,28 +26,27 @@ _DENSE = 3_000  # points in a collection beyond which a pdf holds it as pixels
 
 
 def paper_ids(text: str | Iterable[str] | None) -> list[str]:
-    """Items of the paper named by `text`: "Figures 6, 8–10" -> ["Figure 6", "Figure 8", "Figure 9", "Figure
-    10"].
+    """Items of the paper named by `text`: "Figures 6, 8–10" -> ["Figure 6", "Figure 8", "Figure 9", "Figure 10"].
 
     Raises ValueError for anything that is not Figure, Table, Theorem, Section … and a number.
     """
     if text is None:
         return []
     if not isinstance(text, str):
-        return [item for part in text for item in paper_ids(part)]
-    found, kind = list[str](), ""
-    for part in re.split(r",|;|\band\b|&", text):
-        match = _PAPER.fullmatch(part.strip())
+        return [item for words in text for item in paper_ids(words)]
+    items, kind = list[str](), ""
+    for words in re.split(r",|;|\band\b|&", text):
+        match = _PAPER.fullmatch(words.strip())
         if match is None or not (match[1] or kind):
             raise ValueError(f"paper={text!r}: must name items such as 'Figure 2', 'Figures 8–19', 'Table 1'")
         kind = match[1] or kind
         if match[3]:
             if not match[2].isdigit() or int(match[3]) < int(match[2]):
-                raise ValueError(f"paper={text!r}: {part.strip()!r} is not a range")
-            found += [f"{kind} {i}" for i in range(int(match[2]), int(match[3]) + 1)]
+                raise ValueError(f"paper={text!r}: {words.strip()!r} is not a range")
+            items += [f"{kind} {i}" for i in range(int(match[2]), int(match[3]) + 1)]
         else:
-            found.append(f"{kind} {match[2]}")
-    return found
+            items.append(f"{kind} {match[2]}")
+    return items
 
 
 class Report:
@@ -113,8 +112,7 @@ class Report:
         paper: str | Iterable[str] | None = None,
         tables: Iterable[str] | None = None,
     ) -> Path:
-        """Save a summary table as tables/<name>.csv (floats %.6g) and .md, its provenance as
-        <name>.meta.json.
+        """Save a summary table as tables/<name>.csv (floats %.6g) and .md, its provenance as <name>.meta.json.
 
         Raises ValueError if `name` is a table of runs. Returns the csv's path. Other arguments as in
         `save_figure`.

@@ -1,5 +1,4 @@
-"""`python -m repro --profile quick [--only 02] [--refresh]`: execute the notebooks and write the
-report.
+"""`python -m repro --profile quick [--only 02] [--refresh]`: execute the notebooks and write the report.
 
 Every notebooks/NN_*.ipynb is executed headlessly by papermill with the parameter `profile`, by the Python
 that runs this driver. A notebook whose source, code and rows are what they were at its last execution is
@@ -39,28 +38,28 @@ _pool = _sys.modules.get("repro.grid.pool")
 _store = _sys.modules.get("repro.grid.store")
 with open({path!r}, "w") as _file:
     _json.dump({{"modules": sorted(m for m in _sys.modules if m.split(".")[0] in ("vsmd", "repro")),
-                "runs": list(_pool.SESSION) if _pool else [],
-                "tables": sorted(_store.SESSION) if _store else []}}, _file)
+                "runs": list(_pool.ASKED) if _pool else [],
+                "tables": sorted(_store.READ) if _store else []}}, _file)
 """
 
 
-def find(folder: Path, only: str | None = None) -> list[Path]:
+def notebooks_in(folder: Path, only: str | None = None) -> list[Path]:
     """The notebooks NN_*.ipynb of `folder` in order, or the one whose number is `only` ("02" or "2").
 
     Raises ValueError, listing what there is, for a number that no notebook has.
     """
-    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not only:
-        return found
+        return paths
     name = only.strip()
-    chosen = [p for p in found if p.stem == name or (name.isdigit() and int(p.name[:2]) == int(name))]
+    chosen = [p for p in paths if p.stem == name or (name.isdigit() and int(p.name[:2]) == int(name))]
     if not chosen:
-        have = ", ".join(p.stem for p in found) or f"none in {os.path.relpath(folder)}"
+        have = ", ".join(p.stem for p in paths) or f"none in {os.path.relpath(folder)}"
         raise ValueError(f"only={only!r}: must be the number of a notebook (there are: {have})")
     return chosen
 
 
-def source_hash(notebook: Path, profile_name: str) -> str:
+def notebook_hash(notebook: Path, profile_name: str) -> str:
     """Hash of a notebook's cells, outputs and metadata (tags aside) left out, and of the profile."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -71,15 +70,14 @@ def source_hash(notebook: Path, profile_name: str) -> str:
 
 
 def _depends(used: dict[str, Any], where: Profile, notebooks: Path) -> dict[str, Any]:
-    """Present digests of what a notebook used: modules, the rows of its runs, tables that it only read,
-    claims."""
+    """Present digests of what a notebook used: modules, the rows of its runs, tables that it only read, claims."""
     store, modules = where.store, {m: module_hash(m) or "" for m in used["modules"]}
     runs = store.digest(used["runs"])
     tables = {}
     for name in used["tables"]:
         path = store.tables_dir / f"{name}.csv"
-        own = path.exists() and any(key in store.entries(name) for key in runs)
-        if not own:  # a shared table grows by others' rows: a notebook with runs in it follows those alone
+        has_rows = path.exists() and any(key in store.entries(name) for key in runs)
+        if not has_rows:  # a shared table grows by others' rows: a notebook with runs in it follows those alone
             tables[name] = hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.exists() else ""
     claims = ""
     if "repro.reports.claims" in modules and (path := notebooks / "claims.yaml").exists():
@@ -88,12 +86,11 @@ def _depends(used: dict[str, Any], where: Profile, notebooks: Path) -> dict[str,
 
 
 def up_to_date(notebook: Path, where: Profile, refresh: bool = False) -> bool:
-    """Whether the executed notebook and its artefacts are there and nothing that it depends on has
-    changed."""
+    """Whether the executed notebook and its artefacts are there and nothing that it depends on has changed."""
     record = read_json(where.root / f"{notebook.stem}.run.json")
     if record is None or not (where.root / f"{notebook.stem}.ipynb").exists():
         return False
-    if record["source"] != source_hash(notebook, where.name):
+    if record["source"] != notebook_hash(notebook, where.name):
         return False
     used = record["used"]
     now = _depends({k: list(used[k]) for k in ("modules", "runs", "tables")}, where, notebook.parent)
@@ -106,56 +103,58 @@ def up_to_date(notebook: Path, where: Profile, refresh: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def _own_kernel() -> Iterator[None]:
-    """A private kernelspec for this very interpreter, first on Jupyter's path, whatever kernels are
-    installed globally."""
+def _environment(**variables: str) -> Iterator[None]:
+    """Environment variables for what is started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextlib.contextmanager
+def _private_kernel() -> Iterator[None]:
+    """A private kernelspec for this very interpreter, first on Jupyter's path, whatever kernels are installed."""
     with tempfile.TemporaryDirectory(prefix="vsmd-kernel-") as folder:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
         spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
         write_atomic(Path(folder) / "kernels" / _KERNEL / "kernel.json", json.dumps(spec))
-        before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
+        with _environment(JUPYTER_PATH=os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))):
             yield
-        finally:
-            os.environ.pop("JUPYTER_PATH") if before is None else os.environ.update(JUPYTER_PATH=before)
 
 
-def execute(notebook: Path, where: Profile, title: str) -> str:
+def run_notebook(notebook: Path, where: Profile, title: str) -> str:
     """Execute one notebook into the report root; return a line about it. Raises what papermill raises."""
     import nbformat
     import papermill
 
     started, clock = time.time(), time.monotonic()
-    source = source_hash(notebook, where.name)
-    with tempfile.TemporaryDirectory(prefix="vsmd-notebook-") as folder, _own_kernel():
+    source = notebook_hash(notebook, where.name)
+    with tempfile.TemporaryDirectory(prefix="vsmd-notebook-") as folder, _private_kernel():
         temp = Path(folder)
         nb = nbformat.read(notebook, as_version=4)
         kernelspec = nb.metadata.get("kernelspec")
         nb.cells.append(nbformat.v4.new_code_cell(_PROBE.format(path=str(temp / "used.json"))))
         nbformat.write(nb, temp / "in.ipynb")
-        os.environ["VSMD_PROGRESS"] = str(temp / "progress.json")
+        # The notebook may lie outside the repository, from where the reports' folder cannot be found.
+        variables = {"VSMD_PROGRESS": str(temp / "progress.json"), "VSMD_REPORTS": str(where.base)}
         watch = Watch(title, temp / "progress.json")
         watch.start()
         try:
-            papermill.execute_notebook(
-                str(temp / "in.ipynb"),
-                str(temp / "out.ipynb"),
-                parameters={"profile": where.name},
-                kernel_name=_KERNEL,
-                language="python",
-                cwd=str(notebook.parent),
-                progress_bar=False,
-                log_output=False,
-                request_save_on_cell_execute=False,
-            )
+            with _environment(**variables):
+                papermill.execute_notebook(
+                    str(temp / "in.ipynb"), str(temp / "out.ipynb"), parameters={"profile": where.name},
+                    kernel_name=_KERNEL, language="python", cwd=str(notebook.parent), progress_bar=False,
+                    log_output=False, request_save_on_cell_execute=False,
+                )  # fmt: skip
         except papermill.PapermillExecutionError:
             failed = nbformat.read(temp / "out.ipynb", as_version=4)
             write_atomic(where.store.cache / "failed" / notebook.name, executed.text_of(failed, kernelspec))
             raise
         finally:
             watch.finish()
-            os.environ.pop("VSMD_PROGRESS", None)
         out = nbformat.read(temp / "out.ipynb", as_version=4)
         out.cells.pop()
         used = read_json(temp / "used.json")
@@ -180,22 +179,22 @@ def _drop_old_artefacts(root: Path, stem: str, started: float) -> None:
     path = root / f"{stem}.artefacts.json"
     if (index := read_json(path)) is None:
         return
-    kept = {}
+    saved = {}
     for name, artefact in index["artefacts"].items():
         files = [root / file for file in artefact["files"]]
         if all(f.exists() and f.stat().st_mtime >= started - 2 for f in files):
-            kept[name] = artefact
+            saved[name] = artefact
         else:
             extra = [root / "tables" / f"{name}.meta.json"] if artefact["kind"] == "table" else []
             for file in (*files, *extra):
                 file.unlink(missing_ok=True)
-    if kept != index["artefacts"]:
-        write_atomic(path, json.dumps({**index, "artefacts": kept}, indent=1, ensure_ascii=False) + "\n")
+    if saved != index["artefacts"]:
+        write_atomic(path, json.dumps({**index, "artefacts": saved}, indent=1, ensure_ascii=False) + "\n")
 
 
 def reproduce(where: Profile, notebooks: Path, only: str | None = None, refresh: bool = False) -> int:
     """Bring the report of a profile up to date; return the number of notebooks that failed."""
-    chosen = find(notebooks, only)
+    chosen = notebooks_in(notebooks, only)
     if refresh:
         os.environ["REFRESH"] = "1"
     print(f"profile {where.name}: {len(chosen)} notebook(s) -> {os.path.relpath(where.root)}", flush=True)
@@ -208,11 +207,11 @@ def reproduce(where: Profile, notebooks: Path, only: str | None = None, refresh:
                 continue
             print(f"{title}: running", flush=True)
             try:
-                print(execute(notebook, where, title), flush=True)
+                print(run_notebook(notebook, where, title), flush=True)
             except Exception as error:  # whatever a notebook does wrong, the others go on
                 failures += 1
-                kept = where.store.cache / "failed" / notebook.name
-                see = f" (see {os.path.relpath(kept)})" if kept.exists() else ""
+                copy = where.store.cache / "failed" / notebook.name
+                see = f" (see {os.path.relpath(copy)})" if copy.exists() else ""
                 print(f"{title}: FAILED: {_why(error)}{see}", flush=True)
     print(f"report: {os.path.relpath(page.write(where, notebooks))}", flush=True)
     if failures:
@@ -237,14 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: quick)")
     parser.add_argument("--only", default=None, help="the number of one notebook, such as 02")
     parser.add_argument("--refresh", action="store_true", help="run again what was made by other code")
-    parser.add_argument("--notebooks", type=Path, default=None, help="their folder (default: notebooks/)")
+    parser.add_argument("--notebooks", type=Path, default=None, help="their folder, anywhere (default: notebooks/)")
     options = parser.parse_args(arguments)
     refresh = options.refresh or os.environ.get("REFRESH", "") not in ("", "0")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         where = profile(options.profile)
         notebooks = options.notebooks.resolve() if options.notebooks else repository_root() / "notebooks"
-        find(notebooks, options.only)
+        notebooks_in(notebooks, options.only)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -5,82 +5,90 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, model_validator
 
 from repro.grid import Profile, Store
 from repro.grid.files import read_json
 from repro.reports.artefacts import paper_ids
+from repro.reports.listed import Listed, Text, read, rows_of
 from vsmd.durations import duration
 from vsmd.files import write_atomic
 
 if TYPE_CHECKING:
-    from .claims import Verdict
+    from repro.reports.claims import Verdict
 
 _INLINE_ROWS = 40  # longer tables are linked only
 
 
-def load_paper(path: Path | str) -> list[dict[str, Any]]:
-    """Entries of paper.yaml: items ("Figures 8–19"), title, notebook, and optionally reference (columns,
-    rows, source), note.
+class Reference(Listed):
+    """A table of the paper. source: a mark in brackets, or words."""
 
-    Raises ValueError naming the entry for what is not one.
-    """
-    import yaml
+    columns: list[Any] = Field(min_length=1)
+    rows: list[list[Any]]
+    source: str | None = None
 
-    path = Path(path)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"paper={str(path)!r}: no such file") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path.name}: must be a list of entries")
-    for i, entry in enumerate(entries):
-        name = entry.get("items", i + 1) if isinstance(entry, dict) else i + 1
-        if not isinstance(entry, dict) or not all(
-            isinstance(entry.get(k), str) for k in ("items", "title", "notebook")
-        ):
-            raise ValueError(f"{path.name}, entry {name}: needs items, title and notebook as text")
-        paper_ids(entry["items"])
-        reference = entry.get("reference")
-        if reference is not None:
-            width = len(reference.get("columns", [])) if isinstance(reference, dict) else 0
-            if not width or any(len(row) != width for row in reference.get("rows", [])):
-                raise ValueError(f"{path.name}, entry {name}: reference needs columns, and rows as long as they are")
+    @model_validator(mode="after")
+    def _as_wide(self) -> Self:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("reference needs columns, and rows as long as they are")
+        return self
+
+
+class Entry(Listed):
+    """What paper.yaml says of items of the paper ("Figures 8–19"), and the notebook that answers them."""
+
+    items: Text
+    title: Text
+    notebook: Text
+    reference: Reference | None = None
+    note: Text | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        paper_ids(self.items)
+        return self
+
+
+def load_paper(path: Path | str) -> list[Entry]:
+    """Entries of paper.yaml. Raises ValueError naming the entry for what is not one."""
+    entries = []
+    for i, row in enumerate(rows_of(path, "entries")):
+        name = row.get("items", i + 1) if isinstance(row, dict) else i + 1
+        entries.append(read(Entry, row, f"{Path(path).name}, entry {name}", reference=Reference))
     return entries
 
 
 def write(profile: Profile, notebooks: Path) -> Path:
-    """Write the page of `profile` from what is stored; `notebooks` holds the notebooks, claims.yaml and
-    paper.yaml.
+    """Write the page of `profile` from what is stored; `notebooks` holds the notebooks, claims.yaml and paper.yaml.
 
     Either file may be absent (its part is then left out). Nothing of the present moment goes in: the same
     report gives the same page. Returns its path.
     """
     root, store = profile.root, profile.store
-    made = _artefacts(root)
+    artefacts = _artefacts(root)
     parts = [f"# Report: profile `{profile.name}`\n", _top(store, root)]
     ours_too: list[Verdict] = []
     if (notebooks / "claims.yaml").exists():
-        from . import claims
+        from repro.reports import claims
 
         verdicts = claims.verdicts(notebooks / "claims.yaml", store)
         ours_too = [v for v in verdicts if v.claim.paper == claims.OURS]
         parts.append("## The paper's claims\n")
-        parts.append(_verdicts([v for v in verdicts if v.claim.paper != claims.OURS], root))
+        parts.append(_verdict_table([v for v in verdicts if v.claim.paper != claims.OURS], root))
     entries = load_paper(notebooks / "paper.yaml") if (notebooks / "paper.yaml").exists() else []
     shown: set[str] = set()
     for entry in entries:
-        ids = set(paper_ids(entry["items"]))
-        ours = {name: a for name, a in made.items() if ids & set(a["paper"])}
+        ids = set(paper_ids(entry.items))
+        ours = {name: a for name, a in artefacts.items() if ids & set(a["paper"])}
         parts.append(_entry(entry, {n: a for n, a in ours.items() if n not in shown}, set(ours) & shown, store))
         shown |= set(ours)
-    rest = {name: a for name, a in made.items() if name not in shown}
+    rest = {name: a for name, a in artefacts.items() if name not in shown}
     if rest or ours_too:
         parts.append("## Beyond the paper\n")
     if ours_too:
-        parts.append(_verdicts(ours_too, root))
+        parts.append(_verdict_table(ours_too, root))
     parts += [_artefact(name, a, store) for name, a in rest.items()]
     parts.append(_notebooks(root, notebooks))
     text = "\n".join(parts)
@@ -91,13 +99,13 @@ def write(profile: Profile, notebooks: Path) -> Path:
 
 
 def _artefacts(root: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+    artefacts: dict[str, dict[str, Any]] = {}
     for path in sorted(root.glob("*.artefacts.json")):
         index = read_json(path)
         for name, artefact in index["artefacts"].items():
             if all((root / file).exists() for file in artefact["files"]):
-                found[name] = {**artefact, "notebook": index["notebook"], "runs": index["runs"]}
-    return found
+                artefacts[name] = {**artefact, "notebook": index["notebook"], "runs": index["runs"]}
+    return artefacts
 
 
 def _top(store: Store, root: Path) -> str:
@@ -130,12 +138,12 @@ def _top(store: Store, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verdicts(found: Iterable[Verdict], root: Path) -> str:
+def _verdict_table(verdicts: Iterable[Verdict], root: Path) -> str:
     lines = [
         "| paper | claim | verdict | figures | notebook |",
         "|---|---|---|---|---|",
     ]
-    for v in found:
+    for v in verdicts:
         figures = "<br>".join(v.evidence)
         cells = [
             "–" if v.claim.paper == "beyond" else v.claim.paper,
@@ -153,24 +161,21 @@ def _link(notebook: str, root: Path) -> str:
     return f"[{notebook}]({notebook}.ipynb)" if (root / f"{notebook}.ipynb").exists() else notebook
 
 
-def _entry(entry: dict[str, Any], ours: dict[str, dict[str, Any]], above: set[str], store: Store) -> str:
-    lines = [f"## {entry['items']}: {entry['title']}\n"]
-    if reference := entry.get("reference"):
-        lines += [f"The paper's{' (' + reference['source'] + ')' if reference.get('source') else ''}:\n"]
-        lines += [
-            "| " + " | ".join(map(str, reference["columns"])) + " |",
-            "|" + "---|" * len(reference["columns"]),
-        ]
-        lines += ["| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in reference["rows"]]
+def _entry(entry: Entry, ours: dict[str, dict[str, Any]], above: set[str], store: Store) -> str:
+    lines = [f"## {entry.items}: {entry.title}\n"]
+    if reference := entry.reference:
+        lines += [f"The paper's{f' ({reference.source})' if reference.source else ''}:\n"]
+        lines += ["| " + " | ".join(map(str, reference.columns)) + " |", "|" + "---|" * len(reference.columns)]
+        lines += ["| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in reference.rows]
         lines.append("")
-    if entry.get("note"):
-        lines.append(" ".join(entry["note"].split()) + "\n")
+    if entry.note:
+        lines.append(f"{entry.note}\n")
     if ours:
         lines += ["Ours:\n", *(_artefact(name, a, store) for name, a in ours.items())]
     if above:
         lines.append(f"Ours, above: {', '.join(sorted(above))}.\n")
     if not ours and not above:
-        lines.append(f"Not made yet (notebook {entry['notebook']}).\n")
+        lines.append(f"Not made yet (notebook {entry.notebook}).\n")
     return "\n".join(lines)
 
 

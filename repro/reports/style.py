@@ -19,8 +19,7 @@ _OTHERS = ("#7F7F7F", "#8C564B", "#A6761D", "#666633", "#996699", "#336666")
 
 
 def colour(label: str) -> str:
-    """The fixed colour of a method, with or without its β ("VSULD", "VSULD-5"); other labels get one of
-    their own."""
+    """The fixed colour of a method, with or without its β ("VSULD", "VSULD-5"); other labels get one of their own."""
     for name in (label, label.split("-")[0]):
         if name in METHOD_COLOURS:
             return METHOD_COLOURS[name]

@@ -38,8 +38,7 @@ def mean_std_text(values: Iterable[float]) -> str:
 
 
 def mean_std(df: pd.DataFrame, by: str | Sequence[str], value: str | Sequence[str]) -> pd.DataFrame:
-    """One row a group of `by` (in order of appearance), each `value` column as `mean_std_text` over the
-    group's rows.
+    """One row a group of `by` (in order of appearance), each `value` column as `mean_std_text` over the group's rows.
 
     Empty groups' cells are kept as groups. Raises ValueError naming a column that is not there.
     """

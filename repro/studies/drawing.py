@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from repro.studies.plans import Draw
 from vsmd.model import Model
 from vsmd.samplers import as_solver
 
@@ -27,14 +30,14 @@ class Calls:
         return round(self.rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
 
 
-def drawn(
-    model: Model, samples: int, solver: str, nfe: int, seed: int, batch_size: int = 20_000, denoise: bool = False
-) -> Tensor:
-    """Samples (n, *shape) within `nfe` network calls a path, denoised by the last of them or not; nan what diverged."""
-    steps = 1 if solver == "rk45" else max(1, (nfe - denoise) // as_solver(solver).evaluations)
+def drawn(model: Model, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> Tensor:
+    """Samples (n, *shape) of a plan's draw, within its number of network calls a path; what diverged is nan."""
+    calls = draw.evaluations - draw.denoise
+    steps = 1 if draw.solver == "rk45" else max(1, calls // as_solver(draw.solver).evaluations)
+    options: dict[str, Any] = {"grid_power": GRID_POWER, "batch_size": batch_size, "denoise": draw.denoise}
     nan = torch.full((1,), float("nan"))
     try:
-        x = model.sample(samples, solver, steps, seed, grid_power=GRID_POWER, batch_size=batch_size, denoise=denoise)
+        x = model.sample(samples, draw.solver, steps, seed, **options)
     except FloatingPointError:
         return nan.expand(samples, *model.process.shape)
     return torch.where(torch.isfinite(x), x, nan)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from repro.grid.runs import Result
 from repro.studies import toys
 from repro.studies.drawing import Calls
+from repro.studies.plans import Draw, draws_of
 from vsmd import checks, random
 from vsmd.data.toys import toy
 from vsmd.family import forward_process
@@ -189,6 +190,11 @@ def train(
     return trainer.flow()
 
 
+def steps_of(draw: Draw) -> int:
+    """Steps of a draw's solver within its number of evaluations, at least one."""
+    return max(1, draw.evaluations // EVALUATIONS[draw.solver])
+
+
 def _paths(flow: Flow, points: int, seed: int) -> toys.Row:
     """Straightness per axis and path energy on 100 uniform steps, as for the family."""
     x = flow.sample(points, "heun", toys.PATH_STEPS, seed, trajectory=True)
@@ -205,7 +211,7 @@ def run(
     dataset: str,
     method: str,
     seed: int,
-    plan: list[list[Any]],
+    plan: list[toys.Row],
     steps: int = 6_000,
     samples: int = 100_000,
     source: str = "gaussian",
@@ -214,9 +220,11 @@ def run(
 ) -> Result:
     """Rows of `toys` for flow matching on a two-dimensional set; columns that mean nothing here are empty.
 
-    plan: [solver, evaluations, evaluations, …] each; the last number of the first line is the main row (W2, kept
-    points). source: "gaussian", or "mixture" (then named in the column `prior`).
+    plan: how samples are drawn (`plans`; solvers of `EVALUATIONS`); the last number of the first line is the main row
+    (W2, kept points). source: "gaussian", or "mixture" (then named in the column `prior`).
     """
+    draws = draws_of(plan, EVALUATIONS, denoise=False)
+    main = draws[len(plan[0]["evaluations"]) - 1]
     began = time.perf_counter()
     flow = train(method, toy(dataset), (2,), steps=steps, source=source, seed=seed, learning_rate=learning_rate)
     base: toys.Row = {
@@ -225,12 +233,11 @@ def run(
     }  # fmt: skip
     base |= _paths(flow, min(samples, toys.PATH_POINTS), seed)
     rows, kept = [], {}
-    for solver, nfe in [(line[0], n) for line in plan for n in line[1:]]:
+    for draw in draws:
         calls = Calls(flow.network)
-        x = flow.sample(samples, solver, max(1, nfe // EVALUATIONS[solver]), seed)
-        row = {**base, "solver": solver, "nfe": calls.a_path(x, nfe)}
-        main = (solver, nfe) == (plan[0][0], plan[0][-1])
-        rows.append(toys.ordered(row | toys.quality(x, dataset, seed, with_w2=main)))
-        if points and main:
+        x = flow.sample(samples, draw.solver, steps_of(draw), seed)
+        row = {**base, "solver": draw.solver, "nfe": calls.a_path(x, draw.evaluations)}
+        rows.append(toys.ordered(row | toys.quality(x, dataset, seed, with_w2=draw == main)))
+        if points and draw == main:
             kept[f"{dataset}_{method}{'-mixture' * (source == 'mixture')}_{seed}"] = x[:points].numpy()
     return Result({"toys": rows}, kept)

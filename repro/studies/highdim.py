@@ -19,11 +19,13 @@ import vsmd
 from repro.grid.runs import Result
 from repro.studies import flow_matching, toys
 from repro.studies.drawing import Calls, drawn
+from repro.studies.plans import draws_of
 from repro.studies.sets.highdim import DIM, blocks_64
 from vsmd import networks, random
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
+from vsmd.samplers import SOLVERS
 from vsmd.training.data import Data, Source
 
 DATASET = "blocks-64"
@@ -117,7 +119,7 @@ def run(
     method: str,
     seed: int,
     beta: float,
-    plan: list[list[Any]],
+    plan: list[toys.Row],
     R: float | None = None,
     a_mode: str | None = None,
     whiten: bool = False,
@@ -127,10 +129,11 @@ def run(
 ) -> Result:
     """One of the six methods in the data's principal axes (matrix "full"), trained and measured.
 
-    plan: [prior, solver, evaluations, evaluations, …] each. a_mode: instead of the method's own ("steered", "zero").
-    whiten: of data with variance 1 along every axis, as flow matching has it; the method is then named -whitened. Its
+    plan: how samples are drawn (`plans`). a_mode: instead of the method's own ("steered", "zero"). whiten: of data with
+    variance 1 along every axis, as flow matching has it; the method is then named -whitened. Its
     matrix is "diagonal": the coordinates are the axes already, and those of a unit covariance are any.
     """
+    draws = draws_of(plan, SOLVERS, priors=True)
     basis = "coordinates" if whiten else "principal"
     process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode)
     data, began = blocks_64(), time.perf_counter()
@@ -146,14 +149,14 @@ def run(
         "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     rows = []
-    for prior in dict.fromkeys(line[0] for line in plan):
+    for prior in dict.fromkeys(draw.prior for draw in draws):
         known = data(toys.PRIOR_POINTS, random.generator(seed, "prior data"))
         started = model.with_prior(prior, known if axes is None else axes.whiten(known), seed=seed)
-        for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
+        for draw in [draw for draw in draws if draw.prior == prior]:
             calls = Calls(started.network)
-            x = drawn(started, samples, solver, nfe, seed, PART)
+            x = drawn(started, samples, draw, seed, PART)
             x = x if axes is None else axes.colour(x)
-            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe)}
+            row = {**base, "prior": prior, "solver": draw.name, "nfe": calls.a_path(x, draw.evaluations)}
             rows.append(_ordered(row | quality(x, seed)))
     return Result({"highdim": rows})
 
@@ -161,12 +164,13 @@ def run(
 def run_flow(
     method: str,
     seed: int,
-    plan: list[list[Any]],
+    plan: list[toys.Row],
     source: str = "gaussian",
     steps: int = STEPS,
     samples: int = 20_000,
 ) -> Result:
-    """Flow matching (`flow_matching.METHODS`) with the same network and budget; plan: [solver, evaluations, …] each."""
+    """Flow matching (`flow_matching.METHODS`) with the same network and budget. plan: see `flow_matching.run`."""
+    draws = draws_of(plan, flow_matching.EVALUATIONS, denoise=False)
     began = time.perf_counter()
     flow = flow_matching.train(
         method, blocks_64(), (DIM,), network=network_of(seed), source=source, steps=steps, seed=seed, **TRAINING
@@ -176,8 +180,9 @@ def run_flow(
         "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     rows = []
-    for solver, nfe in [(line[0], n) for line in plan for n in line[1:]]:
-        calls, count = Calls(flow.network), max(1, nfe // flow_matching.EVALUATIONS[solver])
-        x = flow.sample(samples, solver, count, seed, batch_size=PART)
-        rows.append(_ordered({**base, "solver": solver, "nfe": calls.a_path(x, nfe), **quality(x, seed)}))
+    for draw in draws:
+        calls = Calls(flow.network)
+        x = flow.sample(samples, draw.solver, flow_matching.steps_of(draw), seed, batch_size=PART)
+        nfe = calls.a_path(x, draw.evaluations)
+        rows.append(_ordered({**base, "solver": draw.solver, "nfe": nfe, **quality(x, seed)}))
     return Result({"highdim": rows})

@@ -19,13 +19,14 @@ from torch import Tensor
 import vsmd
 from repro.grid.files import read_json
 from repro.grid.runs import Result
-from vsmd import random
+from repro.studies.plans import Draw, draws_of
+from vsmd import checks, random
 from vsmd.data.images import ImageSet, load, to_uint8
 from vsmd.files import write_atomic
 from vsmd.images.configs import Config, config
 from vsmd.images.evaluation import METRICS
 from vsmd.images.pictures import Pictures
-from vsmd.images.sampling import Painter
+from vsmd.images.sampling import FIXED, Painter
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
 from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
@@ -42,20 +43,15 @@ KEPT, NEIGHBOURS = 64, 8  # samples kept for the figures, and those whose neares
 _KIND = {"KID": "FD-EffNet"}  # whose features a distance takes, where they are not its own
 MEMORY = 500  # samples of which it is asked whether they repeat the training images
 DRAWN = {"cpu": 100, "cuda": 500}  # images drawn at once
-DENOISED = "+denoise"  # ends the name of a plan's solver whose last evaluation denoises
 
 Row = dict[str, Any]
 
 
-def configured(name: str, method: str, seed: int, settings: list[Any]) -> Config:
-    """The configuration `name` with method and seed, and `settings`: names and values in turn, "network.width" too."""
-    changed: dict[str, Any] = {"method": method, "seed": seed}
-    for key, value in zip(settings[::2], settings[1::2], strict=True):
-        if key.startswith("network."):
-            changed.setdefault("network", {})[key.removeprefix("network.")] = value
-        else:
-            changed[key] = value
-    return config(name).with_overrides(changed)
+def configured(name: str, method: str, seed: int, settings: Row) -> Config:
+    """The configuration `name` with method and seed, and `settings`: {"beta": 2, "network": {"width": 64}}, say."""
+    for field in settings:
+        checks.one_of("settings: field", field, [f.name for f in dataclasses.fields(Config)])
+    return config(name).with_overrides({"method": method, "seed": seed, **settings})
 
 
 def device() -> torch.device:
@@ -136,15 +132,10 @@ def nearest(x: Tensor, train: Tensor) -> Tensor:
     return rows
 
 
-def parted(solver: str) -> tuple[str, bool]:
-    """The solver that a plan names, and whether it denoises in the end."""
-    return solver.removesuffix(DENOISED), solver.endswith(DENOISED)
-
-
-def evaluations(solver: str, most: int) -> int:
-    """Network calls an image that a cell of a plan takes: at most `most`, in whole steps."""
-    name, denoise = parted(solver)
-    return steps_within(name, most, denoise) * as_solver(name).evaluations + denoise
+def evaluations(draw: Draw) -> int:
+    """Network calls an image that a plan's draw takes: at most those that it may, in whole steps."""
+    steps = steps_within(draw.solver, draw.evaluations, draw.denoise)
+    return steps * as_solver(draw.solver).evaluations + draw.denoise
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
@@ -184,9 +175,9 @@ def run(
     config: str,
     method: str,
     seed: int,
-    plan: list[list[Any]],
+    plan: list[Row],
     steps: int,
-    settings: list[Any] = [],  # noqa: B006 - never mutated
+    settings: Row = {},  # noqa: B006 - never mutated
     checkpoints: int = 6,
     samples: int = 2_000,
     reference: int = 10_000,
@@ -195,32 +186,30 @@ def run(
 ) -> Result:
     """Train one method by a configuration of `vsmd.images` and measure it: rows of `images` and `images_adaptation`.
 
-    steps: of training. settings: others of the configuration that differ, names and values in turn. plan: how samples
-    are drawn from the trained model, [solver, evaluations, evaluations, …] each, "heun+denoise" where the last
-    evaluation denoises; the very first also at the other `checkpoints`, spaced evenly. samples: so many, at most as
+    steps: of training. settings: other fields of the configuration that differ. plan: how samples are drawn from the
+    trained model (`plans`); the very first also at the other `checkpoints`, spaced evenly. samples: so many, at most as
     many as there are test images, so that the floor – test images against the same `reference` training images – has
     the same bias. metrics: FD-EffNet, KID (of the same features), FID. Points: samples (denoised ones, if the plan has
     any), their nearest training images, the final stiffness. A run that was stopped goes on in `workdir`. All of it
     runs on the GPU, if there is one; samples are drawn without compilation, which would cost more than it saves for
     each of the models.
     """
-    chosen = configured(config, method, seed, [*settings, "steps", steps])
-    cells = [(line[0], n) for line in plan for n in line[1:]]
+    chosen = configured(config, method, seed, {**settings, "steps": steps})
+    draws = draws_of(plan, FIXED)
     # Network calls an image; a wrong plan is told before the training.
-    taken = {cell: evaluations(*cell) for cell in cells}
-    best = next((cell for cell in cells if cell[0].endswith(DENOISED)), cells[0])  # that the figures show
+    taken = {draw: evaluations(draw) for draw in draws}
+    best = next((draw for draw in draws if draw.denoise), draws[0])  # that the figures show
     found = load(chosen.data)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
     marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
 
     where, compute = device(), dataclasses.replace(chosen.compute, compile=False)
 
-    def painted(model: Model, solver: str, nfe: int) -> Painter:
+    def painted(model: Model, draw: Draw) -> Painter:
         model.network.to(where)
-        plain, denoise = parted(solver)
         return Painter(
-            model, plain, nfe, grid_power=chosen.grid_power, denoise=denoise, batch_size=DRAWN[where.type],
-            compute=compute,
+            model, draw.solver, draw.evaluations, grid_power=chosen.grid_power, denoise=draw.denoise,
+            batch_size=DRAWN[where.type], compute=compute,
         )  # fmt: skip
 
     with TemporaryDirectory() as temporary:
@@ -238,31 +227,31 @@ def run(
         points: dict[str, np.ndarray] = {}
         shown: list[Tensor] = []  # of the final model
 
-        def measured(step: int, solver: str, nfe: int) -> dict[str, float]:
+        def measured(step: int, draw: Draw) -> dict[str, float]:
             model = final if step == chosen.steps else vsmd.load(folder / f"model-{step}.safetensors")
-            x = drawn(painted(model, solver, nfe), samples)
-            if model is final and (solver, nfe) == best:
+            x = drawn(painted(model, draw), samples)
+            if model is final and draw == best:
                 shown.append(x[:MEMORY])
             return qualities(x, chosen.data, metrics, reference)
 
         for step in marks:
             last = step == chosen.steps
-            first = f"{step} {cells[0][0]} {cells[0][1]}"
+            first = f"{step} {draws[0].name} {draws[0].evaluations}"
             if not (last or first in notes.found or (folder / f"model-{step}.safetensors").exists()):
                 continue  # it was stopped there
             rate = notes.found.get(f"rate {step}", math.nan)
             seen = step * chosen.batch_size
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
-            for solver, nfe in cells if last else cells[:1]:
-                values = notes.once(f"{step} {solver} {nfe}", partial(measured, step, solver, nfe))
+            for draw in draws if last else draws[:1]:
+                values = notes.once(f"{step} {draw.name} {draw.evaluations}", partial(measured, step, draw))
                 for metric, value in values.items():
                     floor = _real(metric, chosen.data, reference, samples)[1]
-                    row = {"solver": solver, "nfe": taken[solver, nfe], "metric": metric, "value": value}
+                    row = {"solver": draw.name, "nfe": taken[draw], "metric": metric, "value": value}
                     rows.append(base | row | {"floor": floor})
-        x = shown[0] if shown else drawn(painted(final, *best), min(MEMORY, samples))
+        x = shown[0] if shown else drawn(painted(final, best), min(MEMORY, samples))
         if bool(torch.isfinite(x).all()):
             images = to_uint8(x)
-            rows.append(base | {"solver": best[0], "nfe": taken[best], **_memory(images, found)})
+            rows.append(base | {"solver": best.name, "nfe": taken[best], **_memory(images, found)})
             some = images[:NEIGHBOURS]
             beside = found.train[nearest(some, found.train)]
             points[f"samples_{name}"] = images[:KEPT].flatten(1).numpy()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from repro.grid.runs import Result
-from repro.studies.images import COLUMNS, configured
+from repro.studies.images import COLUMNS, Row, configured
 from vsmd import random
 from vsmd.data.images import load
 from vsmd.training import checkpoints, fit
@@ -36,7 +35,7 @@ def likelihood(
     seed: int,
     images: int,
     steps: int,
-    settings: list[Any] = [],  # noqa: B006
+    settings: Row = {},  # noqa: B006 - never mutated
     tolerance: float = 1e-3,
     workdir: Path | None = None,
 ) -> Result:
@@ -46,7 +45,7 @@ def likelihood(
     training. tolerance: rtol and atol of the adaptive solver. Beside it the Gaussian of the training images' mean and
     covariance, and the uniform law.
     """
-    chosen = configured(config, method, seed, [*settings, "steps", steps])
+    chosen = configured(config, method, seed, {**settings, "steps": steps})
     found, levels = load(chosen.data), LEVELS.get(chosen.data, 256)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import torch
 from torch import nn
 
 from repro.grid.runs import Result
-from repro.studies.images import configured, device, device_name
+from repro.studies.images import Row, configured, device, device_name
 from vsmd import random
 from vsmd.data.images import load
 from vsmd.images.configs import Config
@@ -24,7 +23,7 @@ def throughput(
     method: str,
     batch_size: int,
     steps: int,
-    settings: list[Any] = [],  # noqa: B006
+    settings: Row = {},  # noqa: B006 - never mutated
 ) -> Result:
     """Images a second of training by a configuration, on the GPU if there is one: a row of `images_throughput`.
 
@@ -33,7 +32,7 @@ def throughput(
     training step's. peak_memory_gb: of the GPU, in training. hours_200M_on_8: 200 M images on eight such devices, less
     what they lose to each other.
     """
-    chosen, where = configured(config, method, 0, [*settings, "batch_size", batch_size]), device()
+    chosen, where = configured(config, method, 0, {**settings, "batch_size": batch_size}), device()
     found = load(chosen.data)
     network = chosen.build(found.shape, 0)
     trainer = Trainer(

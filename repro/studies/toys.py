@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from functools import cache
 from pathlib import Path
@@ -13,14 +14,15 @@ import torch
 import vsmd
 from repro.grid.runs import Result
 from repro.studies.drawing import GRID_POWER, Calls, drawn
-from vsmd import random
+from repro.studies.plans import draws_of
+from vsmd import checks, random
 from vsmd.data.toys import toy
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.paths import path_energy, straightness
 from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
-from vsmd.samplers import time_grid
+from vsmd.samplers import SOLVERS, time_grid
 
 LEARNING_RATE = 8e-3  # chosen on development sets that no table reports (`choices`), for every method alike
 W2_POINTS, W2_DRAWS = 2_000, 5
@@ -37,6 +39,13 @@ def process_of(
     """The process of a toy setting: `constant` beta, or `vp` with b_min = .1 and the method's power (VSDM: 1.7)."""
     levels = vsmd.BetaSchedule(0.1, beta, 1.7 if method == "VSDM" else 1.0) if schedule == "vp" else beta
     return vsmd.forward_process(method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode)
+
+
+def adaptation_of(fields: Row) -> vsmd.Adaptation:
+    """`Adaptation` with some fields of its own. Raises ValueError for a name that is none of them."""
+    for name in fields:
+        checks.one_of("adaptation: field", name, [f.name for f in dataclasses.fields(vsmd.Adaptation)])
+    return vsmd.Adaptation(**fields)
 
 
 @cache
@@ -80,7 +89,7 @@ TOYS_COLUMNS = [
     "schedule",
     "R",
     "a_mode",
-    "matrix",
+    "basis",
     "prior",
     "solver",
     "nfe",
@@ -133,33 +142,33 @@ def run(
     R: float | None,
     schedule: str,
     seed: int,
-    plan: list[list[Any]],
+    plan: list[Row],
     steps: int = 6_000,
     samples: int = 100_000,
     checkpoints: int = 0,
     points: int = 0,
     table: str = "toys",
-    matrix: str = "diagonal",
+    basis: str = "coordinates",
     a_mode: str | None = None,
     ema: float = 0.999,
     ablation: str = "",
-    adaptation: list[Any] = [],  # noqa: B006 - never mutated
+    adaptation: Row = {},  # noqa: B006 - never mutated
     workdir: Path | None = None,
 ) -> Result:
     """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
 
-    plan: what is sampled from the trained model, [prior, solver, evaluations, evaluations, …] each; the last number of
-    the first line is the setting's main row (W2, kept points), and paths are measured from its prior. checkpoints: how
-    many points the learning curve has (20 evaluations and 50,000 samples each). points: how many samples to keep for
-    the scatter figures. a_mode: instead of the method's own ("steered"). adaptation: alternating names and values of
-    those of `Adaptation`'s fields that differ from its defaults (ablations).
+    plan: what is sampled from the trained model (`plans`); the last number of the first line is the setting's main row
+    (W2, kept points), and paths are measured from its prior. checkpoints: how many points the learning curve has (20
+    evaluations and 50,000 samples each). points: how many samples to keep for the scatter figures. basis: of a matrix
+    A, the data's "coordinates" or their "principal" axes. a_mode: instead of the method's own ("steered").
+    adaptation: those of `Adaptation`'s fields that differ from its defaults (ablations).
     """
-    how = vsmd.Adaptation(**dict(zip(adaptation[::2], adaptation[1::2], strict=True)))
-    basis = {"diagonal": "coordinates", "full": "principal"}[matrix]
+    draws = draws_of(plan, SOLVERS, priors=True)
+    main = draws[len(plan[0]["evaluations"]) - 1]
     process = process_of(method, beta, R, schedule, basis, a_mode)
     base: Row = {
         "dataset": dataset, "method": method, "beta": beta, "schedule": schedule, "R": R,
-        "a_mode": process.variational_score, "matrix": matrix,
+        "a_mode": process.variational_score, "basis": basis,
     }  # fmt: skip
     if table != "toys":
         base = {"ablation": ablation, **base}
@@ -177,26 +186,26 @@ def run(
     marks = [round(steps * (i + 1) / checkpoints) for i in range(checkpoints)]
     start = time.perf_counter()
     model = vsmd.fit(
-        process, toy(dataset), steps=steps, learning_rate=LEARNING_RATE, seed=seed, ema=ema, adaptation=how,
+        process, toy(dataset), steps=steps, learning_rate=LEARNING_RATE, seed=seed, ema=ema,
+        adaptation=adaptation_of(adaptation),
         snapshots=marks, on_snapshot=snapshot,
         checkpoint=None if workdir is None or checkpoints else workdir / "training.safetensors",
     )  # fmt: skip
     shared: Row = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - start - sum(watching)}
     rows: list[Row] = []
     kept: dict[str, Any] = {}
-    main = tuple(plan[0][i] for i in (0, 1, -1))
-    for prior in dict.fromkeys(line[0] for line in plan):
+    for prior in dict.fromkeys(draw.prior for draw in draws):
         data = toy(dataset)(PRIOR_POINTS, random.generator(seed, "prior data"))
         started = model.with_prior(prior, data, seed=seed)
-        bend = _paths(started, min(samples, PATH_POINTS), seed) if prior == main[0] else {}
-        for solver, nfe in [(line[1], n) for line in plan if line[0] == prior for n in line[2:]]:
+        bend = _paths(started, min(samples, PATH_POINTS), seed) if prior == main.prior else {}
+        for draw in [draw for draw in draws if draw.prior == prior]:
             calls = Calls(started.network)
-            x = drawn(started, samples, solver, nfe, seed)
-            row = {**base, "prior": prior, "solver": solver, "nfe": calls.a_path(x, nfe), **shared, **bend}
-            first = (prior, solver, nfe) == main
-            row |= quality(x, dataset, seed, with_w2=first)
+            x = drawn(started, samples, draw, seed)
+            nfe = calls.a_path(x, draw.evaluations)
+            row = {**base, "prior": prior, "solver": draw.name, "nfe": nfe, **shared, **bend}
+            row |= quality(x, dataset, seed, with_w2=draw == main)
             rows.append(ordered(row) if table == "toys" else row)
-            if points and first:
+            if points and draw == main:
                 kept[f"{dataset}_{method}-{process.variational_score}-{beta:g}_{seed}"] = x[:points].numpy()
     trace = [
         {**base, "seed": seed, "step": h["step"], "eta": h["eta"], "stiffness_x": h["stiffness"][0][0],

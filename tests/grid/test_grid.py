@@ -80,6 +80,16 @@ def test_grid_is_the_product_in_order() -> None:
     assert len(runs + grid.product("m:f", seed=7)) == 5
 
 
+def test_dicts_are_values_and_lists_of_dicts_axes() -> None:
+    plan = [{"solver": "heun", "evaluations": (10.0, 20)}]
+    runs = grid.product("m:f", settings={"network": {"width": 8}}, draw=[{"n": 1}, {"n": 2}], plan=[plan])
+    assert [r.config["draw"] for r in runs] == [{"n": 1}, {"n": 2}]
+    assert runs[0].config["plan"] == [{"solver": "heun", "evaluations": [10, 20]}]
+    assert runs[0].config["settings"] == {"network": {"width": 8}}
+    assert Run("m:f", {"a": {"x": 1, "y": 2.0}}).key == Run("m:f", {"a": {"y": 2, "x": 1}}).key
+    assert Run("m:f", {"a": {"x": 1}}).key != Run("m:f", {"a": {"x": 2}}).key
+
+
 def test_key_depends_on_function_and_values_only() -> None:
     import numpy as np
 
@@ -96,6 +106,8 @@ def test_key_depends_on_function_and_values_only() -> None:
         ("__main__:run", {}, ValueError, "notebook"),
         ("m:f", {"beta": float("nan")}, ValueError, "beta=nan"),
         ("m:f", {"data": object()}, TypeError, "data=<object"),
+        ("m:f", {"data": {"a": {1: 2}}}, TypeError, r"data\.a=\{1: 2\}"),
+        ("m:f", {"data": {"a": float("inf")}}, ValueError, r"data\.a=inf"),
     ],
 )
 def test_bad_runs(function: str, config: dict[str, Any], error: type[Exception], said: str) -> None:

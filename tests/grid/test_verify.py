@@ -11,7 +11,9 @@ import pytest
 
 from repro import grid
 from repro.grid import Store, verify
+from repro.grid.code import source_hash
 from repro.grid.pool import execute
+from repro.grid.rekey import rekey
 
 BODY = """from pathlib import Path
 from repro.grid import Result
@@ -166,3 +168,119 @@ def test_without_a_repository_everything_stays_stale(tmp_path: Path) -> None:
 def test_unknown_profile_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main(["--profile", "ful"]) == 2
     assert capsys.readouterr().err.startswith("profile='ful'")
+
+
+# -- runs under another name ------------------------------------------------------------------------------------------
+
+# What an old checkout has in place of `repro.grid`: a worker of its own, that leaves rows in the store's format.
+OLD_WORKER = """import csv, hashlib, importlib, json, sys
+from pathlib import Path
+
+path = Path(sys.argv[1])
+order = json.loads(path.read_text())
+path.unlink()
+module, name = order["function"].split(":")
+rows = getattr(importlib.import_module(module), name)(**order["config"])
+rows = [{column: str(value) for column, value in row.items()} for row in rows]
+text = order["function"] + json.dumps(order["config"], sort_keys=True, separators=(",", ":"))
+digest = lambda row: hashlib.sha256("\\x1e".join(f"{k}\\x1f{v}" for k, v in sorted(row.items())).encode()).hexdigest()
+entry = {"function": order["function"], "config": order["config"], "seconds": 1.0, "tables": ["t"], "points": [],
+         "code": {}, "seeds": [], "date": "", "columns": list(rows[0]),
+         "rows": sorted(digest(row)[:12] for row in rows)}
+folder = Path(order["root"]) / "tables"
+folder.mkdir(parents=True, exist_ok=True)
+key = hashlib.sha256(text.encode()).hexdigest()[:16]
+meta = {"kind": "runs", "table": "t", "runs": {key: entry}}
+with (folder / "t.csv").open("w", newline="") as file:
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+(folder / "t.meta.json").write_text(json.dumps(meta))
+"""
+OLD_STUDY = """from pathlib import Path
+
+
+def run(plan, matrix, log, steps=9):
+    with Path(log).open("a") as file:
+        file.write(f"old {steps}\\n")
+    return [{"matrix": matrix, "solver": solver, "v": n + len(solver)} for solver, n in plan]
+"""
+STUDY = """from pathlib import Path
+from repro.grid import Result
+
+
+def run(plan, basis, log, steps=9):
+    with Path(log).open("a") as file:
+        file.write(f"new {steps}\\n")
+    return Result({"t": [{"basis": BASIS, "solver": line["solver"], "v": FIGURE} for line in plan]})
+"""
+
+
+@pytest.fixture
+def moved(package: Path, tmp_path: Path) -> tuple[Store, grid.Run, Path]:
+    """A run of code that has moved and was renamed since, in a store that was re-keyed to the present name."""
+    for name, text in {
+        "vsmd/experiments/worker.py": OLD_WORKER, "vsmd/experiments/__init__.py": "", "vsmd/__init__.py": "",
+        "verified/studies.py": OLD_STUDY,
+    }.items():  # fmt: skip
+        (package.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (package.parent / name).write_text(text)
+    record(package)
+    old = grid.Run("verified.studies:run", {"plan": [["heun", 4]], "matrix": "full", "log": str(tmp_path / "log")})
+    code = {"verified.studies": source_hash(OLD_STUDY)}
+    store = Store(tmp_path / "r", "full")
+    result = grid.Result({"t": [{"matrix": "full", "solver": "heun", "v": 8}]})
+    store.put(old, result, code=code, provenance={"date": "", "seconds": 1.0, "commit": ""})
+    git(package.parent, "rm", "-q", "-r", "vsmd", "verified/studies.py")
+    config = {"plan": [{"solver": "heun", "evaluations": 4}], "basis": "principal", "log": str(tmp_path / "log")}
+    new = grid.Run("verified.moved:run", config)
+    rekey(store, {old.key: new}, columns={"matrix": "basis"}, values={"basis": {"full": "principal"}})
+    return store, new, package / "moved.py"
+
+
+def test_rekeyed_runs_are_stored_under_the_new_name(moved: tuple[Store, grid.Run, Path]) -> None:
+    store, new, _ = moved
+    assert store.status([new]) == grid.Status(0, 1, 0)
+    assert (store.tables_dir / "t.csv").read_text() == "basis,solver,v\nprincipal,heun,8\n"
+    (entry,) = store.entries().values()
+    assert entry["was"]["function"] == "verified.studies:run"
+    assert entry["was"]["config"]["plan"] == [["heun", 4]]
+    with pytest.raises(ValueError, match="was re-keyed before"):
+        rekey(store, {new.key: grid.Run("m:f")})
+
+
+@pytest.mark.parametrize(
+    ("basis", "figure", "carried"),
+    [("basis", 'line["evaluations"] + 4', 1), ("basis", "9", 0), ("'coordinates'", 'line["evaluations"] + 4', 0)],
+)
+def test_rekeyed_runs_are_compared_in_todays_names(
+    moved: tuple[Store, grid.Run, Path], tmp_path: Path, basis: str, figure: str, carried: int
+) -> None:
+    store, new, path = moved
+    path.write_text(STUDY.replace("BASIS", basis).replace("FIGURE", figure))
+    record(path.parent)
+    verdicts = verify.verify(store, path.parents[1], progress=False)
+    assert (tmp_path / "log").read_text() == "old 9\nnew 9\n"
+    assert len(verdicts["same"]) == carried
+    (entry,) = store.entries().values()
+    assert ("was" in entry) == ("verified" not in entry) == (not carried)
+    assert store.status([new]) == grid.Status(carried, 1 - carried, 0)
+
+
+def test_two_runs_cannot_become_one(tmp_path: Path) -> None:
+    store, provenance = Store(tmp_path), {"date": "", "seconds": 1.0, "commit": ""}
+    one, other = grid.product("m:f", seed=[0, 1])
+    for run in (one, other):
+        store.put(run, grid.Result({"t": [{"seed": 0, "v": 1}]}), code={}, provenance=provenance)
+    before = (tmp_path / "tables/t.meta.json").read_bytes()
+    with pytest.raises(ValueError, match="another is stored as m:f"):
+        rekey(store, {one.key: other})
+    assert (tmp_path / "tables/t.meta.json").read_bytes() == before
+    rekey(store, {one.key: grid.Run("m:g")}, columns={"w": "u"})
+    assert store.table("t")["v"].tolist() == [1, 1]
+    assert store.states([one, other, grid.Run("m:g")]) == {
+        one.key: "missing",
+        other.key: "fresh",
+        grid.Run("m:g").key: "fresh",
+    }
+    assert "columns" not in store.entries()[grid.Run("m:g").key]["was"]  # its rows have no such column

@@ -88,8 +88,9 @@ def test_command_line(tmp_path: Path) -> None:
 def test_runs_say_on_what(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "qualities", lambda x, *rest: {"KID": float(x.mean())})
     monkeypatch.setattr(runs, "_real", lambda *given: (torch.zeros(1), 0.0))
-    small = ["network.width", 8, "batch_size", 4, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3]
-    made = runs.run("digits", "VSCLD", 0, [["exponential", 2], ["heun", 2]], 6, small, checkpoints=2, samples=4)
+    small = {"network": {"width": 8}, "batch_size": 4, "held_out": 0, "rounds": 2, "paths": 4, "nodes": 3}
+    plan = [{"solver": solver, "evaluations": [2]} for solver in ("exponential", "heun")]
+    made = runs.run("digits", "VSCLD", 0, plan, 6, small, checkpoints=2, samples=4)
     assert {row["device"] for row in made.tables["images"]} == {torch.cuda.get_device_name()}
     (row,) = throughput("digits", "VSCLD", 4, 2, small).tables["images_throughput"]
     assert row["peak_memory_gb"] > 0

@@ -29,7 +29,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     decoy.write_text(json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
     for name in ("VSMD_REPORTS", "REFRESH", "VSMD_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
@@ -44,7 +44,7 @@ def write(path: Path, *cells: str) -> None:
 
 
 def drive(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "repro.reports.command", *arguments]
+    command = [sys.executable, "-m", "repro", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     return done.returncode, done.stdout
 
@@ -129,7 +129,7 @@ def test_interrupted_it_continues(repository: Path, tmp_path: Path) -> None:
     write(repository / "notebooks/01_slow.ipynb", grid_cell(log).removesuffix("store.table('tiny', runs)"), here, wait)
     limit = time.monotonic() + 90
     for sign in (signal.SIGINT, signal.SIGKILL):
-        command = [sys.executable, "-m", "repro.reports.command"]
+        command = [sys.executable, "-m", "repro"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
         while not pid.exists() or not pid.read_text():
             assert time.monotonic() < limit
@@ -154,6 +154,30 @@ def test_interrupted_it_continues(repository: Path, tmp_path: Path) -> None:
     assert sorted(log.read_text().splitlines()) == ["CLD-0", "CLD-1"]
 
 
+def test_notebooks_of_any_folder(repository: Path, tmp_path: Path) -> None:
+    """A notebook from outside keeps its runs, of a function beside it, and its report in the repository's."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    study = (
+        "from repro.grid import Result\ndef run(seed):\n    return Result({'mine': [{'seed': seed, 'v': 2 * seed}]})\n"
+    )
+    (folder / "mystudy.py").write_text(study)
+    cell = (
+        "from repro import grid, reports\nreport = reports.Report('31_mine', profile)\n"
+        "runs = grid.product('mystudy:run', seed=[1, 2])\ngrid.execute(runs, report.store)\n"
+        "report.save_table(report.store.table('mine', runs), '31_table', 'Mine.')"
+    )
+    write(folder / "31_mine.ipynb", cell)
+    code, said = drive("--notebooks", str(folder))
+    assert code == 0, said
+    root = repository / "reports/quick"
+    assert (root / "tables/mine.csv").read_text() == "seed,v\n1,2\n2,4\n"
+    assert "**31_table.** Mine." in (root / "README.md").read_text()
+    assert (root / "31_mine.ipynb").exists()
+    assert not (folder / "reports").exists()
+    assert "31_mine: up to date" in drive("--notebooks", str(folder))[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -174,21 +198,21 @@ def test_bad_arguments_are_one_line(
     assert not (repository / "reports").exists()
 
 
-def test_find(repository: Path) -> None:
+def test_notebooks_in(repository: Path) -> None:
     for name in ("01_a", "12_b", "notes"):
         write(repository / f"notebooks/{name}.ipynb")
     folder = repository / "notebooks"
-    assert [p.stem for p in command.find(folder)] == ["01_a", "12_b"]
-    assert [p.stem for p in command.find(folder, "12")] == ["12_b"]
-    assert [p.stem for p in command.find(folder, "1")] == ["01_a"]
-    assert [p.stem for p in command.find(folder, "01_a")] == ["01_a"]
+    assert [p.stem for p in command.notebooks_in(folder)] == ["01_a", "12_b"]
+    assert [p.stem for p in command.notebooks_in(folder, "12")] == ["12_b"]
+    assert [p.stem for p in command.notebooks_in(folder, "1")] == ["01_a"]
+    assert [p.stem for p in command.notebooks_in(folder, "01_a")] == ["01_a"]
 
 
 def test_damaged_notebook_is_named(repository: Path) -> None:
     path = repository / "notebooks/01_a.ipynb"
     path.write_text("{")
     with pytest.raises(ValueError, match=r"01_a\.ipynb: not a notebook"):
-        command.source_hash(path, "quick")
+        command.notebook_hash(path, "quick")
 
 
 def test_artefacts_not_saved_again_are_forgotten(tmp_path: Path) -> None:

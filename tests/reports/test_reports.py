@@ -196,7 +196,7 @@ def test_compare_agrees_with_welchs_test(left: list[float], right: list[float]) 
 
 def claim(**rule: Any) -> claims.Claim:
     row = {"id": "a", "paper": "Figure 2", "statement": "S.", "notebook": "02_toys", "rule": rule}
-    return claims._claim(row, "test")
+    return claims.claim_of(row, "test")
 
 
 def toys(errors: dict[tuple[str, str], float]) -> Rows:
@@ -240,7 +240,7 @@ def test_verdicts_without_rows_or_seeds(tmp_path: Path) -> None:
     assert claims.judge(claim(**rule), store).text == "holds partly (undecided)"
     assert claims.judge(claim(**rule, confidence=None), store).text == "holds"
     assert "no column 'speed'" in claims.judge(claim(**{**rule, "measure": "speed"}), store).evidence[0]
-    untried = claims._claim(
+    untried = claims.claim_of(
         {"id": "a", "paper": "Table 3", "statement": "S.", "notebook": "04", "rule": None, "why": "no weights"}, "test"
     )
     assert claims.judge(untried, store).text == "not tried here (no weights)"
@@ -272,9 +272,12 @@ GOOD = (
         (lambda t: t.replace("right: 2", "right: 2, factor: 0"), r"rule\.factor=0"),
         (lambda t: t.replace("right: 2", "right: 2, confidence: 95"), r"rule\.confidence=95"),
         (lambda t: t + t, "taken already"),
-        (lambda t: t.split(", rule")[0] + "}", "needs a rule"),
+        (lambda t: t.split(", rule")[0] + "}", "rule: must be given"),
         (lambda t: t.split(", rule")[0] + ", rule: null}", "needs why"),
         (lambda t: t.replace("statement: S.", "statement: ''"), "statement=''"),
+        (lambda t: t.replace("statement: S.", "statement: 3"), "statement=3: must be a valid string"),
+        (lambda t: t.replace("right: 2", "right: true"), r"rule\.right=True"),
+        (lambda t: t.replace("right: 2", "right: 2, datasets: A"), r"rule\.datasets='A'"),
         (lambda t: t + "]", "not YAML"),
         (lambda t: "a: 1", "list of claims"),
     ],
@@ -289,17 +292,42 @@ def test_damaged_claims_are_named(tmp_path: Path, change: Callable[[str], str], 
     assert "\n" not in str(caught.value)
 
 
+PAPER = "- {items: Table 1, title: t, notebook: '05', reference: {columns: [a, b], rows: [[x, .5]]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.replace("title: t", "titel: t"), r"paper.yaml, entry Table 1: field='titel': .*'title'"),
+        (lambda t: t.replace("title: t, ", ""), r"entry Table 1: title: must be given"),
+        (lambda t: t.replace("Table 1", "Tabel 1"), "paper='Tabel 1'"),
+        (lambda t: t.replace("rows:", "row:"), r"reference field='row': .*did you mean 'rows'"),
+        (lambda t: t.replace("[a, b]", "[]"), r"reference\.columns=\[\]"),
+        (lambda t: t.replace("[x, .5]", "[x]"), "rows as long as they are"),
+        (lambda t: "a: 1", "list of entries"),
+    ],
+)
+def test_damaged_entries_are_named(tmp_path: Path, change: Callable[[str], str], said: str) -> None:
+    path = tmp_path / "paper.yaml"
+    path.write_text(PAPER)
+    assert page.load_paper(path)[0].reference is not None
+    path.write_text(change(PAPER))
+    with pytest.raises(ValueError, match=said) as caught:
+        page.load_paper(path)
+    assert "\n" not in str(caught.value)
+
+
 # -- the page and the files of the repository -------------------------------------------------------------------------
 def test_committed_claims_and_paper_are_sound() -> None:
     entries = page.load_paper(ROOT / "notebooks/paper.yaml")
-    items = [i for e in entries for i in reports.paper_ids(e["items"])]
+    items = [i for e in entries for i in reports.paper_ids(e.items)]
     wanted = reports.paper_ids("Figures 1–19, Tables 1–3, Theorems 1–3, Section A.1")
     assert sorted(items) == sorted(wanted)
     found = claims.load(ROOT / "notebooks/claims.yaml")
     papers, found = found, [c for c in found if c.paper != claims.OURS]
     assert not {c.notebook[:2] for c in papers if c.paper == claims.OURS} & {"01", "02", "03"}
     assert {i for c in found for i in reports.paper_ids(c.paper)} <= set(wanted)
-    by_item = {i: e["notebook"] for e in entries for i in reports.paper_ids(e["items"])}
+    by_item = {i: e.notebook for e in entries for i in reports.paper_ids(e.items)}
     for c in found:
         assert {by_item[i] for i in reports.paper_ids(c.paper)} == {c.notebook}
 

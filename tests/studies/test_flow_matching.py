@@ -159,7 +159,7 @@ def test_same_network_and_batches_as_the_family() -> None:
 
 @pytest.mark.parametrize("source", fm.SOURCES)
 def test_rows(source: str) -> None:
-    plan = [["heun", 4, 6], ["euler", 5]]
+    plan: list[dict[str, Any]] = [{"solver": "heun", "evaluations": [4, 6]}, {"solver": "euler", "evaluations": [5]}]
     made = fm.run("spiral-8Y", "ot-cfm-standardised", 3, plan, steps=2, samples=300, source=source, points=20)
     rows = made.tables["toys"]
     assert [(r["solver"], r["nfe"], r["w2"] is not None) for r in rows] == [
@@ -168,7 +168,7 @@ def test_rows(source: str) -> None:
     for row in rows:
         assert list(row) == toys.TOYS_COLUMNS
         assert row["prior"] == ("mixture" if source == "mixture" else None)
-        assert [row[c] for c in ("beta", "R", "schedule", "a_mode", "matrix")] == [None] * 5
+        assert [row[c] for c in ("beta", "R", "schedule", "a_mode", "basis")] == [None] * 5
         assert row["straightness_x"] > 0
         assert row["train_steps"] == 2
     assert made.points is not None

@@ -23,6 +23,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(highdim, "TRAINING", {"batch_size": 8, "learning_rate": 1e-3})
 
 
+def exponential(evaluations: int) -> list[dict[str, Any]]:
+    return [{"prior": "gaussian", "solver": "exponential", "evaluations": [evaluations]}]
+
+
 def test_each_metric_sees_its_own_directions() -> None:
     data = blocks_64()
     x = data(4_000, generator(0, "x"))
@@ -60,7 +64,10 @@ def test_floors() -> None:
 
 @pytest.mark.parametrize("a_mode", ["steered", "zero"])
 def test_rows_of_the_family(a_mode: str) -> None:
-    plan: list[list[Any]] = [["gaussian", "heun", 4, 6], ["moments", "euler", 3]]
+    plan: list[dict[str, Any]] = [
+        {"prior": "gaussian", "solver": "heun", "evaluations": [4, 6]},
+        {"prior": "moments", "solver": "euler", "evaluations": [3]},
+    ]
     rows = highdim.run("VSCLD", 1, 5.0, plan, a_mode=a_mode, steps=2, samples=40).tables["highdim"]
     assert [(r["prior"], r["solver"], r["nfe"]) for r in rows] == [
         ("gaussian", "heun", 4), ("gaussian", "heun", 6), ("moments", "euler", 3),
@@ -74,7 +81,7 @@ def test_rows_of_the_family(a_mode: str) -> None:
 
 @pytest.mark.parametrize("source", ["gaussian", "mixture"])
 def test_rows_of_flow_matching(source: str) -> None:
-    plan: list[list[Any]] = [["heun", 4], ["ab2", 3]]
+    plan: list[dict[str, Any]] = [{"solver": "heun", "evaluations": [4]}, {"solver": "ab2", "evaluations": [3]}]
     rows = highdim.run_flow("ot-cfm-whitened", 1, plan, source=source, steps=2, samples=40).tables["highdim"]
     assert [(r["solver"], r["nfe"]) for r in rows] == [("heun", 4), ("ab2", 3)]
     for row in rows:
@@ -101,9 +108,8 @@ def test_axes_whiten_and_back() -> None:
 
 
 def test_whitened_runs_are_mapped_back() -> None:
-    (row,) = highdim.run("CLD", 0, 10, [["gaussian", "exponential", 4]], whiten=True, steps=2, samples=3_000).tables[
-        "highdim"
-    ]
+    made = highdim.run("CLD", 0, 10, exponential(4), whiten=True, steps=2, samples=3_000)
+    (row,) = made.tables["highdim"]
     assert row["method"] == "CLD-whitened"
     assert row["rest_w2"] < 0.08  # a network that has learned nothing draws the moment-matched Gaussian
 
@@ -120,7 +126,7 @@ def test_whitened_runs_learn_in_the_datas_axes(monkeypatch: pytest.MonkeyPatch) 
 
     trained = vsmd.fit
     monkeypatch.setattr(vsmd, "fit", fit)
-    highdim.run("VSCLD", 0, 5, [["gaussian", "exponential", 2]], a_mode="steered", whiten=True, steps=2, samples=50)
+    highdim.run("VSCLD", 0, 5, exponential(2), a_mode="steered", whiten=True, steps=2, samples=50)
     z = seen["directions"]
     excess = ((z - z.mean(0)) / z.std(0)).pow(4).mean(0) - 3
     assert int((excess < -0.7).sum()) == 8  # four planes, each coordinate far from Gaussian

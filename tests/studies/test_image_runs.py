@@ -16,10 +16,13 @@ from repro.studies.throughput import throughput
 from vsmd.data.images import ImageSet, load, to_float
 from vsmd.random import generator
 
-TINY: list[Any] = [
-    "network.width", 8, "batch_size", 4, "every", 1, "held_out", 0, "rounds", 2, "paths", 4, "nodes", 3,
-]  # fmt: skip
-PLAN = [["exponential", 2, 3], ["heun+denoise", 4]]
+TINY: dict[str, Any] = {
+    "network": {"width": 8}, "batch_size": 4, "every": 1, "held_out": 0, "rounds": 2, "paths": 4, "nodes": 3,
+}  # fmt: skip
+PLAN: list[dict[str, Any]] = [
+    {"solver": "exponential", "evaluations": [2, 3]},
+    {"solver": "heun", "denoise": True, "evaluations": [4]},
+]
 
 
 def mean_only(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
@@ -116,11 +119,13 @@ def test_rate_leaves_out_what_was_not_training(cheap: None, tmp_path: Path) -> N
 
 
 def test_configured() -> None:
-    chosen = runs.configured("digits", "CLD", 3, ["steps", 7, "network.width", 8, "variational_score", "steered"])
+    chosen = runs.configured("digits", "CLD", 3, {"steps": 7, "network": {"width": 8}, "variational_score": "steered"})
     assert (chosen.method, chosen.seed, chosen.steps, chosen.network["width"]) == ("CLD", 3, 7, 8)
     assert chosen.network["depth"] == 1
     with pytest.raises(ValueError, match="digits"):
-        runs.configured("digit", "CLD", 0, [])
+        runs.configured("digit", "CLD", 0, {})
+    with pytest.raises(ValueError, match=r"settings: field='widht': must be one of .*"):
+        runs.configured("digits", "CLD", 0, {"widht": 8})
 
 
 def test_qualities_of_real_images() -> None:
@@ -147,7 +152,7 @@ def test_nearest() -> None:
 
 
 def test_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = throughput("digits", "CLD", 4, 2, settings=["network.width", 8]).tables["images_throughput"]
+    (row,) = throughput("digits", "CLD", 4, 2, settings={"network": {"width": 8}}).tables["images_throughput"]
     assert row["images_per_second"] > 0
     assert row["bare_share"] == pytest.approx(row["images_per_second"] / row["bare_images_per_second"])
     assert (row["device"], row["peak_memory_gb"]) == ("cpu", None)
@@ -174,7 +179,13 @@ def test_likelihood_of_a_network_that_adds_nothing(monkeypatch: pytest.MonkeyPat
     stock[:, :, 2:] //= 4
     monkeypatch.setattr(likelihoods, "load", lambda name: ImageSet("noise", stock[:50], stock[50:]))
     result = likelihoods.likelihood(
-        "digits", "CLD", 0, 3, 1, [*TINY, "network.multipliers", [1], "learning_rate", 1e-12], tolerance=1e-4
+        "digits",
+        "CLD",
+        0,
+        3,
+        1,
+        {**TINY, "network": {"width": 8, "multipliers": [1]}, "learning_rate": 1e-12},
+        tolerance=1e-4,
     )
     value = {row["method"]: row["value"] for row in result.tables["images"]}
     x = likelihoods.dequantised(stock[50:53], 17, generator(0, "dequantise")).flatten(1).double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,12 @@ from vsmd import random
 from vsmd.data.toys import toy
 from vsmd.model import Model
 
-PLAN = [["gaussian", "heun", 4, 6], ["mixture", "euler", 5], ["mixture", "rk45", 1]]
+PLAN: list[dict[str, Any]] = [
+    {"prior": "gaussian", "solver": "heun", "evaluations": [4, 6]},
+    {"prior": "mixture", "solver": "euler", "evaluations": [5]},
+    {"prior": "mixture", "solver": "rk45", "evaluations": [1]},
+]
+HEUN: list[dict[str, Any]] = [{"prior": "gaussian", "solver": "heun", "evaluations": [4]}]
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +61,11 @@ def test_divergence_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
         sample(model, n, "heun", 1)
         raise FloatingPointError("heun: has diverged")
 
-    made = toys.run("spiral-8Y", "CLD", 5, 1, "constant", 0, [["gaussian", "heun", 4]], steps=1, samples=50)
+    made = toys.run("spiral-8Y", "CLD", 5, 1, "constant", 0, HEUN, steps=1, samples=50)
     assert made.tables["toys"][0]["outside"] < 1
     sample = Model.sample
     monkeypatch.setattr(Model, "sample", lambda s, *a, **k: (sample if k.get("trajectory") else refuse)(s, *a, **k))
-    row = toys.run("spiral-8Y", "CLD", 5, 1, "constant", 0, [["gaussian", "heun", 4]], steps=1, samples=50)
+    row = toys.run("spiral-8Y", "CLD", 5, 1, "constant", 0, HEUN, steps=1, samples=50)
     assert row.tables["toys"][0]["outside"] == 1
     assert row.tables["toys"][0]["nfe"] == 4
     assert math.isnan(row.tables["toys"][0]["gen_std_x"])

@@ -1,0 +1,60 @@
+"""Plans: how samples are drawn from a trained model, as the configuration of a run states it.
+
+A plan is a list of dicts, each a solver and the numbers of network evaluations that it gets:
+`{"prior": "mixture", "solver": "exponential", "evaluations": [20, 10], "denoise": True}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vsmd import checks
+from vsmd.processes import PRIORS
+
+_FIELDS = ("prior", "solver", "evaluations", "denoise")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One way to draw samples. prior: of the start, "" where a plan names none. denoise: by the last evaluation."""
+
+    solver: str
+    evaluations: int
+    prior: str = ""
+    denoise: bool = False
+
+    @property
+    def name(self) -> str:
+        """The solver as rows name it: "exponential", "exponential+denoise"."""
+        return self.solver + "+denoise" * self.denoise
+
+
+def draws_of(
+    plan: Iterable[Mapping[str, Any]], solvers: Collection[str], *, priors: bool = False, denoise: bool = True
+) -> list[Draw]:
+    """The draws of a plan in its order, all of a line's evaluations before the next line.
+
+    solvers: names that are allowed. priors: every line names one. denoise: a line may ask for it.
+    Raises ValueError, naming line and field, for a plan that is not of that form.
+    """
+    fields = [f for f in _FIELDS if (priors or f != "prior") and (denoise or f != "denoise")]
+    draws: list[Draw] = []
+    for number, line in enumerate(plan):
+        where = f"plan[{number}]"
+        if not isinstance(line, Mapping):
+            raise ValueError(f"{where}={line!r}: must be a dict of {', '.join(fields)}")
+        for field in line:
+            checks.one_of(f"{where}: field", field, fields)
+        solver = checks.one_of(f"{where}: solver", line.get("solver"), solvers)
+        prior = checks.one_of(f"{where}: prior", line.get("prior"), PRIORS) if priors else ""
+        if not isinstance(last := line.get("denoise", False), bool):
+            raise ValueError(f"{where}: denoise={last!r}: must be true or false")
+        counts = line.get("evaluations")
+        if not isinstance(counts, list) or not counts:
+            raise ValueError(f"{where}: evaluations={counts!r}: must be a list of integers >= 1")
+        draws += [Draw(solver, checks.positive_int(f"{where}: evaluations", n), prior, last) for n in counts]
+    if not draws:
+        raise ValueError("plan=[]: must draw something")
+    return draws
