@@ -48,12 +48,7 @@ Row = dict[str, Any]
 
 def configured(name: str, method: str, seed: int, settings: list[Any]) -> Config:
     """The configuration `name` with method and seed, and `settings`: names and values in turn, "network.width" too."""
-    changed: dict[str, Any] = {"method": method, "seed": seed}
-    for key, value in zip(settings[::2], settings[1::2], strict=True):
-        if key.startswith("network."):
-            changed.setdefault("network", {})[key.removeprefix("network.")] = value
-        else:
-            changed[key] = value
+    changed = {"method": method, "seed": seed, **dict(zip(settings[::2], settings[1::2], strict=True))}
     return config(name).with_overrides(changed)
 
 
@@ -156,8 +151,8 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
     anything else. A step at which the run was stopped from outside leaves no model. A training that has come to its end
     is not begun again, and the notes keep the device that it was begun on.
     """
-    if (folder / f"model-{config.steps}.safetensors").exists():
-        return vsmd.load(folder / f"model-{config.steps}.safetensors")
+    if (folder / f"model-{config.training.steps}.safetensors").exists():
+        return vsmd.load(folder / f"model-{config.training.steps}.safetensors")
     notes.once("device", lambda: device_name(device()))
     path = folder / "training.safetensors"
     first, begun, resting = checkpoints.step_of(path) if path.exists() else 0, time.perf_counter(), 0.0
@@ -165,17 +160,15 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
     def keep(step: int, model: Model) -> None:
         nonlocal resting
         now = time.perf_counter()
-        rate = (step - first) * config.batch_size / (now - begun - resting)
+        rate = (step - first) * config.training.batch_size / (now - begun - resting)
         notes.once(f"rate {step}", lambda: rate)
         model.save(folder / f"model-{step}.safetensors")
         resting += time.perf_counter() - now
 
     return fit(
-        config.process(found.shape), Pictures(found.train, config.flips), steps=config.steps,
-        batch_size=config.batch_size, learning_rate=config.learning_rate, schedule=config.schedule, ema=config.ema,
-        clip=config.clip, adaptation=config.adaptation, network=config.build(found.shape, 0), seed=config.seed,
-        device=device(), compute=config.compute, checkpoint=path, checkpoint_every=config.every, snapshots=marks,
-        on_snapshot=keep,
+        config.process(found.shape), Pictures(found.train, config.data.flips), **config.fitting,
+        network=config.build(found.shape, 0), device=device(), checkpoint=path,
+        checkpoint_every=config.checkpoints.every, snapshots=marks, on_snapshot=keep,
     )  # fmt: skip
 
 
@@ -208,9 +201,9 @@ def run(
     # Network calls an image; a wrong plan is told before the training.
     taken = {cell: evaluations(*cell) for cell in cells}
     best = next((cell for cell in cells if cell[0].endswith(DENOISED)), cells[0])  # that the figures show
-    found = load(chosen.data)
+    found = load(chosen.data.images)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
-    marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
+    marks = [round(chosen.training.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
 
     where, compute = device(), dataclasses.replace(chosen.compute, compile=False)
 
@@ -218,7 +211,7 @@ def run(
         model.network.to(where)
         plain, denoise = parted(solver)
         return Painter(
-            model, plain, nfe, grid_power=chosen.grid_power, denoise=denoise, batch_size=DRAWN[where.type],
+            model, plain, nfe, grid_power=chosen.sampling.grid_power, denoise=denoise, batch_size=DRAWN[where.type],
             compute=compute,
         )  # fmt: skip
 
@@ -228,34 +221,34 @@ def run(
         final = trained(chosen, found, folder, marks, notes)
         steered = final.process.variational_score == "steered"
         base: Row = {
-            "dataset": chosen.data, "method": f"{method}-steered" if steered else method,
+            "dataset": chosen.data.images, "method": f"{method}-steered" if steered else method,
             "params": sum(p.numel() for p in final.network.parameters()), "world_size": World.current().size,
             "device": notes.found["device"], "n_samples": samples,
         }  # fmt: skip
         rows: list[Row] = []
-        name = f"{chosen.data}_{base['method']}_{seed}"
+        name = f"{chosen.data.images}_{base['method']}_{seed}"
         points: dict[str, np.ndarray] = {}
         shown: list[Tensor] = []  # of the final model
 
         def measured(step: int, solver: str, nfe: int) -> dict[str, float]:
-            model = final if step == chosen.steps else vsmd.load(folder / f"model-{step}.safetensors")
+            model = final if step == chosen.training.steps else vsmd.load(folder / f"model-{step}.safetensors")
             x = drawn(painted(model, solver, nfe), samples)
             if model is final and (solver, nfe) == best:
                 shown.append(x[:MEMORY])
-            return qualities(x, chosen.data, metrics, reference)
+            return qualities(x, chosen.data.images, metrics, reference)
 
         for step in marks:
-            last = step == chosen.steps
+            last = step == chosen.training.steps
             first = f"{step} {cells[0][0]} {cells[0][1]}"
             if not (last or first in notes.found or (folder / f"model-{step}.safetensors").exists()):
                 continue  # it was stopped there
             rate = notes.found.get(f"rate {step}", math.nan)
-            seen = step * chosen.batch_size
+            seen = step * chosen.training.batch_size
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
             for solver, nfe in cells if last else cells[:1]:
                 values = notes.once(f"{step} {solver} {nfe}", partial(measured, step, solver, nfe))
                 for metric, value in values.items():
-                    floor = _real(metric, chosen.data, reference, samples)[1]
+                    floor = _real(metric, chosen.data.images, reference, samples)[1]
                     row = {"solver": solver, "nfe": taken[solver, nfe], "metric": metric, "value": value}
                     rows.append(base | row | {"floor": floor})
         x = shown[0] if shown else drawn(painted(final, *best), min(MEMORY, samples))
@@ -266,7 +259,8 @@ def run(
             beside = found.train[nearest(some, found.train)]
             points[f"samples_{name}"] = images[:KEPT].flatten(1).numpy()
             points[f"neighbours_{name}"] = torch.cat([some, beside]).flatten(1).numpy()
-    trace = adaptation(final, {"dataset": chosen.data, "method": base["method"], "seed": seed}, chosen.batch_size)
+    key = {"dataset": chosen.data.images, "method": base["method"], "seed": seed}
+    trace = adaptation(final, key, chosen.training.batch_size)
     if trace:
         points[f"stiffness_{name}"] = final.process.stiffness.mean(0).flatten(0, 1).numpy()
     tables = {"images": [{c: row[c] for c in COLUMNS} for row in rows]}

@@ -117,8 +117,8 @@ def test_rate_leaves_out_what_was_not_training(cheap: None, tmp_path: Path) -> N
 
 def test_configured() -> None:
     chosen = runs.configured("digits", "CLD", 3, ["steps", 7, "network.width", 8, "variational_score", "steered"])
-    assert (chosen.method, chosen.seed, chosen.steps, chosen.network["width"]) == ("CLD", 3, 7, 8)
-    assert chosen.network["depth"] == 1
+    assert (chosen.process.method, chosen.seed, chosen.training.steps, chosen.network.width) == ("CLD", 3, 7, 8)
+    assert chosen.network.depth == 1
     with pytest.raises(ValueError, match="digits"):
         runs.configured("digit", "CLD", 0, [])
 

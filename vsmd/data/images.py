@@ -20,10 +20,10 @@ from torch import Tensor
 from vsmd import checks
 from vsmd.data.image_files import ImageSet, from_folder, from_npz, split
 
-__all__ = ["CIFAR10_CLASSES", "SETS", "ImageSet", "Sampler", "load", "sampler", "tile", "to_float", "to_uint8"]
+__all__ = ["CIFAR10_CLASSES", "SETS", "ImageSampler", "ImageSet", "load", "sampler", "tile", "to_float", "to_uint8"]
 
-Drawn = Tensor | tuple[Tensor, Tensor]
-Sampler = Callable[[int, torch.Generator], Drawn]
+ImageBatch = Tensor | tuple[Tensor, Tensor]  # images, or images and labels
+ImageSampler = Callable[[int, torch.Generator], ImageBatch]
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -46,14 +46,14 @@ def to_uint8(x: Tensor) -> Tensor:
     return x.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def sampler(images: Tensor, *, flips: bool = False, labels: Tensor | None = None) -> Sampler:
+def sampler(images: Tensor, *, flips: bool = False, labels: Tensor | None = None) -> ImageSampler:
     """Return (n, generator) -> n images (n, C, H, W) float32 in [-1, 1], drawn with replacement from uint8 `images`.
 
     flips: each is mirrored left to right with probability 1/2. labels (len(images),): the draw is then the pair
     (images, labels). The set itself is neither copied nor converted.
     """
 
-    def draw(n: int, generator: torch.Generator) -> Drawn:
+    def draw(n: int, generator: torch.Generator) -> ImageBatch:
         rows = torch.randint(len(images), (n,), generator=generator)
         x = to_float(images[rows])
         if flips:
