@@ -35,7 +35,7 @@ ORDER = [
 ]
 # Rooms that may import even less than their place allows.
 ONLY = {
-    "data": {"checks", "random"},
+    "data": {"checks", "files", "random"},
     "metrics": {"checks", "random"},
     "repro.grid": {"checks", "durations", "files", "memory"},
     "repro.reports": {"checks", "durations", "files", "repro.grid"},  # stored tables only, through the grid
@@ -186,7 +186,7 @@ def test_unpickling_is_seen(line: str) -> None:
 def test_import_is_light() -> None:
     """The public face needs torch and numpy only; the rest is imported by the rooms that use it."""
     heavy = {"PIL", "cleanfid", "currency_converter", "gluonts", "lightning", "matplotlib", "mlxtend", "ot"}
-    heavy |= {"pandas", "papermill", "scipy", "seaborn", "sklearn", "statsmodels", "torchvision"}
+    heavy |= {"diffusers", "pandas", "papermill", "scipy", "seaborn", "sklearn", "statsmodels", "torchvision", "tyro"}
     code = "import sys, vsmd; vsmd.forward_process, vsmd.fit, vsmd.load;"
     code += "print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

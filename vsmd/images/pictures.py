@@ -33,8 +33,8 @@ class Pictures:
 
     def all_batches(self) -> Iterator[Tensor]:
         """All images once, in order."""
-        for part in self.values.split(BATCH):
-            x = to_float(part)
+        for batch in self.values.split(BATCH):
+            x = to_float(batch)
             yield torch.cat([x, x.flip(-1)]) if self.flips else x
 
 

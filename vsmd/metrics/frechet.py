@@ -91,7 +91,7 @@ class _Features:
             raise ValueError("images: is empty; must be (n, 1 or 3, height, width)")
         batch_size = batch_size or (50 if self.device.type == "cpu" else 500)
         with torch.no_grad():
-            return torch.cat([self.batch(part.to(self.device)).float().cpu() for part in images.split(batch_size)])
+            return torch.cat([self.batch(batch.to(self.device)).float().cpu() for batch in images.split(batch_size)])
 
     def batch(self, images: Tensor) -> Tensor:
         raise NotImplementedError
