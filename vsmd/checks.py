@@ -49,9 +49,9 @@ def device(name: str, value: object) -> torch.device:
     import torch
 
     try:
-        found = torch.device(value)  # type: ignore[call-overload]
-        torch.empty(0, device=found)
+        named = torch.device(value)  # type: ignore[call-overload]
+        torch.empty(0, device=named)
     except (RuntimeError, AssertionError, TypeError):
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ValueError(f"{name}={value!r}: not on this machine, which has {', '.join(have)}") from None
-    return found
+    return named

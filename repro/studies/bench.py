@@ -172,10 +172,10 @@ def images_trainer() -> tuple[Trainer, Tensor]:
     values = torch.randint(256, (512, *shape), generator=random.generator(0, "bench"), dtype=torch.uint8)
     trainer = Trainer(
         chosen.process(shape), Pictures(values, flips=True), chosen.build(shape, 0), steps=10_000,
-        batch_size=chosen.batch_size, learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0,
+        batch_size=chosen.training.batch_size, learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0,
         adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0, device=torch.device("cpu"),
     )  # fmt: skip
-    return trainer, torch.randn(chosen.batch_size, *shape, generator=random.generator(0, "bench"))
+    return trainer, torch.randn(chosen.training.batch_size, *shape, generator=random.generator(0, "bench"))
 
 
 def images_train_step(rounds: int) -> tuple[float, float, float]:

@@ -127,11 +127,11 @@ def run(
     samples: int = 20_000,
     workdir: Path | None = None,
 ) -> Result:
-    """One of the six methods in the data's principal axes (matrix "full"), trained and measured.
+    """One of the six methods in the data's principal axes, trained and measured.
 
     plan: how samples are drawn (`plans`). a_mode: instead of the method's own ("steered", "zero"). whiten: of data with
     variance 1 along every axis, as flow matching has it; the method is then named -whitened. Its
-    matrix is "diagonal": the coordinates are the axes already, and those of a unit covariance are any.
+    basis is the coordinates: they are the axes already, and those of a unit covariance are any.
     """
     draws = draws_of(plan, SOLVERS, priors=True)
     basis = "coordinates" if whiten else "principal"

@@ -20,7 +20,7 @@ import vsmd
 from repro.grid.files import read_json
 from repro.grid.runs import Result
 from repro.studies.plans import Draw, draws_of
-from vsmd import checks, random
+from vsmd import random
 from vsmd.data.images import ImageSet, load, to_uint8
 from vsmd.files import write_atomic
 from vsmd.images.configs import Config, config
@@ -49,8 +49,6 @@ Row = dict[str, Any]
 
 def configured(name: str, method: str, seed: int, settings: Row) -> Config:
     """The configuration `name` with method and seed, and `settings`: {"beta": 2, "network": {"width": 64}}, say."""
-    for field in settings:
-        checks.one_of("settings: field", field, [f.name for f in dataclasses.fields(Config)])
     return config(name).with_overrides({"method": method, "seed": seed, **settings})
 
 
@@ -148,8 +146,8 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
     anything else. A step at which the run was stopped from outside leaves no model. A training that has come to its end
     is not begun again, and the notes keep the device that it was begun on.
     """
-    if (folder / f"model-{config.steps}.safetensors").exists():
-        return vsmd.load(folder / f"model-{config.steps}.safetensors")
+    if (folder / f"model-{config.training.steps}.safetensors").exists():
+        return vsmd.load(folder / f"model-{config.training.steps}.safetensors")
     notes.once("device", lambda: device_name(device()))
     path = folder / "training.safetensors"
     first, begun, resting = checkpoints.step_of(path) if path.exists() else 0, time.perf_counter(), 0.0
@@ -157,17 +155,15 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
     def keep(step: int, model: Model) -> None:
         nonlocal resting
         now = time.perf_counter()
-        rate = (step - first) * config.batch_size / (now - begun - resting)
+        rate = (step - first) * config.training.batch_size / (now - begun - resting)
         notes.once(f"rate {step}", lambda: rate)
         model.save(folder / f"model-{step}.safetensors")
         resting += time.perf_counter() - now
 
     return fit(
-        config.process(found.shape), Pictures(found.train, config.flips), steps=config.steps,
-        batch_size=config.batch_size, learning_rate=config.learning_rate, schedule=config.schedule, ema=config.ema,
-        clip=config.clip, adaptation=config.adaptation, network=config.build(found.shape, 0), seed=config.seed,
-        device=device(), compute=config.compute, checkpoint=path, checkpoint_every=config.every, snapshots=marks,
-        on_snapshot=keep,
+        config.process(found.shape), Pictures(found.train, config.data.flips), **config.fitting,
+        network=config.build(found.shape, 0), device=device(), checkpoint=path,
+        checkpoint_every=config.checkpoints.every, snapshots=marks, on_snapshot=keep,
     )  # fmt: skip
 
 
@@ -199,16 +195,16 @@ def run(
     # Network calls an image; a wrong plan is told before the training.
     taken = {draw: evaluations(draw) for draw in draws}
     best = next((draw for draw in draws if draw.denoise), draws[0])  # that the figures show
-    found = load(chosen.data)
+    found = load(chosen.data.images)
     samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
-    marks = [round(chosen.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
+    marks = [round(chosen.training.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
 
     where, compute = device(), dataclasses.replace(chosen.compute, compile=False)
 
     def painted(model: Model, draw: Draw) -> Painter:
         model.network.to(where)
         return Painter(
-            model, draw.solver, draw.evaluations, grid_power=chosen.grid_power, denoise=draw.denoise,
+            model, draw.solver, draw.evaluations, grid_power=chosen.sampling.grid_power, denoise=draw.denoise,
             batch_size=DRAWN[where.type], compute=compute,
         )  # fmt: skip
 
@@ -218,34 +214,34 @@ def run(
         final = trained(chosen, found, folder, marks, notes)
         steered = final.process.variational_score == "steered"
         base: Row = {
-            "dataset": chosen.data, "method": f"{method}-steered" if steered else method,
+            "dataset": chosen.data.images, "method": f"{method}-steered" if steered else method,
             "params": sum(p.numel() for p in final.network.parameters()), "world_size": World.current().size,
             "device": notes.found["device"], "n_samples": samples,
         }  # fmt: skip
         rows: list[Row] = []
-        name = f"{chosen.data}_{base['method']}_{seed}"
+        name = f"{chosen.data.images}_{base['method']}_{seed}"
         points: dict[str, np.ndarray] = {}
         shown: list[Tensor] = []  # of the final model
 
         def measured(step: int, draw: Draw) -> dict[str, float]:
-            model = final if step == chosen.steps else vsmd.load(folder / f"model-{step}.safetensors")
+            model = final if step == chosen.training.steps else vsmd.load(folder / f"model-{step}.safetensors")
             x = drawn(painted(model, draw), samples)
             if model is final and draw == best:
                 shown.append(x[:MEMORY])
-            return qualities(x, chosen.data, metrics, reference)
+            return qualities(x, chosen.data.images, metrics, reference)
 
         for step in marks:
-            last = step == chosen.steps
+            last = step == chosen.training.steps
             first = f"{step} {draws[0].name} {draws[0].evaluations}"
             if not (last or first in notes.found or (folder / f"model-{step}.safetensors").exists()):
                 continue  # it was stopped there
             rate = notes.found.get(f"rate {step}", math.nan)
-            seen = step * chosen.batch_size
+            seen = step * chosen.training.batch_size
             base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
             for draw in draws if last else draws[:1]:
                 values = notes.once(f"{step} {draw.name} {draw.evaluations}", partial(measured, step, draw))
                 for metric, value in values.items():
-                    floor = _real(metric, chosen.data, reference, samples)[1]
+                    floor = _real(metric, chosen.data.images, reference, samples)[1]
                     row = {"solver": draw.name, "nfe": taken[draw], "metric": metric, "value": value}
                     rows.append(base | row | {"floor": floor})
         x = shown[0] if shown else drawn(painted(final, best), min(MEMORY, samples))
@@ -256,7 +252,8 @@ def run(
             beside = found.train[nearest(some, found.train)]
             points[f"samples_{name}"] = images[:KEPT].flatten(1).numpy()
             points[f"neighbours_{name}"] = torch.cat([some, beside]).flatten(1).numpy()
-    trace = adaptation(final, {"dataset": chosen.data, "method": base["method"], "seed": seed}, chosen.batch_size)
+    key = {"dataset": chosen.data.images, "method": base["method"], "seed": seed}
+    trace = adaptation(final, key, chosen.training.batch_size)
     if trace:
         points[f"stiffness_{name}"] = final.process.stiffness.mean(0).flatten(0, 1).numpy()
     tables = {"images": [{c: row[c] for c in COLUMNS} for row in rows]}

@@ -46,7 +46,7 @@ def likelihood(
     covariance, and the uniform law.
     """
     chosen = configured(config, method, seed, {**settings, "steps": steps})
-    found, levels = load(chosen.data), LEVELS.get(chosen.data, 256)
+    found, levels = load(chosen.data.images), LEVELS.get(chosen.data.images, 256)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(found.train), (n,), generator=generator)
@@ -56,13 +56,12 @@ def likelihood(
     begun = checkpoints.step_of(path) if path is not None and path.exists() else 0
     start, network = time.perf_counter(), chosen.build(found.shape, 0)
     model = fit(
-        chosen.process(found.shape), draw, steps=chosen.steps, batch_size=chosen.batch_size,
-        learning_rate=chosen.learning_rate, schedule=chosen.schedule, ema=chosen.ema, clip=chosen.clip,
-        adaptation=chosen.adaptation, network=network, seed=seed, compute=chosen.compute,
-        checkpoint=path, checkpoint_every=chosen.every,
+        chosen.process(found.shape), draw, **chosen.fitting, network=network, checkpoint=path,
+        checkpoint_every=chosen.checkpoints.every,
     )  # fmt: skip
     # Of what ran here, where a checkpoint was gone on from; nan if nothing did.
-    seen, here = chosen.steps * chosen.batch_size, (chosen.steps - begun) * chosen.batch_size
+    seen = chosen.training.steps * chosen.training.batch_size
+    here = seen - begun * chosen.training.batch_size
     rate = here / (time.perf_counter() - start) if here else math.nan
     x = dequantised(found.test[:images], levels, random.generator(seed, "dequantise"))
     many = draw(20_000, random.generator(seed, "dequantise", "gaussian")).flatten(1).double()
@@ -76,7 +75,7 @@ def likelihood(
     for name, value in values.items():
         own = name == method
         rows.append({
-            "dataset": chosen.data, "method": name, "metric": "bits per dimension", "n_samples": images,
+            "dataset": chosen.data.images, "method": name, "metric": "bits per dimension", "n_samples": images,
             "value": float(bits(value, model.process.dim, levels).mean()), "world_size": 1, "device": "cpu",
             "params": sum(p.numel() for p in network.parameters()) if own else None, "solver": "rk45" if own else None,
             "images_seen": seen if own else None, "train_seconds": seen / rate if own else None,

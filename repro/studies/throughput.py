@@ -33,12 +33,11 @@ def throughput(
     what they lose to each other.
     """
     chosen, where = configured(config, method, 0, {**settings, "batch_size": batch_size}), device()
-    found = load(chosen.data)
+    found = load(chosen.data.images)
     network = chosen.build(found.shape, 0)
     trainer = Trainer(
-        chosen.process(found.shape), Pictures(found.train, chosen.flips), network, steps=1_000 * (steps + 2),
-        batch_size=batch_size, learning_rate=chosen.learning_rate, schedule=chosen.schedule, ema=chosen.ema,
-        clip=chosen.clip, adaptation=chosen.adaptation, seed=0, device=where, compute=chosen.compute,
+        chosen.process(found.shape), Pictures(found.train, chosen.data.flips), network,
+        **chosen.fitting | {"steps": 1_000 * (steps + 2)}, device=where,
     )  # fmt: skip
     with closing(trainer):
         rate = steps * batch_size / _seconds(trainer.advance, steps, where)
@@ -46,7 +45,7 @@ def throughput(
     bare = steps * batch_size / _seconds(bare_step(network.to(where), chosen, batch_size, found.shape), steps, where)
     row = {
         "config": config, "method": method, "params": sum(p.numel() for p in network.parameters()),
-        "device": device_name(where), "precision": chosen.precision, "batch_size": batch_size,
+        "device": device_name(where), "precision": chosen.compute.precision, "batch_size": batch_size,
         "images_per_second": rate, "bare_images_per_second": bare, "bare_share": rate / bare, "peak_memory_gb": peak,
         "hours_200M_on_8": 200e6 / (8 * rate) / 3600,
     }  # fmt: skip
@@ -62,7 +61,7 @@ def bare_step(network: nn.Module, chosen: Config, batch_size: int, shape: tuple[
         image = torch.cat([image, torch.zeros_like(image)], 1)
     level = torch.zeros(batch_size, device=where)
     called = chosen.compute.called(chosen.compute.laid_out(network))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=chosen.learning_rate, weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=chosen.training.learning_rate, weight_decay=0.0, fused=True)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

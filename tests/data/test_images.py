@@ -143,6 +143,19 @@ def test_cifar10_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(asked) == 4
 
 
+@pytest.mark.parametrize("name", ["mine", "lab/mine.v2"])
+def test_a_set_from_outside_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its name looks like, a path too."""
+    mine = ImageSet("mine", torch.zeros(5, 1, 4, 4, dtype=torch.uint8), torch.ones(2, 1, 4, 4, dtype=torch.uint8))
+    monkeypatch.setitem(images.SETS, name, lambda: mine)
+    assert load(name) is mine
+    with pytest.raises(ValueError, match="size=4: only the images of a folder"):
+        load(name, 4)
+    monkeypatch.delitem(images.SETS, name)
+    with pytest.raises(ValueError, match=f"images='{name}'"):
+        load(name)
+
+
 def test_unknown_names() -> None:
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
         load("cifar-10")

@@ -12,6 +12,7 @@ from panelfiles import series, write
 
 from vsmd.data import gluonts_files, panel_sources
 from vsmd.data.panel_sources import Benchmark
+from vsmd.data.panels import Panel
 
 needs_data = pytest.mark.skipif(not os.environ.get("VSMD_DATA"), reason="VSMD_DATA is not set")
 
@@ -102,6 +103,14 @@ def test_a_download_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
     assert gluonts_files.locate("solar_nips") == Path()
     assert seen == [gluonts_files.PATIENCE]
     assert socket.getdefaulttimeout() is None
+
+
+def test_a_panel_from_outside_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Panel("mine", "D", "2020-01-01", series(), ("a", "b", "c"), prediction_length=4, windows=2)
+    with pytest.raises(ValueError, match=r"^panel='mine': must be one of"):
+        panel_sources.panel("mine")
+    monkeypatch.setitem(panel_sources.PANELS, "mine", lambda: mine)
+    assert panel_sources.panel("mine") is mine
 
 
 def test_unknown_panel() -> None:

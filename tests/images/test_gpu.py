@@ -26,8 +26,7 @@ def fitted(device: str, losses: list[float], steps: int = 12, **named: Any) -> v
     chosen, found = tiny.config(method="VSULD", steps=steps), tiny.pictures(3)
     return vsmd.fit(
         chosen.process(found.shape), Pictures(found.train, flips=True), network=chosen.build(found.shape, 0),
-        steps=chosen.steps, batch_size=8, learning_rate=3e-3, ema=0.9, adaptation=chosen.adaptation, seed=0,
-        device=device, on_loss=lambda step, value: losses.append(value), **named,
+        **chosen.fitting, device=device, on_loss=lambda step, value: losses.append(value), **named,
     )  # fmt: skip
 
 
@@ -75,11 +74,14 @@ def test_command_line(tmp_path: Path) -> None:
     """bfloat16, channels last and compiled, resumed, then sampled."""
     values = tiny.pictures(3).train.permute(0, 2, 3, 1).numpy()
     np.savez(tmp_path / "mine.npz", images=values)
-    given = ["train", "--config", "digits", "--data", str(tmp_path / "mine.npz"), "--out", str(tmp_path / "run")]
-    given += ["--network", '{"width": 8, "multipliers": [1], "patch": 1}', "--batch-size", "8", "--held-out", "8"]
-    given += ["--precision", "bfloat16", "--channels-last", "true", "--compile", "true", "--device", "cuda"]
-    given += ["--rounds", "2", "--paths", "4", "--nodes", "4", "--every", "4", "--grid", "4", "--evaluations", "4"]
-    assert main([*given, "--steps", "8"]) == 0
+    given = ["train", "--config", "digits", "--data.images", str(tmp_path / "mine.npz"), "--out", str(tmp_path / "run")]
+    given += tiny.words(
+        "--network.width 8 --network.multipliers 1 --training.batch-size 8 --data.held-out 8 --device cuda "
+        "--compute.precision bfloat16 --compute.channels-last --compute.compile --adaptation.rounds 2 "
+        "--adaptation.paths 4 --adaptation.nodes 4 --checkpoints.every 4 --checkpoints.grid 4 "
+        "--sampling.evaluations 4 --training.steps 8"
+    )
+    assert main(given) == 0
     assert main(["sample", str(tmp_path / "run"), "--out", str(tmp_path / "x.npz"), "-n", "5", "--device", "cuda"]) == 0
     with np.load(tmp_path / "x.npz") as found:
         assert found["images"].shape == (5, 4, 4, 3)

@@ -13,7 +13,7 @@ from tiny import pictures
 from torch import Tensor
 
 from vsmd.images import Painter, evaluation
-from vsmd.images.evaluation import evaluate, told
+from vsmd.images.evaluation import evaluate, report
 from vsmd.metrics.distances import frechet_distance_of
 from vsmd.metrics.frechet import kernel_distance
 
@@ -36,15 +36,15 @@ def pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_values_and_floors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    painter, found = Painter(model(), evaluations=5), pictures()
-    frechet, kernel = evaluate(painter, found, 20, reference=1_000, seed=3)
-    images, real = (x.float().flatten(1)[:, 2:8] for x in (painter(range(3, 23)), found.train))
+    painter, image_set = Painter(model(), evaluations=5), pictures()
+    frechet, kernel = evaluate(painter, image_set, 20, reference=1_000, seed=3)
+    images, real = (x.float().flatten(1)[:, 2:8] for x in (painter(range(3, 23)), image_set.train))
     assert frechet["value"] == pytest.approx(frechet_distance_of(images, real), rel=1e-3)
     assert kernel["value"] == pytest.approx(kernel_distance(images, real), rel=1e-3)
-    test = found.test.float().flatten(1)[:, 2:8]
+    test = image_set.test.float().flatten(1)[:, 2:8]
     assert frechet["floor"] == pytest.approx(frechet_distance_of(test, real), rel=1e-6)
     assert (frechet["n_samples"], frechet["n_floor"], frechet["n_reference"]) == (20, 8, 40)
-    told([frechet, kernel], tmp_path / "out" / "figures.csv")
+    report([frechet, kernel], tmp_path / "out" / "figures.csv")
     said = capsys.readouterr().out
     assert "n = 20, 5 evaluations, against 40 training images · pixels" in said
     with (tmp_path / "out" / "figures.csv").open(newline="") as file:

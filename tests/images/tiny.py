@@ -31,7 +31,7 @@ def config(**fields: Any) -> Config:
         "network": NETWORK, "held_out": 8, "flips": False, "steps": 12, "batch_size": 8, "learning_rate": 3e-3,
         "ema": 0.9, "rounds": 2, "paths": 6, "nodes": 8, "every": 5, "grid": 4, "evaluations": 4, "schedule": "cosine",
     }  # fmt: skip
-    return Config(**settings | fields)
+    return Config().with_overrides(settings | fields)
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -41,3 +41,8 @@ def awake(network: nn.Module) -> nn.Module:
         for p in network.parameters():
             p.add_(torch.randn(p.shape, generator=generator), alpha=0.1)
     return network
+
+
+def words(line: str) -> list[str]:
+    """A command line's words."""
+    return line.split()

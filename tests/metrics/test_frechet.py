@@ -1,4 +1,4 @@
-"""Features of images and their distances; weights read without unpickling."""
+"""Features of images and their distances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from vsmd.data.images import load
 from vsmd.metrics.distances import frechet_distance_of
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, as_rgb, feature_distance, kernel_distance
-from vsmd.metrics.torch_file import read_state
 from vsmd.random import generator
 
 
@@ -164,46 +163,3 @@ def test_inception_calls_clean_fid(monkeypatch: pytest.MonkeyPatch) -> None:
     found = InceptionFeatures("legacy_tensorflow")
     assert found.name == "FID"
     assert found(images).tolist() == [[0.0] * 3, [9.0] * 3]
-
-
-# ---- weights without unpickling ------------------------------------------------------------------
-
-
-def saved(path: Path, value: object) -> Path:
-    torch.save(value, path, _use_new_zipfile_serialization=False)
-    return path
-
-
-def test_read_state(tmp_path: Path) -> None:
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.BatchNorm2d(5))
-    state = dict(net.state_dict()) | {"view": torch.arange(12.0).view(3, 4).T[1:]}
-    for held in (state, net.state_dict()):
-        found = read_state(saved(tmp_path / "w.pth", held))
-        assert list(found) == list(held)
-        assert all(torch.equal(found[name], value) and found[name].dtype == value.dtype for name, value in held.items())
-
-
-class Evil:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("evil was here",)
-
-
-def test_read_state_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be read as weights \(opcode GLOBAL"):
-        read_state(saved(tmp_path / "w.pth", {"w": Evil()}))
-    assert not (tmp_path / "evil was here").exists()
-
-
-def test_read_state_refuses(tmp_path: Path) -> None:
-    path = saved(tmp_path / "w.pth", {"w": torch.ones(100)})
-    whole = path.read_bytes()
-    for cut in (0, 5, 60, len(whole) - 50):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match="cannot be read as weights"):
-            read_state(path)
-    torch.save({"w": torch.ones(3)}, path)  # the present format, a zip file
-    with pytest.raises(ValueError, match="cannot be read as weights"):
-        read_state(path)
-    with pytest.raises(ValueError, match="cannot be read as weights"):
-        read_state(saved(path, {"w": 3}))

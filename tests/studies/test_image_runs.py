@@ -120,11 +120,11 @@ def test_rate_leaves_out_what_was_not_training(cheap: None, tmp_path: Path) -> N
 
 def test_configured() -> None:
     chosen = runs.configured("digits", "CLD", 3, {"steps": 7, "network": {"width": 8}, "variational_score": "steered"})
-    assert (chosen.method, chosen.seed, chosen.steps, chosen.network["width"]) == ("CLD", 3, 7, 8)
-    assert chosen.network["depth"] == 1
+    assert (chosen.process.method, chosen.seed, chosen.training.steps, chosen.network.width) == ("CLD", 3, 7, 8)
+    assert chosen.network.depth == 1
     with pytest.raises(ValueError, match="digits"):
         runs.configured("digit", "CLD", 0, {})
-    with pytest.raises(ValueError, match=r"settings: field='widht': must be one of .*"):
+    with pytest.raises(ValueError, match=r"^field='widht': must be one of .*"):
         runs.configured("digits", "CLD", 0, {"widht": 8})
 
 

@@ -1,4 +1,4 @@
-"""Public holidays as real features that are known in advance: Mondays that are Sundays."""
+"""Public holidays as real features that are known in advance."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ HARMONICS = 2  # of the day, by which its effect may vary over the hours
 
 
 def holiday_features(stamps: pd.DatetimeIndex, country: str) -> np.ndarray:
-    """Features (F, T) at T time stamps: was it a public holiday 0, 1, 7 days before; within days, times waves of a day.
+    """Features (F, T) at T time stamps: 1 where there was a public holiday 0, 1, 7 days before, else 0.
 
-    country: an ISO 3166 code that the `holidays` package knows, or one with a subdivision, "DE" or "DE-BY". F = 3 for
-    stamps that all have one time of day, else 3 (1 + 2 HARMONICS). Raises ValueError for a code that is not known.
+    Where the stamps have several times of day, also times sin and cos of 1 … HARMONICS turns a day: F = 3 or
+    3 (1 + 2 HARMONICS).
+
+    stamps: T of them.
+    country: an ISO 3166 code that the `holidays` package knows, or one with a subdivision, "DE" or "DE-BY".
+    Raises ValueError for a code that is not known.
     """
     import holidays
 
-    code, _, part = country.partition("-")
+    code, _, subdivision = country.partition("-")
     try:
-        known = holidays.country_holidays(code, subdiv=part or None)
+        public = holidays.country_holidays(code, subdiv=subdivision or None)
     except NotImplementedError:
         raise ValueError(
             f"country={country!r}: must be an ISO code that the holidays package knows, such as 'DE' or 'DE-BY'"
@@ -33,6 +37,7 @@ def holiday_features(stamps: pd.DatetimeIndex, country: str) -> np.ndarray:
     dates = days.unique()
     features = []
     for before in DAYS_BEFORE:
-        there = pd.Series([(d - pd.Timedelta(days=before)).date() in known for d in dates], index=dates, dtype=float)
-        features += [there.loc[days].to_numpy() * wave for wave in waves]
+        earlier = [(date - pd.Timedelta(days=before)).date() for date in dates]
+        is_holiday = pd.Series([date in public for date in earlier], index=dates, dtype=float)
+        features += [is_holiday.loc[days].to_numpy() * wave for wave in waves]
     return np.stack(features)

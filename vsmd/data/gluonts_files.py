@@ -1,6 +1,7 @@
-"""Panels in GluonTS's files: a folder or .tar.gz with `train` and `test`, in them JSON lines of one series each.
+"""Panels in GluonTS's files, as the benchmarks have them: a folder or .tar.gz with `train` and `test`.
 
-The benchmarks come in them. The test part holds every series once a window, each time `prediction_length` steps longer.
+They hold JSON lines, one a series. The test part holds every series once a window, each time `prediction_length` steps
+longer.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ PATIENCE = 10.0  # seconds without a byte, after which a download is given up
 
 
 def read(path: Path, name: str, freq: str, prediction_length: int) -> Panel:
-    """The panel that the folder or archive `path` holds, its series in the order of the training part.
+    """The panel that a folder or archive holds, its series in the order of the training part.
 
-    Series may start at different times (what is before is missing) but end together. Frequency and horizon are the
-    caller's: the files' metadata have several names for them. Raises ValueError, in one line that names the path, for
-    damaged files, for series that end apart, and for a test part that does not extend the training part.
+    Series may start at different times (earlier values are missing) but end together.
+
+    path: the folder, or .tar.gz.
+    name: of the panel.
+    freq, prediction_length: frequency and horizon; the files' metadata have several names for them.
+    Raises ValueError, in one line that names the path, for damaged files, for series that end apart, and for a test
+    part that does not extend the training part.
     """
     train, test = _series(path, "train"), _series(path, "test")
     count, horizon = len(train), checks.positive_int("prediction_length", prediction_length)
@@ -41,10 +46,10 @@ def read(path: Path, name: str, freq: str, prediction_length: int) -> Panel:
     begins = [as_period(start, freq) for start, _ in train]
     origin = min(begins)
     offsets = [(begin.ordinal - origin.ordinal) // origin.freq.n for begin in begins]
-    for part, series in (("training", train), ("test", last)):
+    for split, series in (("training", train), ("test", last)):
         ends = {offset + len(target) for offset, (_, target) in zip(offsets, series)}
         if len(ends) > 1:
-            raise ValueError(f"{path}: {part} series of differing lengths: {min(ends)} … {max(ends)} steps")
+            raise ValueError(f"{path}: {split} series of differing lengths: {min(ends)} … {max(ends)} steps")
     pairs = [(target, past) for (_, target), (_, past) in zip(last, train)]
     names = tuple(f"series {i + 1}" for i in range(count))
     windows, end = len(test) // count, offsets[0] + len(last[0][1])
@@ -61,41 +66,41 @@ def _extends(target: np.ndarray, past: np.ndarray) -> bool:
     return np.allclose(target[: len(past)], past, rtol=1e-6, equal_nan=True)
 
 
-def _series(path: Path, part: str) -> list[tuple[str, np.ndarray]]:
+def _series(path: Path, split: str) -> list[tuple[str, np.ndarray]]:
     """Start and values of the series in all files of `train` or `test`."""
-    found = []
+    series = []
     try:
-        for data in _files(path, part):
+        for data in _files(path, split):
             for line in data.splitlines():
                 item = json.loads(line)
-                found.append((str(item["start"]), np.asarray(item["target"], dtype=np.float64)))
+                series.append((str(item["start"]), np.asarray(item["target"], dtype=np.float64)))
     except (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: is damaged or another file ({' '.join(str(error).split())[:100]})") from None
-    return found
+    return series
 
 
-def _files(path: Path, part: str) -> Iterator[bytes]:
+def _files(path: Path, split: str) -> Iterator[bytes]:
     """Contents of the data files of `train` or `test`, ordered by name; nothing is extracted."""
 
     def wanted(name: str) -> bool:
         return name.endswith(SUFFIXES) and not name.startswith((".", "_"))
 
     if path.is_dir():
-        for file in sorted((path / part).iterdir()):
+        for file in sorted((path / split).iterdir()):
             if wanted(file.name):
                 yield gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         return
     with tarfile.open(path) as archive:
         for member in sorted(archive.getmembers(), key=lambda m: m.name):
             *_, folder, name = ("", "", *member.name.split("/"))
-            if folder == part and wanted(name) and (data := archive.extractfile(member)) is not None:
+            if folder == split and wanted(name) and (data := archive.extractfile(member)) is not None:
                 yield gzip.decompress(data.read()) if name.endswith(".gz") else data.read()
 
 
 def locate(name: str) -> Path:
     """Where the data set `name` lies: folder or archive in VSMD_DATA, else GluonTS's own folder, downloaded if it must.
 
-    Raises FileNotFoundError, one line: what was looked for where, why it could not be downloaded, how to provide it.
+    Raises FileNotFoundError, one line: what was looked for and where, why it was not downloaded, how to provide it.
     """
     folder = os.environ.get("VSMD_DATA")
     if folder:
@@ -114,7 +119,7 @@ def locate(name: str) -> Path:
 
 
 def _download(name: str) -> Path:
-    """GluonTS's folder of a data set of its repository, made at the first call; never waits for a dead line."""
+    """GluonTS's folder of a data set of its repository, made at the first call; `PATIENCE` without a byte ends it."""
     from gluonts.dataset.repository.datasets import materialize_dataset
 
     before = socket.getdefaulttimeout()

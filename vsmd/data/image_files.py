@@ -15,7 +15,7 @@ from vsmd import random
 
 TEST_SHARE = 0.1  # of a set that comes without a test part
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-_MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}  # what is read, and as what
+_MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}  # modes of files, and what they are read as
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,8 @@ class ImageSet:
     """Training and test images, uint8 (n, C, H, W) with C = 1 or 3, and their labels, int64 (n,) or None.
 
     Sets that are loaded have the test images in random order, always the same: the first n are a fair sample of them.
-    classes: the labels' names, empty without labels. Raises ValueError or TypeError for what is not that.
+    classes: the labels' names, empty without labels.
+    Raises ValueError for other shapes, TypeError for images that are not uint8.
     """
 
     name: str
@@ -34,10 +35,8 @@ class ImageSet:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for part, images, labels in (
-            ("train", self.train, self.train_labels),
-            ("test", self.test, self.test_labels),
-        ):
+        parts = (("train", self.train, self.train_labels), ("test", self.test, self.test_labels))
+        for part, images, labels in parts:
             if images.dtype != torch.uint8:
                 raise TypeError(f"{self.name}: {part} images are {images.dtype}; must be uint8, 0 to 255")
             if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[1:] != self.train.shape[1:]:
@@ -102,69 +101,74 @@ def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ())
         raise ValueError(
             f"images={str(path)!r}: cannot be read as npz ({' '.join(str(error).split())[:120]})"
         ) from None
-    parted = "train_images" in arrays and "test_images" in arrays
-    if not parted and "images" not in arrays:
+    has_parts = "train_images" in arrays and "test_images" in arrays
+    if not has_parts and "images" not in arrays:
         held = ", ".join(arrays) or "neither"
         raise ValueError(f"images={str(path)!r}: must hold images, or train_images and test_images; holds {held}")
-    keys = ("train", "test") if parted else ("",)
+    keys = ("train", "test") if has_parts else ("",)
     labels: dict[str, np.ndarray] = {k: arrays[n] for k in keys if (n := f"{k}_labels".strip("_")) in arrays}
     if set(labels) != set(keys):
         labels = {}
     elif not classes:
         classes = tuple(map(str, range(1 + max(int(v.max()) for v in labels.values()))))
     images = {k: _channels_first(name, arrays[f"{k}_images".strip("_")]) for k in keys}
-    if not parted:
+    if not has_parts:
         return split(name, images[""], labels.get(""), classes)
     order = _order(len(images["test"]))
     train, test = torch.from_numpy(images["train"]), torch.from_numpy(images["test"])[order]
     if not labels:
         return ImageSet(name, train, test)
-    known, asked = (torch.from_numpy(labels[k].astype(np.int64)) for k in keys)
-    return ImageSet(name, train, test, known, asked[order], classes)
+    train_labels, test_labels = (torch.from_numpy(labels[k].astype(np.int64)) for k in keys)
+    return ImageSet(name, train, test, train_labels, test_labels[order], classes)
+
+
+def _picture(file: Path, name: str, size: int | None) -> np.ndarray | None:
+    """A file's pixels, (height, width) or (height, width, 3), resized to `size`; None where it cannot be read."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            if opened.mode not in _MODES:
+                raise ValueError(f"images: {name} has mode {opened.mode}; must be grey (L) or RGB, 8 bits a channel")
+            image = opened.convert(_MODES[opened.mode])
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return np.asarray(image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
 
 
 def from_folder(folder: Path, size: int | None) -> ImageSet:
     """The images in a folder or its sub-folders, in the order of their names."""
-    from PIL import Image, ImageOps
-
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES and f.is_file())
     if not files:
         raise ValueError(f"images={str(folder)!r}: holds no image files ({', '.join(sorted(_SUFFIXES))})")
-    found: list[np.ndarray] = []
-    kept: list[Path] = []
-    bad: list[str] = []
-    first = ""
-    for file in files:
-        own = str(file.relative_to(folder))
-        try:
-            with Image.open(file) as opened:
-                if opened.mode not in _MODES:
-                    raise ValueError(f"images: {own} has mode {opened.mode}; must be grey (L) or RGB, 8 bits a channel")
-                image = opened.convert(_MODES[opened.mode])
-        except (OSError, SyntaxError, Image.DecompressionBombError):
-            bad.append(own)
+    pictures: dict[Path, np.ndarray] = {}  # by path within the folder
+    unreadable: list[str] = []
+    for path in (file.relative_to(folder) for file in files):
+        pixels = _picture(folder / path, str(path), size)
+        if pixels is None:
+            unreadable.append(str(path))
             continue
-        if size is not None:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
-        what = f"{image.width} x {image.height} {'grey' if image.mode == 'L' else 'RGB'}"
-        first = first or what
-        if what != first:
+        pictures[path] = pixels
+        first = next(iter(pictures))
+        if pixels.shape != pictures[first].shape:
             hint = "" if size is not None else "; give size=… to resize them all"
-            raise ValueError(f"images: {own} is {what}, {kept[0].relative_to(folder)} is {first}; must be alike{hint}")
-        kept.append(file)
-        found.append(np.asarray(image))
-    if bad:
-        some = ", ".join(bad[:5]) + (" …" if len(bad) > 5 else "")
-        warnings.warn(
-            f"{folder.name}: {len(bad)} of {len(files)} files cannot be read and are left out: {some}", stacklevel=3
-        )
-    if len(found) < 3:
-        raise ValueError(
-            f"images={str(folder)!r}: {len(found)} of {len(files)} files can be read; at least 3 are needed"
-        )
-    images = _channels_first(folder.name, np.stack(found))
-    owners = [file.relative_to(folder).parts[0] if file.parent != folder else "" for file in kept]
+            kinds = f"{path} is {_kind(pixels)}, {first} is {_kind(pictures[first])}"
+            raise ValueError(f"images: {kinds}; must be alike{hint}")
+    if unreadable:
+        some = ", ".join(unreadable[:5]) + (" …" if len(unreadable) > 5 else "")
+        text = f"{folder.name}: {len(unreadable)} of {len(files)} files cannot be read and are left out: {some}"
+        warnings.warn(text, stacklevel=3)
+    if len(pictures) < 3:
+        count = f"{len(pictures)} of {len(files)} files can be read"
+        raise ValueError(f"images={str(folder)!r}: {count}; at least 3 are needed")
+    images = _channels_first(folder.name, np.stack(list(pictures.values())))
+    owners = [path.parts[0] if len(path.parts) > 1 else "" for path in pictures]
     if not all(owners):
         return split(folder.name, images, None, ())
     classes = tuple(sorted(set(owners)))
     return split(folder.name, images, np.array([classes.index(o) for o in owners]), classes)
+
+
+def _kind(pixels: np.ndarray) -> str:
+    height, width = pixels.shape[:2]
+    return f"{width} x {height} {'grey' if pixels.ndim == 2 else 'RGB'}"

@@ -7,7 +7,6 @@ training step sees is converted when it is drawn (`sampler`).
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -17,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsmd import checks
+from vsmd import checks, files
 from vsmd.data.image_files import ImageSet, from_folder, from_npz, split
 
-__all__ = ["CIFAR10_CLASSES", "SETS", "ImageSet", "Sampler", "load", "sampler", "tile", "to_float", "to_uint8"]
+__all__ = ["CIFAR10_CLASSES", "SETS", "ImageSampler", "ImageSet", "load", "sampler", "tile", "to_float", "to_uint8"]
 
-Drawn = Tensor | tuple[Tensor, Tensor]
-Sampler = Callable[[int, torch.Generator], Drawn]
+ImageBatch = Tensor | tuple[Tensor, Tensor]  # images, or images and labels
+ImageSampler = Callable[[int, torch.Generator], ImageBatch]
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -46,14 +45,14 @@ def to_uint8(x: Tensor) -> Tensor:
     return x.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def sampler(images: Tensor, *, flips: bool = False, labels: Tensor | None = None) -> Sampler:
+def sampler(images: Tensor, *, flips: bool = False, labels: Tensor | None = None) -> ImageSampler:
     """Return (n, generator) -> n images (n, C, H, W) float32 in [-1, 1], drawn with replacement from uint8 `images`.
 
     flips: each is mirrored left to right with probability 1/2. labels (len(images),): the draw is then the pair
     (images, labels). The set itself is neither copied nor converted.
     """
 
-    def draw(n: int, generator: torch.Generator) -> Drawn:
+    def draw(n: int, generator: torch.Generator) -> ImageBatch:
         rows = torch.randint(len(images), (n,), generator=generator)
         x = to_float(images[rows])
         if flips:
@@ -80,25 +79,26 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
 
 
 def load(name: str | Path, size: int | None = None) -> ImageSet:
-    """The set `name` ("digits", "mnist5k", "cifar10"), or your own: a folder of images, or an npz file.
+    """The set of that name in `SETS` ("digits", "mnist5k", "cifar10"), or your own: a folder of images, or an npz file.
 
-    digits: 1,797 of 8 x 8, values 0 … 16 scaled to 0 … 255; mnist5k: 5,000 of 28 x 28; both with a fixed split into
-    training and test part (1,500 and 4,000 for training). cifar10: 50,000 and 10,000 of 3 x 32 x 32 (`cifar10`).
-    folder: grey or RGB files of one size, or of any, cropped to the middle square and resized to `size`; one
-    sub-folder a class, or no classes. npz: arrays train_images and test_images, or images, uint8 (n, H, W[, C]) or
-    (n, C, H, W), and optionally train_labels and test_labels, or labels. A tenth is kept for testing where no test part
-    is given. Files that cannot be read are left out and named in a warning.
-    Raises ValueError for an unknown name, an empty folder, mixed sizes or modes, or what is no image set; TypeError
-    for values that are not uint8; FileNotFoundError for CIFAR-10 where it is neither at hand nor downloadable.
+    A folder holds grey or RGB files; one sub-folder a class, or no classes. Those that cannot be read are left out and
+    named in a warning. An npz file holds arrays train_images and test_images, or images, uint8 (n, H, W[, C]) or
+    (n, C, H, W), and optionally train_labels and test_labels, or labels. Without a test part, a tenth is taken for it.
+
+    name: of a set, or path of a folder or npz file.
+    size: side in pixels that a folder's images are resized to, after a crop to the middle square; None: they have
+        one size already.
+    Raises ValueError for an unknown name, an empty folder, mixed sizes or modes, or arrays that are no image set;
+    TypeError for values that are not uint8; FileNotFoundError for CIFAR-10 where it cannot be had.
     """
-    path = Path(name)
-    if str(name) not in SETS and path.is_dir():
+    path, is_named = Path(name), str(name) in SETS
+    if not is_named and path.is_dir():
         return from_folder(path, None if size is None else checks.positive_int("size", size))
     if size is not None:
         raise ValueError(f"size={size!r}: only the images of a folder are resized")
-    if str(name) not in SETS and path.suffix == ".npz" and path.is_file():
+    if not is_named and path.suffix == ".npz" and path.is_file():
         return from_npz(path)
-    if path.suffix or len(path.parts) > 1:
+    if not is_named and (path.suffix or len(path.parts) > 1):
         raise ValueError(f"images={str(name)!r}: no such folder or npz file; or one of {', '.join(map(repr, SETS))}")
     return SETS[checks.one_of("images", str(name), SETS)]()
 
@@ -107,9 +107,9 @@ def digits() -> ImageSet:
     """Scikit-learn's 1,797 handwritten digits, 1 x 8 x 8 (UCI; Alpaydin and Kaynak 1998); 297 for testing."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)[:, None]
-    return split("digits", images, found.target, tuple("0123456789"), test=297)
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    return split("digits", images, bunch.target, tuple("0123456789"), test=297)
 
 
 def mnist5k() -> ImageSet:
@@ -142,11 +142,13 @@ def cifar10() -> ImageSet:
     if not _whole(cached):
         grids = Path(folder) / "cifar10" if folder else None
         arrays = _grids(grids) if grids is not None and grids.is_dir() else _downloaded()
-        _write(cached, arrays)
+        with files.replacing(cached) as temporary:
+            np.savez(temporary, **arrays)  # type: ignore[arg-type]
     return from_npz(cached, "cifar10", CIFAR10_CLASSES)
 
 
 SETS: dict[str, Callable[[], ImageSet]] = {"digits": digits, "mnist5k": mnist5k, "cifar10": cifar10}
+"""Sets by name. One of your own: `SETS["mine"] = loader`, a function without arguments that returns an `ImageSet`."""
 
 
 def _grids(folder: Path) -> dict[str, np.ndarray]:
@@ -155,10 +157,10 @@ def _grids(folder: Path) -> dict[str, np.ndarray]:
 
     arrays = {}
     for part, count in (("train", 50), ("test", 10)):
-        files = sorted(folder.glob(f"{part}_[0-9]*.webp"))
-        if len(files) != count:
-            raise FileNotFoundError(f"cifar10: {len(files)} of {count} files {part}_*.webp in {str(folder)!r}")
-        tiles = [np.asarray(Image.open(file).convert("RGB")).reshape(25, 32, 40, 32, 3) for file in files]
+        grids = sorted(folder.glob(f"{part}_[0-9]*.webp"))
+        if len(grids) != count:
+            raise FileNotFoundError(f"cifar10: {len(grids)} of {count} files {part}_*.webp in {str(folder)!r}")
+        tiles = [np.asarray(Image.open(file).convert("RGB")).reshape(25, 32, 40, 32, 3) for file in grids]
         arrays[f"{part}_images"] = np.concatenate([t.transpose(0, 2, 1, 3, 4).reshape(-1, 32, 32, 3) for t in tiles])
         arrays[f"{part}_labels"] = np.load(folder / f"{part}_labels.npy", allow_pickle=False)
     return arrays
@@ -177,22 +179,10 @@ def _downloaded() -> dict[str, np.ndarray]:
             f"torchvision could not download it ({reason}); offline, put a cifar10.npz there: train_images, "
             "test_images uint8 (n, 32, 32, 3), train_labels, test_labels"
         ) from None
-    arrays = {f"{part}_images": np.asarray(found.data) for part, found in parts.items()}
-    return arrays | {f"{part}_labels": np.asarray(found.targets) for part, found in parts.items()}
+    arrays = {f"{part}_images": np.asarray(dataset.data) for part, dataset in parts.items()}
+    return arrays | {f"{part}_labels": np.asarray(dataset.targets) for part, dataset in parts.items()}
 
 
 def _whole(path: Path) -> bool:
     """Whether an npz file is there and its directory, written last, can be read."""
     return path.is_file() and zipfile.is_zipfile(path)
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write an npz file: `path` holds all of it or is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

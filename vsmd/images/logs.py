@@ -1,9 +1,8 @@
-"""What a run tells while it trains: rows of a CSV file, TensorBoard where it is installed, and a line now and then."""
+"""What a run reports while it trains: rows of a CSV file, TensorBoard where it is installed, and printed lines."""
 
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from vsmd import files
 from vsmd.durations import duration
 
 COLUMNS = (
     "step", "images", "seconds", "images_per_second", "loss", "held_out_loss", "stiffness_min", "stiffness_mean",
     "stiffness_max",
 )  # fmt: skip
-SELDOM = 5.0  # seconds between two lines
+LINE_EVERY = 5.0  # seconds between two printed lines
 
 
 class Log:
@@ -29,21 +29,19 @@ class Log:
     def __init__(self, folder: Path, steps: int, batch_size: int) -> None:
         self.path, self.steps, self.batch_size = folder / "log.csv", steps, batch_size
         self.board = _board(folder)
-        self.at, self._said = 0, 0.0
+        self.at, self._printed = 0, 0.0
 
     def begin(self, step: int) -> list[dict[str, str]]:
         """Training begins, or goes on, after `step`; the rows up to there."""
-        kept = [row for row in _rows(self.path) if int(row["step"]) <= step]
-        self.before = max((float(row["seconds"]) for row in kept), default=0.0)
-        partial = self.path.with_suffix(".part")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        rows = [row for row in _rows(self.path) if int(row["step"]) <= step]
+        self.before = max((float(row["seconds"]) for row in rows), default=0.0)
+        with files.replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(kept)
-        os.replace(partial, self.path)
+            writer.writerows(rows)
         self.began = self.then = time.perf_counter()
         self.at = step
-        return kept
+        return rows
 
     def report(self, step: int, loss: float) -> None:
         """The mean loss of the steps since the last report."""
@@ -51,8 +49,8 @@ class Log:
         rate = (step - self.at) * self.batch_size / max(now - self.then, 1e-9)
         self.at, self.then = step, now
         self.row(step, loss=loss, images_per_second=rate)
-        if now - self._said >= SELDOM or step == self.steps:
-            self._said = now
+        if now - self._printed >= LINE_EVERY or step == self.steps:
+            self._printed = now
             left = (self.steps - step) * self.batch_size / rate
             print(
                 f"step {step:,} of {self.steps:,} · loss {loss:.4f} · {rate:,.4g} images/s · {duration(left)} left",
@@ -77,8 +75,8 @@ class Log:
             self.board.add_image("samples", picture, step, dataformats="HWC")
             self.board.flush()
 
-    def resting(self, seconds: float) -> None:
-        """Time that was not spent on steps, and does not count for their rate."""
+    def pause(self, seconds: float) -> None:
+        """Leave out of the rate a time that was not spent on steps."""
         self.then += seconds
 
 

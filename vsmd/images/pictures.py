@@ -1,14 +1,17 @@
-"""Training images as `vsmd.fit` takes them: uint8 on the host, drawn, mirrored and scaled a batch at a time."""
+"""Training images as `vsmd.fit` takes them: uint8 on the host, drawn and scaled a batch at a time; PNG files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from vsmd import files
 from vsmd.data import images
-from vsmd.data.images import Drawn, to_float
+from vsmd.data.images import ImageBatch, to_float
 
 BATCH = 1_000  # images converted at once
 
@@ -24,12 +27,20 @@ class Pictures:
         self.values, self.flips = values, flips
         self.draw = images.sampler(values, flips=flips, labels=labels)
 
-    def __call__(self, n: int, generator: torch.Generator) -> Drawn:
+    def __call__(self, n: int, generator: torch.Generator) -> ImageBatch:
         """n images, with replacement."""
         return self.draw(n, generator)
 
     def all_batches(self) -> Iterator[Tensor]:
         """All images once, in order."""
-        for part in self.values.split(BATCH):
-            x = to_float(part)
+        for batch in self.values.split(BATCH):
+            x = to_float(batch)
             yield torch.cat([x, x.flip(-1)]) if self.flips else x
+
+
+def save_png(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, uint8 (height, width, 3) or (height, width), as PNG: all of it or nothing."""
+    from PIL import Image
+
+    with files.replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vsmd import random
+from vsmd import files, random
 from vsmd.data import images
 from vsmd.data.image_files import ImageSet
 from vsmd.images.configs import Config
 from vsmd.images.logs import Log
-from vsmd.images.pictures import Pictures
+from vsmd.images.pictures import Pictures, save_png
 from vsmd.images.sampling import Painter
 from vsmd.model import Model
 from vsmd.training import checkpoints, fit
@@ -24,7 +24,7 @@ from vsmd.training.distributed import World
 from vsmd.training.pairs import loss, pairs_at
 
 CHECKPOINT, LAST, BEST, SETTINGS = "checkpoint.safetensors", "model.safetensors", "best.safetensors", "config.json"
-PART = 64  # images kept apart that are looked at together
+PART = 64  # held-out images that the loss is taken of at once
 
 
 def train(
@@ -37,36 +37,34 @@ def train(
 ) -> Model:
     """Train as `config` says and return the model; everything that the run writes goes into `folder`.
 
-    config.json, log.csv (and tensorboard/), checkpoint.safetensors with the `keep - 1` before it, samples/<step>.png,
-    model.safetensors (the last; averaged weights) and best.safetensors (the lowest loss on the images kept apart, of
-    models with the same A). resume: go on from the folder's checkpoint, bit for bit on as many processes as before.
-    data: the images, instead of those that `config.data` names. Called by all processes of a process group together.
+    Called by all processes of a process group together. The folder holds config.json, log.csv (and tensorboard/),
+    checkpoint.safetensors with the `keep - 1` before it, samples/<step>.png, model.safetensors (the last; averaged
+    weights) and best.safetensors (the lowest held-out loss of the models with the same A).
+
+    config: all settings, such as `vsmd.images.config("cifar10")`.
+    folder: made if it is not there.
+    device: of this process.
+    resume: go on from the folder's checkpoint, bit for bit on as many processes as before.
+    data: the images, in place of those that `config.data.images` names.
     Raises ValueError for bad settings, a folder that holds a run already, or a checkpoint of other settings.
     """
     world, folder = World.current(), Path(folder)
     if (folder / CHECKPOINT).exists() and not resume:
         raise ValueError(f"out={str(folder)!r}: holds a run; --resume goes on with it, or choose another folder")
-    found = loaded(config, world) if data is None else data
-    run = Run(config, found, folder, world)
+    image_set = loaded(config, world) if data is None else data
+    run = RunFolder(config, image_set, folder, world)
+    every, steps = config.checkpoints.every, config.training.steps
     return fit(
-        config.process(found.shape),
+        config.process(image_set.shape),
         run.pictures,
-        steps=config.steps,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        schedule=config.schedule,
-        ema=config.ema,
-        clip=config.clip,
-        adaptation=config.adaptation,
-        network=config.build(found.shape, len(found.classes)),
-        seed=config.seed,
+        **config.fitting,
+        network=config.build(image_set.shape, len(image_set.classes)),
         device=device,
-        compute=config.compute,
         checkpoint=folder / CHECKPOINT,
-        checkpoint_every=config.every,
-        keep=config.keep,
+        checkpoint_every=every,
+        keep=config.checkpoints.keep,
         on_loss=run.report,
-        snapshots={*range(config.every, config.steps, config.every), config.steps},
+        snapshots={*range(every, steps, every), steps},
         on_snapshot=run.snapshot,
     )
 
@@ -76,42 +74,43 @@ def loaded(config: Config, world: World) -> ImageSet:
     if not world.first:
         world.wait()
     try:
-        return images.load(config.data, config.size)
+        return images.load(config.data.images, config.data.size)
     finally:
         if world.first:
             world.wait()
 
 
-class Run:
+class RunFolder:
     """What happens beside the steps of a run: its files. Of several processes the first one writes them."""
 
-    def __init__(self, config: Config, found: ImageSet, folder: Path, world: World) -> None:
-        if config.held_out > len(found.train) - 2:
-            raise ValueError(f"held_out={config.held_out}: must be at most {len(found.train) - 2}, all images but two")
-        if config.conditional and found.train_labels is None:
-            raise ValueError(f"conditional=True: {found.name} has no labels")
+    def __init__(self, config: Config, image_set: ImageSet, folder: Path, world: World) -> None:
+        count, data = len(image_set.train), config.data
+        if data.held_out > count - 2:
+            raise ValueError(f"held_out={data.held_out}: must be at most {count - 2}, all images but two")
+        if data.conditional and image_set.train_labels is None:
+            raise ValueError(f"conditional=True: {image_set.name} has no labels")
         self.config, self.folder, self.world = config, folder, world
-        self.classes, self.shape = len(found.classes), found.shape
-        order = torch.randperm(len(found.train), generator=random.generator(config.seed, "held out"))
-        apart, rest = order[: config.held_out].sort().values, order[config.held_out :].sort().values
-        labels = found.train_labels if config.conditional else None
-        self.apart, self.apart_labels = found.train[apart], None if labels is None else labels[apart]
-        kept = found.train[rest] if config.held_out else found.train
-        self.pictures = Pictures(kept, config.flips, None if labels is None else labels[rest])
+        self.classes, self.shape = len(image_set.classes), image_set.shape
+        order = torch.randperm(count, generator=random.generator(config.seed, "held out"))
+        apart, rest = order[: data.held_out].sort().values, order[data.held_out :].sort().values
+        labels = image_set.train_labels if data.conditional else None
+        self.held_out, self.held_out_labels = image_set.train[apart], None if labels is None else labels[apart]
+        trained_on = image_set.train[rest] if data.held_out else image_set.train
+        self.pictures = Pictures(trained_on, data.flips, None if labels is None else labels[rest])
         self.log: Log | None = None
         self.best: tuple[int, float] | None = None  # `mark` of the best model so far
         if world.first:
-            written(folder / SETTINGS, lambda path: path.write_text(config.text, encoding="utf-8"))
-            self.log = Log(folder, config.steps, config.batch_size)
-            there = (folder / CHECKPOINT).exists()
-            rows = self.log.begin(checkpoints.step_of(folder / CHECKPOINT) if there else 0)
+            files.write_atomic(folder / SETTINGS, config.text)
+            self.log = Log(folder, config.training.steps, config.training.batch_size)
+            begun = (folder / CHECKPOINT).exists()
+            rows = self.log.begin(checkpoints.step_of(folder / CHECKPOINT) if begun else 0)
             marks = [self.mark(int(row["step"]), float(row["held_out_loss"])) for row in rows if row["held_out_loss"]]
             self.best = min(marks, default=None)
 
     def mark(self, step: int, loss: float) -> tuple[int, float]:
-        """What models are compared by, less is better: losses where A is the same, and the later A else."""
+        """What models are compared by, less is better: first the later A, then the lower loss."""
         adapts = self.config.process(self.shape).variational_score == "adaptive"
-        rounds = self.config.adaptation.schedule(self.config.steps) if adapts else []
+        rounds = self.config.adaptation().schedule(self.config.training.steps) if adapts else []
         return -sum(r <= step for r in rounds), loss
 
     def report(self, step: int, loss: float) -> None:
@@ -120,19 +119,19 @@ class Run:
             self.log.report(step, loss)
 
     def snapshot(self, step: int, model: Model) -> None:
-        """The model of this step: its loss on the images kept apart, a sheet of samples, and its files."""
+        """The model of this step: its loss on the held-out images, a sheet of samples, and its files."""
         began, cells = time.perf_counter(), {}
         if not model.process.steered:
             s = model.process.stiffness
             cells = {f"stiffness_{name}": float(getattr(s, name)()) for name in ("min", "mean", "max")}
-        if len(self.apart):
-            cells["held_out_loss"] = held_out_loss(model, self.apart, self.apart_labels, self.config, self.world)
+        if len(self.held_out):
+            cells["held_out_loss"] = held_out_loss(model, self.held_out, self.held_out_labels, self.config, self.world)
         sheet = self.sheet(model)
         if self.log is None:
             return
         self.log.row(step, **cells)
         if sheet is not None:
-            written(self.folder / "samples" / f"{step:08d}.png", lambda path: save_png(path, sheet))
+            save_png(self.folder / "samples" / f"{step:08d}.png", sheet)
             self.log.sheet(step, sheet)
         model.save(self.folder / LAST)
         if "held_out_loss" in cells:
@@ -140,22 +139,20 @@ class Run:
             if self.best is None or mark < self.best:
                 self.best = mark
                 model.save(self.folder / BEST)
-        self.log.resting(time.perf_counter() - began)
+        self.log.pause(time.perf_counter() - began)
 
     def sheet(self, model: Model) -> np.ndarray | None:
         """A sheet of images, the same seeds every time, drawn by all processes."""
-        n, config = self.config.grid, self.config
+        config, n = self.config, self.config.checkpoints.grid
         if not n:
             return None
-        labels = torch.arange(n) % self.classes if config.conditional else None
-        painter = Painter(
-            model, config.solver, config.evaluations, grid_power=config.grid_power, compute=config.compute
-        )
+        labels = torch.arange(n) % self.classes if config.data.conditional else None
+        painter = Painter(model, **dataclasses.asdict(config.sampling), compute=config.compute)
         return images.tile(together(painter, range(n), labels, self.world), round(n**0.5))
 
 
 def held_out_loss(model: Model, values: Tensor, labels: Tensor | None, config: Config, world: World) -> float:
-    """The loss of training, at noise and times that are the same for every model, on uint8 images kept apart."""
+    """The loss of training, at noise and times that are the same for every model, on held-out uint8 images."""
     process, device = model.process, model.score.device
     network = config.compute.called(model.network)
     total = torch.zeros((), dtype=torch.float64)
@@ -173,25 +170,7 @@ def held_out_loss(model: Model, values: Tensor, labels: Tensor | None, config: C
 
 def together(painter: Painter, seeds: Sequence[int], labels: Tensor | None, world: World) -> Tensor:
     """The images of `seeds`, uint8 (n, C, H, W), each drawn by one of the processes."""
-    own = range(world.rank, len(seeds), world.size)
-    found = torch.zeros(len(seeds), *painter.model.process.shape, dtype=torch.uint8)
-    found[own.start :: own.step] = painter([seeds[i] for i in own], None if labels is None else labels[list(own)])
-    return world.total(found)
-
-
-def written(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file through `write`: `path` holds the old bytes or all of the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write (height, width, 3) or (height, width) uint8 as PNG."""
-    from PIL import Image
-
-    Image.fromarray(picture).save(path)
+    mine = range(world.rank, len(seeds), world.size)
+    drawn = torch.zeros(len(seeds), *painter.model.process.shape, dtype=torch.uint8)
+    drawn[mine.start :: mine.step] = painter([seeds[i] for i in mine], None if labels is None else labels[list(mine)])
+    return world.total(drawn)

@@ -42,8 +42,8 @@ def sliced_wasserstein2(x: Array, y: Array, projections: int = 256, generator: t
     directions = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64)
     directions = (directions / directions.norm(dim=1, keepdim=True)).to(a.device)
     total = a.new_zeros(())
-    for part in directions.split(16):
-        total += _quantile_gaps(a @ part.T, b @ part.T).sum()
+    for some in directions.split(16):
+        total += _quantile_gaps(a @ some.T, b @ some.T).sum()
     return (total / projections).sqrt().item()
 
 

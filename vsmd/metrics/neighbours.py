@@ -12,8 +12,9 @@ BLOCK = 2**24  # distances computed in one go
 
 def _nearest(x: Tensor, points: Tensor) -> Tensor:
     """Distance of each row of x to its nearest row of points."""
-    parts = x.split(max(1, BLOCK // len(points)))
-    return torch.cat([torch.cdist(part, points, compute_mode="donot_use_mm_for_euclid_dist").amin(1) for part in parts])
+    blocks = x.split(max(1, BLOCK // len(points)))
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cat([torch.cdist(block, points, compute_mode=exact).amin(1) for block in blocks])
 
 
 def memorisation(samples: Array, train: Array, held_out: Array) -> float:

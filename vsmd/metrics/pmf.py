@@ -42,16 +42,16 @@ class PMFReference:
         checks.positive_int("draws", draws)
         checks.positive_int("bins", bins)
         stream, chunk = random.generator(seed, "pmf-reference"), 500_000
-        parts = [sampler(min(chunk, draws - start), stream).cpu() for start in range(0, draws, chunk)]
-        for part in parts:
-            if part.ndim != 2 or part.shape[1] != 2 or not part.isfinite().all():
-                raise ValueError(f"sampler: gave shape {tuple(part.shape)}; must give finite points (n, 2)")
-        ends = torch.stack([torch.stack([p.amin(0), p.amax(0)]) for p in parts]).double()
+        chunks = [sampler(min(chunk, draws - start), stream).cpu() for start in range(0, draws, chunk)]
+        for points in chunks:
+            if points.ndim != 2 or points.shape[1] != 2 or not points.isfinite().all():
+                raise ValueError(f"sampler: gave shape {tuple(points.shape)}; must give finite points (n, 2)")
+        ends = torch.stack([torch.stack([p.amin(0), p.amax(0)]) for p in chunks]).double()
         low, high = ends[:, 0].amin(0), ends[:, 1].amax(0)
         low, high = low - 0.025 * low.abs(), high + 0.025 * high.abs()
         flat = (low == high).double() / 2  # a coordinate that is always 0 has no width
         low, high = low - flat, high + flat
-        counts = sum(_histogram(part, low, high, bins) for part in parts)
+        counts = sum(_histogram(points, low, high, bins) for points in chunks)
         assert isinstance(counts, Tensor)
         return cls(low, high, counts / draws, draws)
 

@@ -17,16 +17,13 @@ PRECISIONS = ("float32", "bfloat16")
 class Compute:
     """How a step is computed; but for rounding, results do not depend on it.
 
-    precision: "float32", or "bfloat16": the network under autocast, while weights, loss and optimiser stay float32.
-    channels_last: the layout that convolutions on GPUs like, for data (C, H, W). compile: `torch.compile` the network.
-    accumulate: micro-batches that each process splits its share of a batch into, to save memory.
     Raises ValueError for an unknown precision or accumulate < 1.
     """
 
-    precision: str = "float32"
-    channels_last: bool = False
-    compile: bool = False
-    accumulate: int = 1
+    precision: str = "float32"  # or "bfloat16": the network under autocast; the rest stays float32
+    channels_last: bool = False  # the layout that convolutions on GPUs like, for data (C, H, W)
+    compile: bool = False  # `torch.compile` the network
+    accumulate: int = 1  # micro-batches that each process splits its share of a batch into, to save memory
 
     def __post_init__(self) -> None:
         checks.one_of("precision", self.precision, PRECISIONS)
