@@ -33,6 +33,13 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
+def non_negative_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise ValueError unless it is an integer >= 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{name}={value!r}: must be an integer >= 0")
+    return int(value)
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value`, or raise ValueError that lists what is allowed and suggests the nearest name."""
     names = list(allowed)

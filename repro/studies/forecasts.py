@@ -16,7 +16,7 @@ from repro.studies.forecast_settings import SETTINGS, VARIANTS
 from repro.studies.peers import VAR, DeepAR
 from repro.studies.sets.shaped_panels import panel
 from vsmd.data.panels import Panel
-from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, pit, scores_of
+from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, accuracy, coverage, forecast, pit
 from vsmd.forecasting.evaluation import LEVELS, quantiles
 from vsmd.forecasting.series import seasons
 
@@ -66,7 +66,7 @@ class Scores:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
         timing = {"train_seconds": trained, "forecast_seconds": seconds, "peak_rss_mb": round(peak, 1)}
         key, truth = self.base | key, self.data.targets
-        row = {"selected": 0, **key, **scores_of(drawn, truth), **timing}
+        row = {"selected": 0, **key, **accuracy(drawn, truth), **timing}
         self.tables["crps"].append({c: row.get(c) for c in CRPS_COLUMNS})
         if not main:
             return

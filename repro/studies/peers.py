@@ -17,8 +17,8 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, random
-from vsmd.forecasting.evaluation import scores_of
-from vsmd.forecasting.locations import carried
+from vsmd.forecasting.evaluation import accuracy
+from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.naive import sample_forecast
 from vsmd.forecasting.series import as_values, seasons
 
@@ -215,7 +215,7 @@ class VAR(Estimator):  # type: ignore[misc]
         for difference in self.differences if len(self.differences) > 1 else ():
             fit = Fit.of(values[: ends[0]], difference)
             rng = np.random.default_rng(random.generator(self.seed, "var trials", difference).initial_seed())
-            scores[difference] = scores_of(np.stack([fit.sample(values[:e], horizon, 100, rng) for e in ends]), truth)
+            scores[difference] = accuracy(np.stack([fit.sample(values[:e], horizon, 100, rng) for e in ends]), truth)
         best = min(scores, key=lambda m: scores[m]["crps_sum"], default=self.differences[0])
         return VARPredictor(Fit.of(values, best), self.prediction_length, self.seed)
 
