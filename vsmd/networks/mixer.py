@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from vsmd import checks
+from vsmd.networks.fourier import Fourier
 
 
 class Mixer(nn.Module):
@@ -36,8 +37,7 @@ class Mixer(nn.Module):
             "shape": list(shape), "width": width, "depth": depth, "expand": expand, "frequencies": frequencies,
         }  # fmt: skip
         dim, inner = math.prod(shape), expand * width
-        self.freqs: Tensor
-        self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
+        self.fourier = Fourier(frequencies)
         self.level = nn.Linear(2 * frequencies + 1, width)
         self.first = nn.Parameter(torch.randn(dim, 1, width))
         self.which = nn.Parameter(0.5 * torch.randn(dim, 1, width))
@@ -53,8 +53,7 @@ class Mixer(nn.Module):
 
     def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
         x, level = z.flatten(1).T[..., None], log_snr.flatten(1).T[..., None]  # (d, n, 1): mixing is one product
-        angle = level * self.freqs
-        level = silu(self.level(torch.cat([angle.sin(), angle.cos(), level / 4], -1)))
+        level = silu(self.level(torch.cat([self.fourier(level), level / 4], -1)))
         h = silu(x * self.first + self.which + level)
         for mix, own, others, back in zip(self.mixes, self.own, self.others, self.back):
             mixed = (mix @ h.flatten(1)).view_as(h)
