@@ -51,6 +51,18 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, names))}{hint}")
 
 
+def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return `value` as float32, or raise ValueError unless it is a finite tensor (n, *shape) with n >= 1."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or tuple(value.shape[1:]) != shape or not len(value):
+        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise ValueError(f"{name}={got}: must be a tensor of shape (n, {', '.join(map(str, shape))}), n >= 1")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name}: must be finite, has NaN or inf")
+    return value.float()
+
+
 def device(name: str, value: object) -> torch.device:
     """Return `value` as a torch device, or raise ValueError unless this machine has it."""
     import torch

@@ -144,8 +144,8 @@ Autoencoder = VectorAutoencoder | ImageAutoencoder
 AUTOENCODERS: dict[str, type[Autoencoder]] = {"vector": VectorAutoencoder, "image": ImageAutoencoder}
 
 
-def is_own(codec: object) -> TypeGuard[Autoencoder]:
-    """Whether a model file can hold it."""
+def is_ours(codec: object) -> TypeGuard[Autoencoder]:
+    """Whether it is one of `AUTOENCODERS`, which a model file can hold."""
     return isinstance(codec, VectorAutoencoder | ImageAutoencoder)
 
 
