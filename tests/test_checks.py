@@ -68,6 +68,16 @@ def test_positive_int_refuses(value: object) -> None:
     assert "integer >= 1" in one_line(lambda: checks.positive_int("steps", value), "steps", value)
 
 
+def test_non_negative_int_takes_zero() -> None:
+    assert checks.non_negative_int("factors", 0) == 0
+    assert type(checks.non_negative_int("factors", np.int32(7))) is int
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, 2.5, math.inf, *NOT_NUMBERS])
+def test_non_negative_int_refuses(value: object) -> None:
+    assert "integer >= 0" in one_line(lambda: checks.non_negative_int("factors", value), "factors", value)
+
+
 @pytest.mark.parametrize("value", METHODS)
 def test_one_of_returns_the_name(value: str) -> None:
     assert checks.one_of("method", value, iter(METHODS)) == value

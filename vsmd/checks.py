@@ -33,6 +33,13 @@ def positive_int(name: str, value: object) -> int:
     return int(value)
 
 
+def non_negative_int(name: str, value: object) -> int:
+    """Return `value` as an int, or raise ValueError unless it is an integer >= 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{name}={value!r}: must be an integer >= 0")
+    return int(value)
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value`, or raise ValueError that lists what is allowed and suggests the nearest name."""
     names = list(allowed)
@@ -42,6 +49,18 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(value).lower(), list(folded), n=1, cutoff=0.5)
     hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
     raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, names))}{hint}")
+
+
+def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return `value` as float32, or raise ValueError unless it is a finite tensor (n, *shape) with n >= 1."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or tuple(value.shape[1:]) != shape or not len(value):
+        got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise ValueError(f"{name}={got}: must be a tensor of shape (n, {', '.join(map(str, shape))}), n >= 1")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name}: must be finite, has NaN or inf")
+    return value.float()
 
 
 def device(name: str, value: object) -> torch.device:

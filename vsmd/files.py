@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,16 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"info: {type(value).__name__} cannot be written to a file")
+
+
+def prefixed(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names `name`.…, as files hold them: on the CPU, one number after the other."""
+    return {f"{name}.{k}": v.detach().cpu().contiguous() for k, v in tensors.items()}
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Inverse of `prefixed`: those whose names begin with `name`., without it."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 def write(path: Path, kind: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:

@@ -149,7 +149,7 @@ class Model:
         """
         from vsmd.samplers.rk45 import log_likelihood
 
-        x, velocities = self.check(x), checks.positive_int("velocities", velocities)
+        x, velocities = checks.points("x", x, self.process.shape), checks.positive_int("velocities", velocities)
         total = []
         for j in range(velocities if self.process.k == 2 else 1):
             a = self.process.to_directions(x)[:, None]
@@ -163,39 +163,10 @@ class Model:
             total.append(value + extra)
         return torch.stack(total).logsumexp(0) - math.log(len(total))
 
-    def check(self, x: Tensor) -> Tensor:
-        """x as float32 (n, *shape), or ValueError naming what is wrong."""
-        if not isinstance(x, Tensor) or x.shape[1:] != self.process.shape or not len(x):
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(
-                f"x={got}: must be a tensor of shape (n, {', '.join(map(str, self.process.shape))}), n >= 1"
-            )
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("x: must be finite, has NaN or inf")
-        return x.float()
-
     def save(self, path: str | Path) -> Path:
         """Write the model as safetensors, atomically; `vsmd.load` reads it back."""
-        process, path = self.process, Path(path)
-        network = networks.describe(self.network)
-        if "settings" not in network:
-            raise ValueError(
-                f"network={network['class']}: cannot be saved: it must have `name` and `settings` as vsmd's own"
-            )
-        tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        tensors |= {f"process.{name}": rate.contiguous() for name, rate in zip(RATES, process.constant)}
-        tensors |= {f"basis.{k}": v.contiguous() for k, v in process.basis.tensors.items()}
-        mean, var = process.known()
-        tensors |= {"process.mean": mean.contiguous(), "process.var": var.contiguous()}
-        if process.mixture is not None:
-            tensors |= {f"prior.{k}": v.contiguous() for k, v in process.mixture._asdict().items()}
-        info = {
-            "process": process.settings,
-            "network": network,
-            "history": self.history,
-            "t_min": self.t_min,
-        }
-        files.write(path, FORMAT, tensors, info)
+        path = Path(path)
+        files.write(path, FORMAT, *state(self))
         return path
 
 
@@ -203,15 +174,37 @@ def load(path: str | Path) -> Model:
     """Read a model written by `Model.save`; ValueError naming the path if it is missing, damaged or foreign."""
     tensors, info = files.read(path, FORMAT)
     with files.refusing(path):
-        settings, shape = dict(info["process"]), tuple(info["process"]["shape"])
-        axes = {k.removeprefix("basis."): v for k, v in tensors.items() if k.startswith("basis.")}
-        settings |= {"shape": shape, "schedule": BetaSchedule(**settings["schedule"])}
-        process = ForwardProcess(
-            **settings | {"basis": BASES[settings["basis"]](shape, axes)},
-            constant=tuple(tensors[f"process.{name}"] for name in RATES if f"process.{name}" in tensors),
-            moments=Moments(tensors["process.mean"], tensors["process.var"]),
-            mixture=Mixture(*(tensors[f"prior.{k}"] for k in Mixture._fields)) if "prior.means" in tensors else None,
+        return from_state(tensors, info)
+
+
+def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON settings from which `from_state` makes the model again; ValueError for a network of others."""
+    process, network = model.process, networks.describe(model.network)
+    if "settings" not in network:
+        raise ValueError(
+            f"network={network['class']}: cannot be saved: it must have `name` and `settings` as vsmd's own"
         )
-        network = networks.build(info["network"]["name"], **info["network"]["settings"])
-        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-        return Model(process, network.eval(), info["history"], info["t_min"])
+    tensors = files.prefixed("network", model.network.state_dict())
+    tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
+    tensors |= files.prefixed("basis", process.basis.tensors)
+    if process.mixture is not None:
+        tensors |= files.prefixed("prior", process.mixture._asdict())
+    info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}
+    return tensors, info
+
+
+def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
+    """The model of `state`, on the CPU, its network ready for evaluation."""
+    settings, fields, prior = dict(info["process"]), files.part(tensors, "process"), files.part(tensors, "prior")
+    shape = tuple(settings["shape"])
+    settings |= {"shape": shape, "schedule": BetaSchedule(**settings["schedule"])}
+    settings["basis"] = BASES[settings["basis"]](shape, files.part(tensors, "basis"))
+    process = ForwardProcess(
+        **settings,
+        constant=tuple(fields[name] for name in RATES if name in fields),
+        moments=Moments(fields["mean"], fields["var"]),
+        mixture=Mixture(**prior) if prior else None,
+    )
+    network = networks.build(info["network"]["name"], **info["network"]["settings"])
+    network.load_state_dict(files.part(tensors, "network"))
+    return Model(process, network.eval(), info["history"], info["t_min"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.grid.runs import Result, Run
 from repro.studies.forecasts import options_of, panel_of
-from vsmd.forecasting import NaivePredictor, VSMDEstimator, forecast, scores_of
+from vsmd.forecasting import NaivePredictor, VSMDEstimator, accuracy, forecast
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def candidate(
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
     predictor = estimator.train(data.train).with_solver(solver, nfe, denoise=False)
     key = {"dataset": dataset, "variant": variant, "settings": settings, "solver": solver, "nfe": nfe, "seed": seed}
-    return Result({"crps_selection": [{**key, **scores_of(forecast(predictor, data, samples), data.targets)}]})
+    return Result({"crps_selection": [{**key, **accuracy(forecast(predictor, data, samples), data.targets)}]})
 
 
 def walks(dataset: str, seeds: list[int], samples: int = 100) -> Result:
@@ -53,7 +53,7 @@ def walks(dataset: str, seeds: list[int], samples: int = 100) -> Result:
         for seed in seeds:
             predictor = NaivePredictor("random_walk", data.prediction_length, seed=seed, window=window)
             key = {"dataset": dataset, "variant": "random_walk", "settings": window, "seed": seed}
-            rows.append({**key, **scores_of(forecast(predictor, data, samples), data.targets)})
+            rows.append({**key, **accuracy(forecast(predictor, data, samples), data.targets)})
     return Result({"crps_selection": rows})
 
 

@@ -16,7 +16,7 @@ from repro.studies.forecast_settings import SETTINGS, VARIANTS
 from repro.studies.peers import VAR, DeepAR
 from repro.studies.sets.shaped_panels import panel
 from vsmd.data.panels import Panel
-from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, coverage, forecast, pit, scores_of
+from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, accuracy, coverage, forecast, pit
 from vsmd.forecasting.evaluation import LEVELS, quantiles
 from vsmd.forecasting.series import seasons
 
@@ -50,7 +50,7 @@ def options_of(data: Panel, settings: str, variant: str, steps: int | None = Non
     return SETTINGS[settings] | VARIANTS[variant] | features | ({} if steps is None else {"steps": steps})
 
 
-class Scores:
+class Tables:
     """Collects what is stored of forecasts: rows of crps.csv; of the main ones calibration and fan charts too."""
 
     def __init__(self, data: Panel, dataset: str, protocol: str) -> None:
@@ -59,14 +59,14 @@ class Scores:
         self.fans: dict[str, np.ndarray] = {}
 
     def add(self, predictor: Any, key: Row, samples: int, trained: float = 0.0, main: bool = True) -> None:
-        """Forecast all windows, and store scores under the columns `key`."""
+        """Forecast all windows, and store their accuracy under the columns `key`."""
         start = time.perf_counter()
         drawn = forecast(predictor, self.data, samples)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
         timing = {"train_seconds": trained, "forecast_seconds": seconds, "peak_rss_mb": round(peak, 1)}
         key, truth = self.base | key, self.data.targets
-        row = {"selected": 0, **key, **scores_of(drawn, truth), **timing}
+        row = {"selected": 0, **key, **accuracy(drawn, truth), **timing}
         self.tables["crps"].append({c: row.get(c) for c in CRPS_COLUMNS})
         if not main:
             return
@@ -95,15 +95,15 @@ def baselines(
     """The naive rows, those with chance for each seed. window: of the random walk; season: the shortest, or 5."""
     warnings.simplefilter("ignore", FutureWarning)  # pandas and GluonTS about business-day periods
     data = panel_of(dataset, protocol)
-    scores, season = Scores(data, dataset, protocol), (seasons(data.freq) or (5,))[0]
+    tables, season = Tables(data, dataset, protocol), (seasons(data.freq) or (5,))[0]
     for kind in NAIVE:
         options = {"season": season} if kind.startswith("seasonal") else {}
         options |= {"window": window} if kind == "random_walk" else {}
         chance = kind in ("random_walk", "seasonal_bootstrap")
         for seed in seeds if chance else seeds[:1]:
             predictor = NaivePredictor(kind, data.prediction_length, seed=seed, **options)
-            scores.add(predictor, {"method": kind, "seed": seed}, samples, main=chance and seed == seeds[0])
-    return scores.result
+            tables.add(predictor, {"method": kind, "seed": seed}, samples, main=chance and seed == seeds[0])
+    return tables.result
 
 
 def peer(
@@ -116,9 +116,9 @@ def peer(
     options = {"steps": steps, **features} if method == "deepar" else {}
     start = time.perf_counter()
     predictor = PEERS[method](data.prediction_length, data.freq, seed=seed, **options).train(data.train)
-    scores = Scores(data, dataset, protocol)
-    scores.add(predictor, {"method": method, "seed": seed}, samples, time.perf_counter() - start)
-    return scores.result
+    tables = Tables(data, dataset, protocol)
+    tables.add(predictor, {"method": method, "seed": seed}, samples, time.perf_counter() - start)
+    return tables.result
 
 
 def run(
@@ -147,7 +147,7 @@ def run(
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
     start = time.perf_counter()
     predictor = estimator.train(data.train)
-    trained, scores = time.perf_counter() - start, Scores(data, dataset, protocol)
+    trained, tables = time.perf_counter() - start, Tables(data, dataset, protocol)
     base: Row = {
         "method": options["method"], "model": options.get("model", "increments"),
         "a_mode": predictor.model.process.variational_score,
@@ -156,20 +156,20 @@ def run(
         for nfe in nfes:
             main = (solver, nfe) == (solvers[0], nfes[0])
             key = {**base, "solver": solver, "nfe": nfe, "seed": seed, "selected": int(selected and main)}
-            scores.add(predictor.with_solver(solver, nfe, denoise=False), key, samples, trained, main)
-    return scores.result
+            tables.add(predictor.with_solver(solver, nfe, denoise=False), key, samples, trained, main)
+    return tables.result
 
 
 def available(names: list[str]) -> tuple[dict[str, Panel], dict[str, str]]:
     """Those of the data sets that can be had here, and for the others the reason why not."""
-    here: dict[str, Panel] = {}
+    panels: dict[str, Panel] = {}
     missing: dict[str, str] = {}
     for name in names:
         try:
-            here[name] = panel(name)
+            panels[name] = panel(name)
         except (FileNotFoundError, ImportError, ValueError) as error:
             missing[name] = str(error)
-    return here, missing
+    return panels, missing
 
 
 __all__ = ["CRPS_COLUMNS", "available", "baselines", "fan_name", "panel_of", "peer", "run"]

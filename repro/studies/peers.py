@@ -17,8 +17,8 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, random
-from vsmd.forecasting.evaluation import scores_of
-from vsmd.forecasting.locations import carried
+from vsmd.forecasting.evaluation import accuracy
+from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.naive import sample_forecast
 from vsmd.forecasting.series import as_values, seasons
 
@@ -30,7 +30,7 @@ class DeepAR(Estimator):  # type: ignore[misc]  # GluonTS has no types
 
     Its own defaults – 2 LSTM layers of 40, Student t, lags and time features of `freq`, batches of 32 – and an
     embedding of the series; `steps` of training. Samples of the series are joined by their index: what the series
-    do together is not modelled, which the score of their sum shows. Missing values are left to GluonTS.
+    do together is not modelled, which the CRPS of their sum shows. Missing values are left to GluonTS.
     num_feat_dynamic_real: features that items must have. On the CPU, from `seed` alone, silent, and without a file left
     behind.
     """
@@ -82,15 +82,15 @@ class PerSeries(Predictor):  # type: ignore[misc]
         """Yield one SampleForecast a panel."""
         for number, item in enumerate(dataset):
             with _quietly(self.seed, "deepar samples", number):
-                found = list(self.predictor.predict(_univariate(item), num_samples=num_samples))
-            yield sample_forecast(np.stack([f.samples for f in found], -1), item)
+                forecasts = list(self.predictor.predict(_univariate(item), num_samples=num_samples))
+            yield sample_forecast(np.stack([f.samples for f in forecasts], -1), item)
 
 
 def _univariate(item: dict[str, Any]) -> list[dict[str, Any]]:
     """The series of an item as items of their own, their number as static category."""
     target = as_values(item["target"], "target", 1, missing=True).T.numpy().astype(np.float32)
-    given = {"start": item["start"]} | {k: item[k] for k in ("feat_dynamic_real",) if k in item}
-    return [{**given, "target": row, "feat_static_cat": [i]} for i, row in enumerate(target)]
+    shared = {"start": item["start"]} | {k: item[k] for k in ("feat_dynamic_real",) if k in item}
+    return [{**shared, "target": row, "feat_static_cat": [i]} for i, row in enumerate(target)]
 
 
 @contextmanager
@@ -116,11 +116,11 @@ def _quietly(seed: int, *labels: str | int) -> Iterator[None]:
 FULL = 30  # series, beyond which a VAR is one of factors
 FACTORS = 20
 MOST_LAGS = 5
-TRIED = 5  # windows of the training part by which the differencing is chosen
+TRIED = 5  # windows of the training part by which the differencing is order
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedVAR:
     r"""y_t - y_{t-m} = scale (f_t loadings + u_t), m the difference, with two autoregressions:
 
         f_t = constant + sum_i f_{t-i} A_i + N(0, S),   u_t = rho u_{t-1} + N(0, (1 - rho^2) variance)
@@ -138,7 +138,7 @@ class Fit:
     variance: Array
 
     @classmethod
-    def of(cls, values: Array, difference: int) -> Fit:
+    def of(cls, values: Array, difference: int) -> FittedVAR:
         """Fitted to values (T, d) by least squares; the number of lags by the Bayesian information criterion."""
         from statsmodels.tsa.api import VAR as Regression
 
@@ -152,21 +152,21 @@ class Fit:
         factors = x @ loadings.T
         most = max(0, min(MOST_LAGS, len(x) // (20 * len(loadings))))
         model = Regression(factors)
-        chosen = int(model.select_order(most).bic)
-        found = model.fit(chosen, trend="c")
-        own = x - factors @ loadings
-        spread = (own**2).sum(0)
-        rho = np.where(spread > 1e-12 * len(x), (own[1:] * own[:-1]).sum(0) / np.maximum(spread, 1e-300), 0.0)
-        values_, vectors = np.linalg.eigh(
-            np.cov((factors[chosen:] - found.fittedvalues).T).reshape(2 * (len(loadings),))
+        order = int(model.select_order(most).bic)
+        regression = model.fit(order, trend="c")
+        rest = x - factors @ loadings
+        spread = (rest**2).sum(0)
+        rho = np.where(spread > 1e-12 * len(x), (rest[1:] * rest[:-1]).sum(0) / np.maximum(spread, 1e-300), 0.0)
+        variances, vectors = np.linalg.eigh(
+            np.cov((factors[order:] - regression.fittedvalues).T).reshape(2 * (len(loadings),))
         )
         return cls(
             difference,
             scale,
             loadings,
-            np.asarray(found.params)[0],
-            np.transpose(np.asarray(found.coefs).reshape(chosen, *values_.shape, *values_.shape), (0, 2, 1)),
-            (vectors * np.sqrt(values_.clip(min=0))).T,
+            np.asarray(regression.params)[0],
+            np.transpose(np.asarray(regression.coefs).reshape(order, *variances.shape, *variances.shape), (0, 2, 1)),
+            (vectors * np.sqrt(variances.clip(min=0))).T,
             rho.clip(-0.999, 0.999),
             spread / len(x) * (dim > FULL),
         )
@@ -176,14 +176,14 @@ class Fit:
         m, p = self.difference, len(self.lags)
         x = (past[m:] - past[:-m])[-p - 1 :] / self.scale
         factors = [np.tile(f, (samples, 1)) for f in x @ self.loadings.T]
-        own = x[-1] - x[-1] @ self.loadings.T @ self.loadings
+        rest = x[-1] - x[-1] @ self.loadings.T @ self.loadings
         paths = [np.tile(y, (samples, 1)) for y in past[-m:]]
         for _ in range(horizon):
             noise = rng.standard_normal((samples, len(self.loadings))) @ self.root
             factors.append(self.constant + noise + sum(factors[-i] @ self.lags[i - 1] for i in range(1, p + 1)))
             innovation = np.sqrt((1 - self.rho**2) * self.variance)
-            own = self.rho * own + innovation * rng.standard_normal((samples, len(self.scale)))
-            paths.append(paths[-m] + self.scale * (factors[-1] @ self.loadings + own))
+            rest = self.rho * rest + innovation * rng.standard_normal((samples, len(self.scale)))
+            paths.append(paths[-m] + self.scale * (factors[-1] @ self.loadings + rest))
         return np.stack(paths[m:], 1)
 
 
@@ -202,7 +202,7 @@ class VAR(Estimator):  # type: ignore[misc]
         self.seed, self.differences = seed, (1, *seasons(freq))
 
     def train(self, training_data: Iterable[dict[str, Any]], validation_data: Any = None) -> VARPredictor:
-        """Fit to one item of targets (d, T)."""
+        """FittedVAR to one item of targets (d, T)."""
         items = list(training_data)
         if len(items) != 1:
             raise ValueError(f"training_data: {len(items)} items; a VAR is fitted to one")
@@ -211,19 +211,19 @@ class VAR(Estimator):  # type: ignore[misc]
         values = carried(as_values(items[0]["target"], "target", least, missing=True)).numpy()
         ends = [len(values) - held + w * horizon for w in range(TRIED)]
         truth = np.stack([values[end : end + horizon] for end in ends])
-        scores = {}
+        trials = {}
         for difference in self.differences if len(self.differences) > 1 else ():
-            fit = Fit.of(values[: ends[0]], difference)
+            fit = FittedVAR.of(values[: ends[0]], difference)
             rng = np.random.default_rng(random.generator(self.seed, "var trials", difference).initial_seed())
-            scores[difference] = scores_of(np.stack([fit.sample(values[:e], horizon, 100, rng) for e in ends]), truth)
-        best = min(scores, key=lambda m: scores[m]["crps_sum"], default=self.differences[0])
-        return VARPredictor(Fit.of(values, best), self.prediction_length, self.seed)
+            trials[difference] = accuracy(np.stack([fit.sample(values[:e], horizon, 100, rng) for e in ends]), truth)
+        best = min(trials, key=lambda m: trials[m]["crps_sum"], default=self.differences[0])
+        return VARPredictor(FittedVAR.of(values, best), self.prediction_length, self.seed)
 
 
 class VARPredictor(Predictor):  # type: ignore[misc]
     """Simulates a fitted VAR; made by `VAR.train`."""
 
-    def __init__(self, fit: Fit, prediction_length: int, seed: int) -> None:
+    def __init__(self, fit: FittedVAR, prediction_length: int, seed: int) -> None:
         super().__init__(prediction_length)
         self.fit, self.seed = fit, seed
 

@@ -51,9 +51,9 @@ def paper() -> VSMDPredictor:
 @pytest.mark.parametrize("options", [TINY, PAPER], ids=["increments", "paper"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) -> None:
-    made = VSMDEstimator(3, "B", method=method, **options).train(data(80, 70))
-    assert isinstance(made, Predictor)
-    forecasts = list(made.predict(data(40, 50), num_samples=7))
+    trained = VSMDEstimator(3, "B", method=method, **options).train(data(80, 70))
+    assert isinstance(trained, Predictor)
+    forecasts = list(trained.predict(data(40, 50), num_samples=7))
     assert [f.samples.shape for f in forecasts] == [(7, 3, 2)] * 2
     assert [f.item_id for f in forecasts] == ["s0", "s1"]
     assert str(forecasts[0].start_date) == "2024-02-26"  # 40 business days after 2024-01-01
@@ -71,8 +71,8 @@ def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) 
     ],
 )
 def test_options(options: dict[str, Any]) -> None:
-    made = VSMDEstimator(3, "h", **{**TINY, **options}).train(data(120, freq="h"))
-    drawn = samples(made, data(60, freq="h"), num_samples=5)[0]
+    trained = VSMDEstimator(3, "h", **{**TINY, **options}).train(data(120, freq="h"))
+    drawn = samples(trained, data(60, freq="h"), num_samples=5)[0]
     assert drawn.shape == (5, 3, 2)
     assert np.isfinite(drawn).all()
 
@@ -80,8 +80,8 @@ def test_options(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("options", [TINY, PAPER], ids=["increments", "paper"])
 def test_univariate_targets(options: dict[str, Any]) -> None:
     items = [{**i, "target": i["target"][0]} for i in data(80)]
-    made = VSMDEstimator(3, "B", **options).train(items)
-    assert samples(made, items, num_samples=5)[0].shape == (5, 3)
+    trained = VSMDEstimator(3, "B", **options).train(items)
+    assert samples(trained, items, num_samples=5)[0].shape == (5, 3)
 
 
 @pytest.mark.parametrize("options", [{**TINY, "location": "linear"}, PAPER], ids=["increments", "paper"])
@@ -90,25 +90,25 @@ def test_missing_values_and_features(options: dict[str, Any]) -> None:
     rng = np.random.default_rng(1)
 
     def item(length: int) -> dict[str, Any]:
-        (found,) = data(length)
+        (panel,) = data(length)
         driver = rng.standard_normal((1, length + 3))
-        found["target"] = found["target"] + 20 * driver[:, :length]
-        found["target"][0, 20:25] = np.nan
-        found["target"][:, -2] = np.nan
-        return {**found, "feat_dynamic_real": driver, "feat_static_real": np.array([1.0, 2.0])}
+        panel["target"] = panel["target"] + 20 * driver[:, :length]
+        panel["target"][0, 20:25] = np.nan
+        panel["target"][:, -2] = np.nan
+        return {**panel, "feat_dynamic_real": driver, "feat_static_real": np.array([1.0, 2.0])}
 
     options = {**options, "num_feat_dynamic_real": 1, "num_feat_static_real": 2, "method": "CLD"}
-    made = VSMDEstimator(3, "B", **options).train([item(90), item(80)])
-    given = item(60)
-    (drawn,) = samples(made, [given], num_samples=6)
+    trained = VSMDEstimator(3, "B", **options).train([item(90), item(80)])
+    history = item(60)
+    (drawn,) = samples(trained, [history], num_samples=6)
     assert np.isfinite(drawn).all()
-    other = {**given, "feat_dynamic_real": given["feat_dynamic_real"].copy()}
+    other = {**history, "feat_dynamic_real": history["feat_dynamic_real"].copy()}
     other["feat_dynamic_real"][:, -1] += 1.0
-    (moved,) = samples(made, [other], num_samples=6)
+    (moved,) = samples(trained, [other], num_samples=6)
     assert np.array_equal(moved[:, :2], drawn[:, :2])
     assert not np.array_equal(moved[:, 2], drawn[:, 2])
     with pytest.raises(ValueError, match=r"feat_dynamic_real: shape \(0,\); must be \(1, 63\)"):
-        samples(made, [{k: v for k, v in given.items() if k != "feat_dynamic_real"}])
+        samples(trained, [{k: v for k, v in history.items() if k != "feat_dynamic_real"}])
 
 
 def test_gluonts_evaluates_it(predictor: VSMDPredictor) -> None:
@@ -155,17 +155,19 @@ def test_only_the_end_of_a_history_matters(predictor: VSMDPredictor) -> None:
 
 def test_without_drift_paths_come_in_mirrored_pairs(predictor: VSMDPredictor) -> None:
     (item,) = data(40)
-    for made, pairs in ((predictor, True), (VSMDEstimator(3, "B", drift=True, **TINY).train(data(80)), False)):
-        drawn = samples(made, [item], num_samples=7)[0]
+    for trained, pairs in ((predictor, True), (VSMDEstimator(3, "B", drift=True, **TINY).train(data(80)), False)):
+        drawn = samples(trained, [item], num_samples=7)[0]
         assert drawn.shape == (7, 3, 2)
         assert np.allclose(drawn[:3] + drawn[4:], 2 * item["target"][:, -1]) == pairs
 
 
 def test_gaussian_increments_come_back() -> None:
     """Correlated Gaussian steps: the untrained network is their exact score, so the fan is the walk's own."""
-    made = VSMDEstimator(4, "B", **{**TINY, "steps": 1, "scale_window": 200, "sampling_steps": 20}).train(data(6_000))
+    trained = VSMDEstimator(4, "B", **{**TINY, "steps": 1, "scale_window": 200, "sampling_steps": 20}).train(
+        data(6_000)
+    )
     (items,) = data(3_000, seed=1)
-    drawn = samples(made, [items], num_samples=4_000)[0] - items["target"][:, -1]
+    drawn = samples(trained, [items], num_samples=4_000)[0] - items["target"][:, -1]
     for h in range(4):
         expected = (h + 1) * np.array([[1.0, 0.8], [0.8, 1.0]])
         assert np.allclose(np.cov(drawn[:, h].T), expected, atol=0.17 * (h + 1))
@@ -181,12 +183,12 @@ from gluonts.model.predictor import Predictor
 from vsmd.data.panels import as_period
 torch.set_num_threads(1)
 target = np.array(json.loads(sys.argv[1]))
-found = []
+drawn = []
 for folder in sys.argv[2:]:
-    made = Predictor.deserialize(Path(folder))
-    (f,) = made.predict([{"start": as_period("2024-01-01", "B"), "target": target}], num_samples=5)
-    found.append(f.samples.tolist())
-print(json.dumps(found))
+    trained = Predictor.deserialize(Path(folder))
+    (f,) = trained.predict([{"start": as_period("2024-01-01", "B"), "target": target}], num_samples=5)
+    drawn.append(f.samples.tolist())
+print(json.dumps(drawn))
 """
 
 
@@ -194,8 +196,8 @@ def test_a_saved_predictor_gives_the_same_samples_elsewhere(
     predictor: VSMDPredictor, paper: VSMDPredictor, tmp_path: Path
 ) -> None:
     ranked = VSMDEstimator(3, "B", location="linear", factors=1, rank=1, **TINY).train(data(80))
-    made, folders = [predictor, paper, ranked], [tmp_path / name for name in "abc"]
-    for one, folder in zip(made, folders):
+    trained, folders = [predictor, paper, ranked], [tmp_path / name for name in "abc"]
+    for one, folder in zip(trained, folders):
         one.serialize(folder)
         assert {p.suffix for p in folder.iterdir()} == {".json", ".safetensors"}
     (item,) = data(40)
@@ -203,9 +205,9 @@ def test_a_saved_predictor_gives_the_same_samples_elsewhere(
     arguments = [sys.executable, "-c", SCRIPT, json.dumps(target.tolist()), *map(str, folders)]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for one, there in zip(made, json.loads(done.stdout)):
-        here = samples(one, [{**item, "target": target}], num_samples=5)[0]
-        assert np.array_equal(np.array(there), here)
+    for one, there in zip(trained, json.loads(done.stdout)):
+        expected = samples(one, [{**item, "target": target}], num_samples=5)[0]
+        assert np.array_equal(np.array(there), expected)
 
 
 def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:

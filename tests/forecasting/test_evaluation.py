@@ -1,4 +1,4 @@
-"""Scores against GluonTS's own MultivariateEvaluator, and coverage by hand."""
+"""Accuracy against GluonTS's own MultivariateEvaluator, and coverage by hand."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from vsmd.data.panels import from_wide
-from vsmd.forecasting import NaivePredictor, coverage, forecast, pit, scores_of
+from vsmd.forecasting import NaivePredictor, accuracy, coverage, forecast, pit
 from vsmd.metrics import CRPS_QUANTILES
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("gaps", [False, True])
-def test_scores_are_those_of_gluonts(gaps: bool) -> None:
+def test_accuracy_is_those_of_gluonts(gaps: bool) -> None:
     from gluonts.evaluation import MultivariateEvaluator, make_evaluation_predictions
 
     noise = np.random.default_rng(0).standard_normal((140, 3)).cumsum(0) + [50, -20, 3]
@@ -30,7 +30,7 @@ def test_scores_are_those_of_gluonts(gaps: bool) -> None:
         forecasts, series = make_evaluation_predictions(panel.test, predictor, num_samples=100)
         evaluator = MultivariateEvaluator(CRPS_QUANTILES, target_agg_funcs={"sum": np.sum}, num_workers=0)
         metrics, _ = evaluator(list(series), list(forecasts))
-    ours = scores_of(forecast(predictor, panel), panel.targets)
+    ours = accuracy(forecast(predictor, panel), panel.targets)
     assert ours["crps"] == pytest.approx(metrics["mean_wQuantileLoss"], rel=1e-5)
     if gaps:  # in the sum GluonTS counts a missing value as zero, and its coverage is a mean over windows
         return
@@ -51,12 +51,12 @@ def test_missing_truth_counts_nowhere() -> None:
     samples, targets = rng.standard_normal((2, 50, 4, 3)), rng.standard_normal((2, 4, 3)) + 5
     changed = targets.copy()
     changed[1] = np.nan
-    assert scores_of(samples, changed) == scores_of(samples[:1], targets[:1])
+    assert accuracy(samples, changed) == accuracy(samples[:1], targets[:1])
     assert coverage(samples, changed) == coverage(samples[:1], targets[:1])
     assert np.array_equal(pit(samples, changed), pit(samples[:1], targets[:1]))
     changed[0, :, 1] = np.nan
     with pytest.raises(ValueError, match="no step at which every series has a value"):
-        scores_of(samples, changed)
+        accuracy(samples, changed)
 
 
 def test_pit_by_hand() -> None:
@@ -74,6 +74,6 @@ def test_pit_by_hand() -> None:
 def test_pit_of_the_samples_own_law_is_flat() -> None:
     rng = np.random.default_rng(1)
     drawn = rng.integers(5, size=(1, 100, 40_000, 1)).astype(float)  # many ties
-    found = pit(drawn, rng.integers(5, size=(1, 40_000, 1)).astype(float), 10)
-    assert found.sum() == pytest.approx(1)
-    assert np.abs(found - 0.1).max() < 0.005
+    flat = pit(drawn, rng.integers(5, size=(1, 40_000, 1)).astype(float), 10)
+    assert flat.sum() == pytest.approx(1)
+    assert np.abs(flat - 0.1).max() < 0.005

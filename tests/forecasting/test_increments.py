@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vsmd.forecasting.increments import CLIP, FLOOR, Increments, check_context, check_location
+from vsmd.forecasting.contexts import CLIP, check_context
+from vsmd.forecasting.increments import FLOOR, Increments
+from vsmd.forecasting.locations import check_location
 from vsmd.forecasting.series import Series
 from vsmd.forecasting.state import IncrementState, Paths
 from vsmd.random import generator
@@ -26,17 +28,17 @@ def walk(steps: int, dim: int = 2, seed: int = 0) -> Tensor:
     return torch.randn(steps, dim, generator=generator(seed, "walk"), dtype=torch.float64).cumsum(0)
 
 
-def begin(how: Increments, past: Series, horizon: int) -> IncrementState:
-    return IncrementState(how, [past.last(how.history)], nn.Identity(), horizon, CPU)
+def begin(increments: Increments, past: Series, horizon: int) -> IncrementState:
+    return IncrementState(increments, [past.last(increments.history)], nn.Identity(), horizon, CPU)
 
 
 def test_scale_by_hand() -> None:
     values = torch.tensor([[0.0], [2.0], [0.0], [1.0], [-1.0], [2.0], [5.0]], dtype=torch.float64)
-    how = Increments(scale_window=3).fitted([series(values)])
-    assert how.long_run is not None
+    increments = Increments(scale_window=3).fitted([series(values)])
+    assert increments.long_run is not None
     rho = math.sqrt((4 + 4 + 1 + 4 + 9 + 9) / 6)
-    assert how.long_run.item() == pytest.approx(rho)
-    state = begin(how, series(values[:6]), 1)
+    assert increments.long_run.item() == pytest.approx(rho)
+    state = begin(increments, series(values[:6]), 1)
     scale = math.sqrt((1 + 4 + 9 + rho**2) / 4)  # the last three steps, and one pseudo-step at the long-run scale
     fast = math.sqrt((9 + scale**2) / 2)  # the last step, and one at the local scale
     assert state.scale.item() == pytest.approx(scale)
@@ -62,27 +64,27 @@ def test_state_continues_the_training_pairs(options: dict[str, Any], gap: bool) 
         values[60:64, 1] = torch.nan
         values[3, 2] = torch.nan
     past = series(values, 3)
-    how = Increments(**{"scale_window": 8, "context": CONTEXT, "drift": True, **options}).fitted([past])
-    xi, context = how.standardised(past)
-    assert context.shape == (90 - how.history, how.features(3))
+    increments = Increments(**{"scale_window": 8, "context": CONTEXT, "drift": True, **options}).fitted([past])
+    xi, context = increments.standardised(past)
+    assert context.shape == (90 - increments.history, increments.features(3))
     at = 66
-    state = begin(how, past.first(at), 90 - at)
+    state = begin(increments, past.first(at), 90 - at)
     for t in range(at, 90):
-        row = t - how.history
+        row = t - increments.history
         assert torch.allclose(state.context[0, 0], context[row], atol=1e-5)
         x, others = xi[row, None, None], None
-        if how.axes is not None and how.deviations is not None:
-            r = how.size(3)
-            turned = x @ how.axes
-            x, others = turned[..., :r], turned[..., r:] / how.deviations[r:]
+        if increments.axes is not None and increments.deviations is not None:
+            r = increments.size(3)
+            turned = x @ increments.axes
+            x, others = turned[..., :r], turned[..., r:] / increments.deviations[r:]
         assert torch.allclose(state.advance(x, others)[0, 0], values[t], atol=1e-9)
 
 
 def test_without_drift_the_law_is_symmetric() -> None:
     values = walk(400) + 0.5 * torch.arange(400)[:, None]
-    how = Increments(scale_window=10, context=CONTEXT, lags=1, periods=(7,)).fitted([series(values)])
-    x, context = how.pairs([series(values)])
-    assert len(x) == 2 * (400 - how.history)
+    increments = Increments(scale_window=10, context=CONTEXT, lags=1, periods=(7,)).fitted([series(values)])
+    x, context = increments.pairs([series(values)])
+    assert len(x) == 2 * (400 - increments.history)
     assert x.mean(0).abs().max() < 1e-6
     drifting = Increments(scale_window=10, drift=True).fitted([series(values)])
     assert drifting.pairs([series(values)])[0].mean() > 0.2
@@ -94,8 +96,8 @@ def test_constant_stretches_and_broken_pegs_stay_finite() -> None:
     values = walk(300)
     values[:150, 0] = values[0, 0]
     values[150:, 0] += 100.0
-    how = Increments(scale_window=20).fitted([series(values)])
-    x, context = how.pairs([series(values)])
+    increments = Increments(scale_window=20).fitted([series(values)])
+    x, context = increments.pairs([series(values)])
     assert bool(torch.isfinite(x).all() and torch.isfinite(context).all())
     assert x.abs().max() <= CLIP
 
@@ -104,9 +106,9 @@ def test_seasonal_scales() -> None:
     """Steps that are three times as large every fourth time, and never at another: known, and floored."""
     size = torch.tensor([1.0, 3.0, 1.0, 0.0], dtype=torch.float64).repeat(250)[:, None]
     values = 50 + size * torch.randn(1_000, 1, generator=generator(0), dtype=torch.float64)
-    how = Increments(location="linear", lags_seq=(1,), periods=(4,)).fitted([series(values)])
-    assert how.long_run is not None
-    ratio = how.long_run[:, 0] / how.long_run[0, 0]
+    increments = Increments(location="linear", lags_seq=(1,), periods=(4,)).fitted([series(values)])
+    assert increments.long_run is not None
+    ratio = increments.long_run[:, 0] / increments.long_run[0, 0]
     assert ratio[:3].tolist() == pytest.approx([1.0, 3.0, 1.0], rel=0.15)
     assert ratio[3] < 0.6  # what is left there is the rule's error
     same = Increments(location="season", periods=(4,)).fitted([series(values)]).long_run
@@ -118,8 +120,8 @@ def test_values_that_were_never_negative_stay_so() -> None:
     values = walk(200)
     values[:, 0] = values[:, 0].abs()
     values[-1] = 0.0
-    how = Increments(scale_window=10).fitted([series(values)])
-    state = begin(how, series(values), 1)
+    increments = Increments(scale_window=10).fitted([series(values)])
+    state = begin(increments, series(values), 1)
     new = state.advance(torch.full((1, 1, 2), -CLIP))
     assert new[0, 0, 0] == 0.0
     assert new[0, 0, 1] < 0
@@ -127,9 +129,9 @@ def test_values_that_were_never_negative_stay_so() -> None:
 
 def test_contexts_stay_within_what_training_has_seen() -> None:
     values = walk(200)
-    how = Increments(scale_window=5, context=CONTEXT, drift=True).fitted([series(values)])
-    seen = how.standardised(series(values))[1]
-    state = begin(how, series(values), 9)
+    increments = Increments(scale_window=5, context=CONTEXT, drift=True).fitted([series(values)])
+    seen = increments.standardised(series(values))[1]
+    state = begin(increments, series(values), 9)
     for _ in range(8):
         state.advance(torch.full((1, 1, 2), CLIP))
     assert bool((state.context <= seen.amax(0)).all())
@@ -141,18 +143,18 @@ def test_low_rank_keeps_the_covariance() -> None:
     """Leading axes from the model, the others Gaussian: with unit normals for both, xi has the sample's covariance."""
     mix = torch.randn(5, 5, generator=generator(3), dtype=torch.float64)
     values = (torch.randn(3_000, 5, generator=generator(4), dtype=torch.float64) @ mix).cumsum(0) + 500
-    how = Increments(scale_window=100, rank=2).fitted([series(values)])
-    assert how.axes is not None
-    assert how.deviations is not None
-    x, context = how.pairs([series(values)])
+    increments = Increments(scale_window=100, rank=2).fitted([series(values)])
+    assert increments.axes is not None
+    assert increments.deviations is not None
+    x, context = increments.pairs([series(values)])
     assert x.shape[1] == 2
-    assert context.shape[1] == how.features(5) == 4
+    assert context.shape[1] == increments.features(5) == 4
     scatter = x.double().T @ x.double() / len(x)
-    assert torch.allclose(scatter, how.deviations[:2].square().diag(), atol=1e-5)
-    xi = how.standardised(series(values))[0]
-    law = how.axes @ how.deviations.square().diag() @ how.axes.T
+    assert torch.allclose(scatter, increments.deviations[:2].square().diag(), atol=1e-5)
+    xi = increments.standardised(series(values))[0]
+    law = increments.axes @ increments.deviations.square().diag() @ increments.axes.T
     assert torch.allclose(law, xi.T @ xi / len(xi), atol=1e-8)
-    assert bool((how.deviations.diff() <= 0).all())
+    assert bool((increments.deviations.diff() <= 0).all())
 
 
 def test_missing_increments_are_drawn_given_the_others() -> None:
@@ -162,15 +164,15 @@ def test_missing_increments_are_drawn_given_the_others() -> None:
     values[500::2, 1] = torch.nan
     values[700] = torch.nan
     past = series(values)
-    how = Increments(location="linear", lags_seq=(1,), scale_window=200, drift=True).fitted([past])
-    x, context = how.pairs([past])
-    assert len(x) == len(context) == 3_999 - how.history  # one step is without any value
+    increments = Increments(location="linear", lags_seq=(1,), scale_window=200, drift=True).fitted([past])
+    x, context = increments.pairs([past])
+    assert len(x) == len(context) == 3_999 - increments.history  # one step is without any value
     assert bool(torch.isfinite(x).all())
-    kept = ~values[how.history :].isnan().all(1)
-    filled = x[values[how.history :, 1][kept].isnan()]
+    observed = ~values[increments.history :].isnan().all(1)
+    filled = x[values[increments.history :, 1][observed].isnan()]
     assert torch.corrcoef(filled.T)[0, 1].item() == pytest.approx(0.9, abs=0.04)
-    assert torch.equal(how.pairs([past])[0], how.pairs([past])[0])
-    assert not torch.equal(how.pairs([past], seed=1)[0], how.pairs([past])[0])
+    assert torch.equal(increments.pairs([past])[0], increments.pairs([past])[0])
+    assert not torch.equal(increments.pairs([past], seed=1)[0], increments.pairs([past])[0])
 
 
 @pytest.mark.parametrize(
@@ -178,10 +180,10 @@ def test_missing_increments_are_drawn_given_the_others() -> None:
 )
 def test_files_are_complete(options: dict[str, Any]) -> None:
     values = walk(240)
-    how = Increments(scale_window=7, context=CONTEXT, periods=(24, 168), **options).fitted([series(values)])
-    again = Increments.restored(how.settings, how.tensors)
-    assert again.settings == how.settings
-    for one, two in zip(how.standardised(series(values)), again.standardised(series(values))):
+    increments = Increments(scale_window=7, context=CONTEXT, periods=(24, 168), **options).fitted([series(values)])
+    again = Increments.restored(increments.settings, increments.tensors)
+    assert again.settings == increments.settings
+    for one, two in zip(increments.standardised(series(values)), again.standardised(series(values))):
         assert torch.equal(one, two)
 
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsmd.forecasting.locations import Location, carried, regressors
+from vsmd.forecasting.gaps import carried
+from vsmd.forecasting.locations import Location, regressors
 from vsmd.forecasting.series import Series
 from vsmd.random import generator
 
 
 def series(values: Tensor, position: int = 0, dynamic: Tensor | None = None) -> Series:
-    given = torch.zeros(len(values) + 100, 0) if dynamic is None else dynamic
-    return Series(values, position, given, torch.zeros(0))
+    known = torch.zeros(len(values) + 100, 0) if dynamic is None else dynamic
+    return Series(values, position, known, torch.zeros(0))
 
 
 def autoregression(steps: int = 4_000, dim: int = 2) -> Tensor:
@@ -31,10 +32,10 @@ def test_ridge_finds_the_rule() -> None:
     rule = Location.fitted([series(autoregression())], (1, 7), (7,))
     assert torch.allclose(rule.weights, torch.tensor([[0.6], [0.3]], dtype=torch.float64), atol=0.05)
     values = autoregression()
-    given = regressors(series(values), (7,))
+    known = regressors(series(values), (7,))
     t = torch.arange(7, len(values))
     expected = 0.6 * values[6:-1] + 0.3 * values[:-7] + 2 + torch.sin(2 * math.pi * t / 7)[:, None]
-    assert (rule.along(values, given) - expected).square().mean() < 0.02
+    assert (rule.along(values, known) - expected).square().mean() < 0.02
 
 
 def test_shift_and_scale_carry_over() -> None:
@@ -42,8 +43,8 @@ def test_shift_and_scale_carry_over() -> None:
     values, shift = autoregression(500), torch.tensor([3.0, -100.0], dtype=torch.float64)
     size = torch.tensor([10.0, 0.1], dtype=torch.float64)
     one, two = (Location.fitted([series(v)], (1, 7), (7,), 1) for v in (values, size * values + shift))
-    given = regressors(series(values), (7,))
-    assert torch.allclose(size * one.along(values, given) + shift, two.along(size * values + shift, given), rtol=1e-6)
+    known = regressors(series(values), (7,))
+    assert torch.allclose(size * one.along(values, known) + shift, two.along(size * values + shift, known), rtol=1e-6)
 
 
 def test_dynamic_features_are_used() -> None:
@@ -61,9 +62,9 @@ def test_factors_see_the_other_series() -> None:
     first = torch.randn(2_000, generator=generator(2), dtype=torch.float64)
     values = torch.stack([first, first.roll(1)], 1)[1:]
     alone, together = (Location.fitted([series(values)], (1,), (), q) for q in (0, 2))
-    given = regressors(series(values), ())
-    assert (alone.along(values, given)[:, 1] - values[1:, 1]).square().mean() > 0.9
-    assert (together.along(values, given)[:, 1] - values[2:, 1]).square().mean() < 0.01
+    known = regressors(series(values), ())
+    assert (alone.along(values, known)[:, 1] - values[1:, 1]).square().mean() > 0.9
+    assert (together.along(values, known)[:, 1] - values[2:, 1]).square().mean() < 0.01
     assert (alone.reach, together.reach) == (1, 2)
 
 
@@ -75,9 +76,9 @@ def test_gaps_are_left_out_of_the_fit_and_filled_by_it() -> None:
     rule = Location.fitted([series(gappy)], (1, 7), (7,))
     assert torch.allclose(rule.weights, Location.fitted([series(values)], (1, 7), (7,)).weights, atol=0.02)
     whole = rule.filled(series(gappy))
-    given = regressors(series(gappy), (7,))
+    known = regressors(series(gappy), (7,))
     assert torch.equal(whole[~gappy.isnan()], values[~gappy.isnan()])
-    assert torch.allclose(whole[1_000:1_005, 0], rule.along(whole, given)[993:998, 0])  # its own forecast, step by step
+    assert torch.allclose(whole[1_000:1_005, 0], rule.along(whole, known)[993:998, 0])  # its own forecast, step by step
 
 
 def test_means_of_lags() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from vsmd.data.panel_sources import panel as named_panel
 from vsmd.data.panels import as_period
-from vsmd.forecasting import NaivePredictor, forecast, scores_of
+from vsmd.forecasting import NaivePredictor, accuracy, forecast
 
 needs_data = pytest.mark.skipif(not os.environ.get("VSMD_DATA"), reason="VSMD_DATA is not set")
 
@@ -44,9 +44,9 @@ def test_seasonal_bootstrap_by_hand() -> None:
     """Seasons of 2: three of them, so that the residual blocks are (10, 20) and (30, 40), with -1 times that beside."""
     first = [1.0, 2.0, 11.0, 22.0, 41.0, 62.0]
     target = np.array([first, [-v for v in first]])
-    (made,) = NaivePredictor("seasonal_bootstrap", 3, season=2).predict(items(target), num_samples=200)
-    assert np.array_equal(made.samples[..., 1], -made.samples[..., 0])  # drawn together across series
-    paths = {tuple(path) for path in made.samples[..., 0].tolist()}
+    (drawn,) = NaivePredictor("seasonal_bootstrap", 3, season=2).predict(items(target), num_samples=200)
+    assert np.array_equal(drawn.samples[..., 1], -drawn.samples[..., 0])  # drawn together across series
+    paths = {tuple(path) for path in drawn.samples[..., 0].tolist()}
     once = {(51.0, 82.0): [61.0, 81.0], (71.0, 102.0): [81.0, 101.0]}  # a second season adds to the first
     assert paths == {(*block, third) for block, thirds in once.items() for third in thirds}
     (recent,) = NaivePredictor("seasonal_bootstrap", 2, season=2, window=1).predict(items(target), num_samples=20)
@@ -69,9 +69,9 @@ def test_same_seed_same_samples() -> None:
 @needs_data
 def test_exchange_rate_rows() -> None:
     panel = named_panel("exchange_rate_nips")
-    last = scores_of(forecast(NaivePredictor("last_value", 30), panel, 1), panel.targets)
+    last = accuracy(forecast(NaivePredictor("last_value", 30), panel, 1), panel.targets)
     assert last["crps_sum"] == pytest.approx(0.0062, abs=5e-5)
-    walk = scores_of(forecast(NaivePredictor("random_walk", 30), panel, 2_000), panel.targets)
+    walk = accuracy(forecast(NaivePredictor("random_walk", 30), panel, 2_000), panel.targets)
     assert walk["crps_sum"] == pytest.approx(0.0045, abs=2e-4)  # 100 samples, as the protocol has it, scatter by 2.2e-4
 
 
@@ -79,10 +79,10 @@ def test_exchange_rate_rows() -> None:
 @pytest.mark.parametrize(("kind", "naive", "bootstrap"), [("load", 0.0744, 0.0565), ("renewables", 0.2452, 0.1895)])
 def test_simbench_rows(kind: str, naive: float, bootstrap: float) -> None:
     panel = named_panel(f"simbench_{kind}")
-    found = scores_of(forecast(NaivePredictor("seasonal_naive", 24, season=24), panel, 1), panel.targets)
-    assert found["crps_sum"] == pytest.approx(naive, abs=5e-5)
-    found = scores_of(forecast(NaivePredictor("seasonal_bootstrap", 24, season=24), panel, 300), panel.targets)
-    assert found["crps_sum"] == pytest.approx(bootstrap, rel=0.06)
+    measured = accuracy(forecast(NaivePredictor("seasonal_naive", 24, season=24), panel, 1), panel.targets)
+    assert measured["crps_sum"] == pytest.approx(naive, abs=5e-5)
+    measured = accuracy(forecast(NaivePredictor("seasonal_bootstrap", 24, season=24), panel, 300), panel.targets)
+    assert measured["crps_sum"] == pytest.approx(bootstrap, rel=0.06)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from vsmd.forecasting.series import as_values, fourier, position_of, read, seaso
 
 
 def item(**changed: Any) -> dict[str, Any]:
-    given = {"start": as_period("2024-01-01", "D"), "target": np.arange(12.0).reshape(2, 6)}
-    return {**given, **changed}
+    plain = {"start": as_period("2024-01-01", "D"), "target": np.arange(12.0).reshape(2, 6)}
+    return {**plain, **changed}
 
 
 @pytest.mark.parametrize(
@@ -39,8 +39,8 @@ def test_positions_count_steps() -> None:
 
 
 def test_features_cover_history_and_horizon() -> None:
-    given = item(feat_dynamic_real=np.arange(8.0)[None], feat_static_real=[5.0])
-    series = read(given, "D", 2, 2, 1, 1)
+    full = item(feat_dynamic_real=np.arange(8.0)[None], feat_static_real=[5.0])
+    series = read(full, "D", 2, 2, 1, 1)
     assert series.values.shape == (6, 2)
     assert series.features(1, 2).tolist() == [[5.0, 5.0], [6.0, 5.0], [7.0, 5.0]]
     end = series.last(4)
@@ -48,7 +48,7 @@ def test_features_cover_history_and_horizon() -> None:
     assert end.values[0].tolist() == [2.0, 8.0]
     assert end.features(0, 2).tolist() == series.features(0, 2).tolist()
     assert series.first(4).values.shape == (4, 2)
-    assert read(given, "D", 2, 2, 0, 0).features(3, 2).shape == (5, 0)  # features that nobody asked for
+    assert read(full, "D", 2, 2, 0, 0).features(3, 2).shape == (5, 0)  # features that nobody asked for
 
 
 def test_missing_values_stay_nan() -> None:

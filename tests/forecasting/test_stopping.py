@@ -31,9 +31,9 @@ DATA = torch.randn(500, 2, generator=generator(0, "data"))
 
 def test_it_stops_after_patience_and_keeps_the_best() -> None:
     stopping = EarlyStopping(DATA, 2, seed=0)
-    made = [model(shift) for shift in (1.0, 0.0, 0.5, 0.4, 0.3)]
-    assert [stopping(step, m) for step, m in enumerate(made)] == [False, False, False, True, True]
-    assert stopping.best() is made[1]
+    models = [model(shift) for shift in (1.0, 0.0, 0.5, 0.4, 0.3)]
+    assert [stopping(step, m) for step, m in enumerate(models)] == [False, False, False, True, True]
+    assert stopping.best() is models[1]
 
 
 def test_the_loss_is_the_training_loss_of_the_rows() -> None:
@@ -60,8 +60,8 @@ def drawn(**options: Any) -> np.ndarray:
         "sampling_steps": 3,
         "method": "CLD",
     }
-    made = VSMDEstimator(3, "B", **{**tiny, "patience": 3, "learning_rate": 0.1, **options}).train(series())
-    return next(iter(made.predict(series(), num_samples=4))).samples
+    predictor = VSMDEstimator(3, "B", **{**tiny, "patience": 3, "learning_rate": 0.1, **options}).train(series())
+    return next(iter(predictor.predict(series(), num_samples=4))).samples
 
 
 def test_interrupted_runs_end_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import torch
 
 from vsmd import networks
 from vsmd.networks.conditional import ConditionalMLP
-from vsmd.random import generator
+from vsmd.networks.mlp import MLP
+from vsmd.random import first_weights, generator
 
 
 def trained(features: int = 4) -> ConditionalMLP:
@@ -43,6 +44,23 @@ def test_without_features_the_context_is_none() -> None:
     z, level = torch.randn(4, 3, generator=generator(2)), torch.zeros(4, 3)
     assert net.encode(None) is None
     assert torch.equal(net(z, level), net.on_codes()(z, level, None))
+
+
+def test_without_features_it_is_the_mlp() -> None:
+    """The same first weights from the same seed, the same names in files, the same values."""
+    nets = []
+    for build in (MLP, ConditionalMLP):
+        with first_weights(generator(5)):
+            nets.append(build((3,), width=16, depth=3))
+    plain, conditional = (net.state_dict() for net in nets)
+    names = ("level", "shifts", "first", "hidden.0", "hidden.1", "last")
+    assert list(plain) == list(conditional) == [f"{n}.{part}" for n in names for part in ("weight", "bias")]
+    assert all(torch.equal(plain[name], conditional[name]) for name in plain)
+    for net in nets:
+        torch.nn.init.ones_(net.last.weight)
+    z, level = torch.randn(4, 3, generator=generator(2)), torch.randn(4, 3, generator=generator(3))
+    assert torch.equal(nets[0](z, level), nets[1](z, level))
+    assert bool((nets[0](z, level) != 0).all())
 
 
 @pytest.mark.parametrize("context", [None, torch.zeros(4, 5), torch.zeros(4)])

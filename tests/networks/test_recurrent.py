@@ -37,10 +37,10 @@ def test_starts_at_the_exact_score_of_gaussian_data() -> None:
 
 
 def test_a_row_sees_what_precedes_its_step_and_nothing_else() -> None:
-    net, given = trained(), context().requires_grad_()
-    out = net(*draws(), given)
-    at = given.shape[1] - HORIZON + 1  # the second step of the horizon
-    (slope,) = torch.autograd.grad(out[HORIZON + 1].sum(), given)
+    net, windows = trained(), context().requires_grad_()
+    out = net(*draws(), windows)
+    at = windows.shape[1] - HORIZON + 1  # the second step of the horizon
+    (slope,) = torch.autograd.grad(out[HORIZON + 1].sum(), windows)
     assert bool((slope[0] == 0).all())  # the other window
     assert bool((slope[1, at:, :DIM] == 0).all())  # its own value, and later ones
     assert bool((slope[1, at - 1, :DIM] != 0).all())
@@ -49,9 +49,9 @@ def test_a_row_sees_what_precedes_its_step_and_nothing_else() -> None:
 
 
 def test_stepping_is_reading_the_window() -> None:
-    net, given = trained(), context()
-    whole = net.encode(given)
-    inputs = net.inputs(given)
+    net, windows = trained(), context()
+    whole = net.encode(windows)
+    inputs = net.inputs(windows)
     _, state = net.read(inputs[:, :-HORIZON])
     for step in range(HORIZON):
         h, state = net.read(inputs[:, step - HORIZON, None], state)
@@ -68,9 +68,9 @@ def test_codes_stand_for_the_context_and_rows_may_be_fewer() -> None:
 
 
 def test_nothing_is_learned_from_missing_values() -> None:
-    net, (z, level), given = trained(), draws(), context()
-    given[0, -2, 1] = torch.nan
-    out = net(z, level, given)
+    net, (z, level), windows = trained(), draws(), context()
+    windows[0, -2, 1] = torch.nan
+    out = net(z, level, windows)
     assert bool(torch.isfinite(out).all())
     assert out[HORIZON - 2, 1] == 0.0
     assert (out == 0).sum() == 1
@@ -85,10 +85,10 @@ def test_bf16_is_near() -> None:
     assert 0 < (half - exact).abs().max() < 0.05 * exact.abs().max() + 0.02
 
 
-@pytest.mark.parametrize("given", [None, torch.zeros(2, 20, 4), torch.zeros(2, 3, 5), torch.zeros(20, 5)])
-def test_wrong_context(given: Tensor | None) -> None:
+@pytest.mark.parametrize("windows", [None, torch.zeros(2, 20, 4), torch.zeros(2, 3, 5), torch.zeros(20, 5)])
+def test_wrong_context(windows: Tensor | None) -> None:
     with pytest.raises(ValueError, match=r"context=.*: must be a tensor of shape \(windows, more than 3, 5\)"):
-        trained()(*draws(), given)
+        trained()(*draws(), windows)
 
 
 def test_settings_rebuild_it() -> None:

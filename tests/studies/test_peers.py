@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro.studies.peers import FACTORS, FULL, VAR, DeepAR, Fit
+from repro.studies.peers import FACTORS, FULL, VAR, DeepAR, FittedVAR
 from vsmd.data.panels import as_period
 
 
@@ -36,7 +36,7 @@ def covariance(dim: int) -> np.ndarray:
 
 
 def test_a_var_is_recovered() -> None:
-    fit = Fit.of(autoregression(10_000), 1)
+    fit = FittedVAR.of(autoregression(10_000), 1)
     assert len(fit.lags) == 1
     back = np.diag(1 / fit.scale) @ fit.lags[0] @ np.diag(fit.scale)
     assert np.allclose(back, matrix(2), atol=0.04)
@@ -46,12 +46,12 @@ def test_a_var_is_recovered() -> None:
 def test_its_samples_have_the_law_of_the_process() -> None:
     """Mean and covariance two steps ahead, by hand."""
     past = autoregression(10_000)
-    made = Fit.of(past, 1).sample(past, 2, 20_000, np.random.default_rng(0))
+    paths = FittedVAR.of(past, 1).sample(past, 2, 20_000, np.random.default_rng(0))
     step = past[-1] - past[-2]
     a, s = matrix(2), covariance(2)
-    assert np.allclose(made.mean(0)[1], past[-1] + step @ a + step @ a @ a, atol=0.15)
+    assert np.allclose(paths.mean(0)[1], past[-1] + step @ a + step @ a @ a, atol=0.15)
     spread = (np.eye(2) + a).T @ s @ (np.eye(2) + a) + s
-    assert np.allclose(np.cov(made[:, 1].T), spread, rtol=0.08)
+    assert np.allclose(np.cov(paths[:, 1].T), spread, rtol=0.08)
 
 
 def test_many_series_are_factors_and_the_rest() -> None:
@@ -60,7 +60,7 @@ def test_many_series_are_factors_and_the_rest() -> None:
     common = rng.standard_normal((3_000, 2)).cumsum(0)
     weights = rng.standard_normal((2, dim))
     past = common @ weights + 0.3 * rng.standard_normal((3_000, dim)).cumsum(0)
-    fit = Fit.of(past, 1)
+    fit = FittedVAR.of(past, 1)
     assert fit.loadings.shape == (FACTORS, dim)
     moved = fit.sample(past, 1, 4_000, rng)[:, 0] - past[-1]
     expected = weights.T @ weights + 0.09 * np.eye(dim)
@@ -74,8 +74,8 @@ def test_the_season_is_found_by_validation() -> None:
     values = np.tile(10 * rng.standard_normal((24, 2)), (days, 1)) + 0.1 * rng.standard_normal((24 * days, 2))
     predictor = VAR(24, "h").train(items(values, "h"))
     assert predictor.fit.difference == 24
-    (made,) = predictor.predict(items(values, "h"), num_samples=50)
-    assert np.abs(made.samples.mean(0) - values[-24:]).max() < 0.5
+    (forecast,) = predictor.predict(items(values, "h"), num_samples=50)
+    assert np.abs(forecast.samples.mean(0) - values[-24:]).max() < 0.5
 
 
 def test_var_seeds_and_gaps() -> None:
@@ -96,13 +96,13 @@ def test_deepar_is_silent_repeatable_and_leaves_nothing(
     values[50, 1] = np.nan
     state: Any = np.random.get_state()  # noqa: NPY002
     draw = torch.get_rng_state()
-    made = []
+    drawn = []
     for seed in (0, 0, 1):
         predictor = DeepAR(3, "D", steps=2, seed=seed).train(items(values))
-        made.append(next(predictor.predict(items(values), num_samples=7)).samples)
-    assert made[0].shape == (7, 3, 2)
-    assert np.array_equal(made[0], made[1])
-    assert not np.array_equal(made[0], made[2])
+        drawn.append(next(predictor.predict(items(values), num_samples=7)).samples)
+    assert drawn[0].shape == (7, 3, 2)
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
@@ -134,8 +134,8 @@ def test_deepar_takes_features() -> None:
     (item,) = items(np.stack([10 + 5 * driver[:400], 20 + 5 * driver[:400]], 1) + rng.normal(0, 0.05, (400, 2)))
     estimator = DeepAR(5, "D", num_feat_dynamic_real=1, steps=150, seed=0)
     predictor = estimator.train([{**item, "feat_dynamic_real": driver[None, :400]}])
-    (found,) = predictor.predict([{**item, "feat_dynamic_real": driver[None]}], num_samples=40)
-    high, low = (found.samples.mean(0)[driver[400:] == on] for on in (1, 0))
+    (forecast,) = predictor.predict([{**item, "feat_dynamic_real": driver[None]}], num_samples=40)
+    high, low = (forecast.samples.mean(0)[driver[400:] == on] for on in (1, 0))
     assert len(high)
     assert len(low)
     assert (high.mean(0) - low.mean(0) > 2.5).all()

@@ -26,7 +26,7 @@ def tiny(shape: tuple[int, ...] = (2,)) -> MLP:
 
 def train(method: str = "VSULD", data: Any = STRETCHED, **arguments: Any) -> Model:
     """A short run; arguments of `forward_process` go by their own names."""
-    ours = {"damping", "score_matching", "matrix", "variational_score", "prior", "shape", "beta"}
+    ours = {"damping", "score_matching", "basis", "variational_score", "prior", "shape", "beta"}
     process = forward_process(method, **{"shape": (2,)} | {k: v for k, v in arguments.items() if k in ours})
     settings: dict[str, Any] = {"steps": 40, "batch_size": 32, "adaptation": FEW}
     settings |= {k: v for k, v in arguments.items() if k not in ours}

@@ -5,7 +5,7 @@
     forecasts = list(predictor.predict(panel.histories))           # SampleForecast, samples (100, 30, d)
     predictor.serialize(path); VSMDPredictor.deserialize(path)     # safetensors and JSON
 
-`NaivePredictor` gives the rows that every forecaster must beat, `scores_of` CRPS-Sum and its companions.
+`NaivePredictor` gives the rows that every forecaster must beat, `accuracy` gives CRPS-Sum and its companions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     import gluonts.json  # noqa: F401
 
 from vsmd.forecasting.estimator import VSMDEstimator
-from vsmd.forecasting.evaluation import coverage, forecast, pit, scores_of
+from vsmd.forecasting.evaluation import accuracy, coverage, forecast, pit
 from vsmd.forecasting.increments import Increments
 from vsmd.forecasting.naive import NAIVE, NaivePredictor
 from vsmd.forecasting.predictor import VSMDPredictor
@@ -28,8 +28,8 @@ __all__ = [
     "NaivePredictor",
     "VSMDEstimator",
     "VSMDPredictor",
+    "accuracy",
     "coverage",
     "forecast",
     "pit",
-    "scores_of",
 ]

@@ -1,6 +1,6 @@
 """CRPS-Sum and its companions, for any GluonTS predictor on any panel; what the `MultivariateEvaluator` gives.
 
-True values that are missing (NaN) are left out of every score.
+True values that are missing (NaN) are left out of every measure.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def quantiles(samples: np.ndarray, levels: Any) -> np.ndarray:
     return np.moveaxis(np.sort(samples, 1)[:, ranks], 1, 0)
 
 
-def scores_of(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Scores of samples (windows, S, horizon, d) at targets (windows, horizon, d); lower is better but for coverage.
+def accuracy(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Measures of samples (windows, S, horizon, d) at targets (windows, horizon, d); lower is better but for coverage.
 
     crps_sum: of the sum over the series, 19 quantiles, weighted by sum |y| (`vsmd.metrics.quantile_crps_sum`). crps:
     the same over all series in place of their sum. nd_sum: sum |y - median| / sum |y| of the sum. coverage_90: share of
@@ -39,14 +39,14 @@ def scores_of(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """
     targets = np.asarray(targets, dtype=np.float64)
     known = ~np.isnan(targets)
-    whole = known.all(-1)
-    if not whole.any():
+    complete = known.all(-1)
+    if not complete.any():
         raise ValueError("targets: no step at which every series has a value; the sum cannot be scored")
     draws = np.moveaxis(samples, 1, 0)
     each, truth = torch.from_numpy(draws[:, known]), torch.from_numpy(targets[known])
-    total, median = targets.sum(-1)[whole], quantiles(samples.sum(-1), [0.5])[0][whole]
+    total, median = targets.sum(-1)[complete], quantiles(samples.sum(-1), [0.5])[0][complete]
     return {
-        "crps_sum": quantile_crps_sum(torch.from_numpy(draws[:, whole]), torch.from_numpy(targets[whole])),
+        "crps_sum": quantile_crps_sum(torch.from_numpy(draws[:, complete]), torch.from_numpy(targets[complete])),
         "crps": float(crps(each, truth, CRPS_QUANTILES).sum() / truth.abs().sum()),
         "nd_sum": float(np.abs(total - median).sum() / np.abs(total).sum()),
         "coverage_90": _inside(samples, targets, 0.9),

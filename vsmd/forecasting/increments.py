@@ -13,19 +13,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsmd import checks, random
-from vsmd.forecasting.locations import BACK, LOCATIONS, PROFILE, Location, regressors
-from vsmd.forecasting.series import Series, fourier
+from vsmd.forecasting.contexts import CLIP, PARTS, Past, check_context
+from vsmd.forecasting.gaps import completed, covariance, root_mean_square
+from vsmd.forecasting.locations import BACK, PROFILE, Location, check_location, regressors
+from vsmd.forecasting.series import Series, seasons
+from vsmd.forecasting.state import IncrementState
+from vsmd.networks.conditional import ConditionalMLP
+from vsmd.training.data import Data
 
-CONTEXTS = ("scales", "lags", "levels", "seasons")
-PSEUDO = 1.0  # weight, in steps, of the long-run scale in a local one
-CLIP = 8.0  # standardised increments are winsorised: a broken peg is one event, not a law
-HARMONICS = 2
 FLOOR = 1e-2  # least seasonal scale, as a share of the series' own: solar power at night
 
 
@@ -34,14 +35,18 @@ class Increments:
     """Representation of a panel of d series; `fitted` sets everything below the settings from training series.
 
     location, lags_seq, factors, periods: the rule for l_t; lags and factors are those of a "linear" one.
-    context: the parts of the context, of "scales" (log of local over long-run scale, and of the scale of the last W/6
-    steps over the local one), "lags" (the last `lags` values of (y - l)/s), "levels" (l_t in the training part's units)
-    and "seasons" (Fourier features of the `periods`); real features of the data set come in addition.
+    context: its parts, of "scales", "lags" (`lags` of them), "levels" and "seasons" (`vsmd.forecasting.contexts`); real
+    features of the data set come in addition.
     drift: False makes the law of the increments symmetric – each training step counts with both signs – so that no
     drift is learned from one long path. rank: None, or the number r of leading principal axes of xi that the network
-    models; in the others xi is independent Gaussian of the training part's variance, and the context's parts are those
-    of the leading axes (scales and levels: means over the series with an axis's squared entries as weights).
+    models; in the others xi is independent Gaussian of the training part's variance.
     """
+
+    name: ClassVar[str] = "increments"
+    defaults: ClassVar[dict[str, Any]] = {
+        "basis": "principal", "width": 128, "depth": 3, "steps": 1_000, "batch_size": 512, "learning_rate": 2e-3,
+    }  # fmt: skip
+    rows: ClassVar[int] = 1
 
     location: str = "last"
     lags_seq: tuple[int, ...] = (1,)
@@ -61,9 +66,39 @@ class Increments:
     deviations: Tensor | None = None  # of xi along them, (d,)
     bounds: Tensor | None = None  # of the contexts in training, (2, features): a path's are kept within them
 
+    @classmethod
+    def configured(
+        cls,
+        horizon: int,
+        freq: str,
+        *,
+        location: str = "last",
+        lags_seq: tuple[int, ...] | None = None,
+        factors: int = 0,
+        scale_window: int = 60,
+        context: Sequence[str] | str = ("scales",),
+        lags: int = 2,
+        drift: bool | None = None,
+        rank: int | None = None,
+        **others: Any,
+    ) -> Increments:
+        """From the estimator's arguments; ValueError for bad ones. `others` are those of other representations."""
+        periods = seasons(freq)
+        return cls(
+            location=check_location(location, periods, freq),
+            lags_seq=lags_seq or tuple(sorted({1, 2, 3, *periods, *(p + 1 for p in periods)})),
+            periods=periods,
+            factors=checks.non_negative_int("factors", factors),
+            scale_window=checks.positive_int("scale_window", scale_window),
+            context=check_context(context),
+            lags=checks.positive_int("lags", lags),
+            drift=location in ("profile", "linear") if drift is None else drift,
+            rank=None if rank is None else checks.positive_int("rank", rank),
+        )
+
     # --- what it is -------------------------------------------------------------------------------------------------
     @property
-    def seen(self) -> tuple[int, ...]:
+    def rule_lags(self) -> tuple[int, ...]:
         """The lags of the location's rule."""
         if self.location in ("last", "linear"):
             return (1,) if self.location == "last" else self.lags_seq
@@ -72,7 +107,7 @@ class Increments:
     @property
     def reach(self) -> int:
         """Number of past values that the location needs."""
-        return max(*self.seen, *BACK) if self.location == "linear" and self.factors else max(self.seen)
+        return max(*self.rule_lags, *BACK) if self.location == "linear" and self.factors else max(self.rule_lags)
 
     @property
     def history(self) -> int:
@@ -84,15 +119,24 @@ class Increments:
         """Whether xi and -xi have one law, so that draws come in antithetic pairs."""
         return not self.drift
 
+    @property
+    def dim(self) -> int:
+        """Number d of series that it is fitted to."""
+        assert self.least is not None
+        return len(self.least)
+
     def size(self, dim: int) -> int:
         """Number of directions of xi that the network models, of d = `dim` series."""
         return dim if self.rank is None else min(self.rank, dim)
 
-    def features(self, dim: int, given: int = 0) -> int:
-        """Width of the context for d = `dim` series and `given` real features."""
+    def features(self, dim: int, extra: int = 0) -> int:
+        """Width of the context for d = `dim` series and `extra` real features."""
         r = self.size(dim)
-        sizes = {"scales": 2 * r, "lags": self.lags * r, "levels": r, "seasons": 2 * HARMONICS * len(self.periods)}
-        return sum(sizes[part] for part in self.context) + given
+        return sum(PARTS[part].width(self, r) for part in self.context) + extra
+
+    def network(self, dim: int, extra: int, width: int, depth: int, bf16: bool) -> nn.Module:
+        """A perceptron for the modelled directions of d = `dim` series, told the context."""
+        return ConditionalMLP((self.size(dim),), self.features(dim, extra), width=width, depth=depth, bf16=bf16)
 
     def to(self, device: torch.device) -> Increments:
         """The same on another device."""
@@ -112,39 +156,39 @@ class Increments:
         if self.location == "linear":
             rule = Location.fitted(series, self.lags_seq, self.periods, min(self.factors, dim))
         else:
-            rule = Location.mean(self.seen, dim)
-        how = dataclasses.replace(
-            self, rule=rule, centre=values.nanmean(0), spread=_rms(values - values.nanmean(0)),
+            rule = Location.mean(self.rule_lags, dim)
+        fitted = dataclasses.replace(
+            self, rule=rule, centre=values.nanmean(0), spread=root_mean_square(values - values.nanmean(0)),
             least=torch.where(low >= 0, 0.0, -torch.inf).double(),
         )  # fmt: skip
-        residuals = [how.residuals(s)[1] for s in series]
-        positions = [s.position + rule.reach + torch.arange(len(r)) for s, r in zip(series, residuals)]
-        whole, place = torch.cat(residuals), torch.cat(positions)
-        overall = _rms(whole)
+        residuals = [fitted.residuals(s)[1] for s in series]
+        positions = torch.cat([s.position + rule.reach + torch.arange(len(r)) for s, r in zip(series, residuals)])
+        residual = torch.cat(residuals)
+        overall = root_mean_square(residual)
         if exact := (overall <= 1e-12 * low.abs()).nonzero().flatten().tolist():
             raise ValueError(
                 f"target: series {exact} follow location={self.location!r} without error in the training part; "
                 "leave constant series out"
             )
         season = 1 if self.location == "last" or not self.periods else self.periods[0]
-        rows = [_rms(whole[place % season == i]) for i in range(season)]
-        long_run = torch.stack([torch.where(r > FLOOR * overall, r, FLOOR * overall) for r in rows])
-        how = dataclasses.replace(how, long_run=overall[None] if season == 1 else long_run)
+        phases = [root_mean_square(residual[positions % season == i]) for i in range(season)]
+        long_run = torch.stack([torch.where(rho > FLOOR * overall, rho, FLOOR * overall) for rho in phases])
+        fitted = dataclasses.replace(fitted, long_run=overall[None] if season == 1 else long_run)
         if self.rank is not None:
-            variances, axes = torch.linalg.eigh(_covariance(torch.cat([how.standardised(s)[0] for s in series])))
+            variances, axes = torch.linalg.eigh(covariance(torch.cat([fitted.standardised(s)[0] for s in series])))
             axes, variances = axes.flip(1).contiguous(), variances.flip(0).clamp(min=1e-12)
-            how = dataclasses.replace(how, axes=axes, deviations=variances.sqrt())
-        context = torch.cat([how.standardised(s)[1] for s in series])
-        if how.symmetric:
-            context = torch.cat([context, how._mirrored(context, how.size(dim))])
-        return dataclasses.replace(how, bounds=torch.stack([context.amin(0), context.amax(0)]))
+            fitted = dataclasses.replace(fitted, axes=axes, deviations=variances.sqrt())
+        context = torch.cat([fitted.standardised(s)[1] for s in series])
+        if fitted.symmetric:
+            context = torch.cat([context, fitted._mirrored(context, fitted.size(dim))])
+        return dataclasses.replace(fitted, bounds=torch.stack([context.amin(0), context.amax(0)]))
 
     def residuals(self, series: Series) -> tuple[Tensor, Tensor]:
         """Location and y - l, NaN where y is missing, from step `reach` on: (T - reach, d) each."""
         assert self.rule is not None
         values = self.rule.filled(series)
-        found = self.rule.along(values, regressors(series, self.rule.periods))
-        return found, series.values[self.rule.reach :] - found
+        location = self.rule.along(values, regressors(series, self.rule.periods))
+        return location, series.values[self.rule.reach :] - location
 
     def standardised(self, series: Series) -> tuple[Tensor, Tensor]:
         """xi (N, d) with NaN where missing, and contexts (N, features), N = T - history, of one series."""
@@ -153,13 +197,13 @@ class Increments:
         skip, count = self.history - self.reach, len(residual)
         position = series.position + self.reach + torch.arange(count)
         relative = residual / self.long_run[position % len(self.long_run)]
-        squares, seen = relative.nan_to_num().square(), (~relative.isnan()).double()
-        totals = [torch.cat([0 * e[:1], e.cumsum(0)]) for e in (squares, seen)]
+        squares, observed = relative.nan_to_num().square(), (~relative.isnan()).double()
+        totals = [torch.cat([0 * e[:1], e.cumsum(0)]) for e in (squares, observed)]
         windows = (self.scale_window, self.short)
         sums = [t[skip:count] - t[skip - w : count - w] for w in windows for t in totals]
         recent = torch.stack([relative[skip - j : count - j] for j in range(self.lags, 0, -1)], 1).nan_to_num()
-        given = series.features(count - skip, 0)
-        scale, context = self.look(sums, recent, level[skip:], position[skip:], given)
+        past = Past(sums, recent, level[skip:], position[skip:])
+        scale, context = self.look(past, series.features(count - skip, 0))
         return (residual[skip:] / scale).clamp(-CLIP, CLIP), context
 
     def pairs(self, series: Sequence[Series], seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -168,25 +212,28 @@ class Increments:
         Steps at which no series has a value are left out; where some have, the missing xi are drawn once from the
         Gaussian law given the others, with the covariance of the training part.
         """
-        parts = [self.standardised(s) for s in series]
-        xi, context = (torch.cat(p) for p in zip(*parts))
-        kept = ~xi.isnan().all(1)
-        xi = _completed(xi[kept], random.generator(seed, "missing increments"))
-        context = context[kept]
+        pairs = [self.standardised(s) for s in series]
+        xi, context = (torch.cat(values) for values in zip(*pairs))
+        observed = ~xi.isnan().all(1)
+        xi, context = completed(xi[observed], random.generator(seed, "missing increments")), context[observed]
         if self.axes is not None:
             xi = xi @ self.axes[:, : self.size(xi.shape[1])]
         if self.drift:
             return xi.float(), context
         return torch.cat([xi, -xi]).float(), torch.cat([context, self._mirrored(context, xi.shape[1])])
 
-    def _mirrored(self, context: Tensor, size: int) -> Tensor:
-        """The context of the mirror image: the past increments with the other sign."""
-        sign, at = torch.ones(context.shape[1]), 0
-        for part in self.context:
-            width = dataclasses.replace(self, context=(part,)).features(size)
-            if part == "lags":
-                sign[at : at + width] = -1
-            at += width
+    def training_data(self, series: Sequence[Series], seed: int = 0) -> Data:
+        """The training pairs, or xi alone where there is no context."""
+        xi, context = self.pairs(series, seed)
+        return (xi, context) if context.shape[1] else xi
+
+    def _mirrored(self, context: Tensor, r: int) -> Tensor:
+        """The context of the mirror image, for r modelled directions: the past increments with the other sign."""
+        sign, first = torch.ones(context.shape[1]), 0
+        for part in (PARTS[name] for name in self.context):
+            width = part.width(self, r)
+            sign[first : first + width] = part.sign
+            first += width
         return context * sign
 
     # --- scales and contexts ----------------------------------------------------------------------------------------
@@ -195,43 +242,22 @@ class Increments:
         """Length of the window of the fast scale."""
         return max(1, self.scale_window // 6)
 
-    def look(
-        self, sums: Sequence[Tensor], recent: Tensor, level: Tensor, position: Tensor, given: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Scales (…, d) and contexts (…, features) of the next step.
-
-        sums: of the squares of (y - l)/rho and of the number of values over the last W, then over the fast window;
-        recent (…, lags, d): the last (y - l)/rho; level: l (…, d); position (…,); given (…, F): real features.
-        """
+    def look(self, past: Past, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Scales (…, d) and contexts (…, width) of the step after `past`, whose real features are (…, F)."""
         assert self.long_run is not None
-        assert self.centre is not None
-        assert self.spread is not None
-        local = ((sums[0].clamp(min=0) + PSEUDO) / (sums[1] + PSEUDO)).sqrt()
-        scale = local * self.long_run[position % len(self.long_run)]
-        parts: list[Tensor] = []
-        for part in self.context:
-            if part == "scales":
-                fast = ((sums[2].clamp(min=0) + PSEUDO * local.square()) / (sums[3] + PSEUDO)).sqrt()
-                parts += [self._weighted(local.log()), self._weighted((fast / local).log())]
-            elif part == "lags":
-                last = (recent / local[..., None, :]).clamp(-CLIP, CLIP)
-                if self.axes is not None and self.deviations is not None:
-                    r = self.size(len(self.axes))
-                    last = last @ (self.axes / self.deviations)[:, :r]
-                parts.append(last.flatten(-2))
-            elif part == "levels":
-                assert self.spread is not None
-                parts.append(self._weighted((level - self.centre) / self.spread))
-            else:
-                waves = fourier(position.flatten(), self.periods, HARMONICS)
-                parts.append(waves.view(*position.shape, -1))
-        shape = torch.broadcast_shapes(*(p.shape[:-1] for p in (*parts, given)))
-        context = torch.cat([p.to(given).expand(*shape, -1) for p in (*parts, given)], -1)
+        scale = past.local * self.long_run[past.position % len(self.long_run)]
+        parts = [*(PARTS[name].values(self, past) for name in self.context), features]
+        shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+        context = torch.cat([p.to(features).expand(*shape, -1) for p in parts], -1)
         return scale, context if self.bounds is None else context.clamp(self.bounds[0], self.bounds[1])
 
-    def _weighted(self, values: Tensor) -> Tensor:
+    def weighted(self, values: Tensor) -> Tensor:
         """Values (…, d), or their means over the series by the weights of the leading axes (…, r)."""
         return values if self.axes is None else values @ self.axes[:, : self.size(len(self.axes))].square()
+
+    def begin(self, pasts: Sequence[Series], network: nn.Module, horizon: int, device: torch.device) -> IncrementState:
+        """The state of forecasts of `horizon` steps, one window for each of the `pasts`."""
+        return IncrementState(self, pasts, network, horizon, device)
 
     # --- files ------------------------------------------------------------------------------------------------------
     @property
@@ -244,59 +270,16 @@ class Increments:
     def tensors(self) -> dict[str, Tensor]:
         """What was fitted."""
         assert self.rule is not None
-        own = {k: v.contiguous() for k, v in self.__dict__.items() if isinstance(v, Tensor)}
+        fitted = {k: v.contiguous() for k, v in self.__dict__.items() if isinstance(v, Tensor)}
         rule = {f"rule.{k}": v.contiguous() for k, v in self.rule.__dict__.items() if isinstance(v, Tensor)}
-        return own | rule
+        return fitted | rule
 
     @classmethod
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Increments:
         """Inverse of `settings` and `tensors`."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        made = cls(**plain)
-        periods = made.periods if made.location == "linear" else ()
-        rule = Location(made.seen, periods, **{k[5:]: v for k, v in tensors.items() if k.startswith("rule.")})
-        own: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
-        return dataclasses.replace(made, rule=rule, **own)
-
-
-def _rms(values: Tensor) -> Tensor:
-    """Root mean square (d,) of values (n, d), missing ones left out; 0 where there are none."""
-    return values.square().nanmean(0).nan_to_num().sqrt()
-
-
-def _covariance(xi: Tensor) -> Tensor:
-    """Mean outer product (d, d) over the rows that have both values."""
-    seen = (~xi.isnan()).double()
-    whole = xi.nan_to_num().double()
-    return whole.T @ whole / (seen.T @ seen).clamp(min=1)
-
-
-def _completed(xi: Tensor, stream: torch.Generator) -> Tensor:
-    """xi (n, d) with missing values drawn from the Gaussian law given those that are there."""
-    gaps = xi.isnan()
-    if not bool(gaps.any()):
-        return xi
-    xi, law = xi.clone(), _covariance(xi)
-    law = law + 1e-6 * torch.diag(law.diagonal())
-    for row in gaps.any(1).nonzero().flatten().tolist():
-        gone = gaps[row]
-        here = ~gone
-        gain = torch.linalg.solve(law[here][:, here], law[here][:, gone])
-        rest = law[gone][:, gone] - law[gone][:, here] @ gain
-        values, vectors = torch.linalg.eigh(rest)
-        noise = torch.randn(len(values), generator=stream, dtype=xi.dtype)
-        xi[row, gone] = xi[row, here] @ gain + vectors @ (values.clamp(min=0).sqrt() * noise)
-    return xi
-
-
-def check_context(context: Sequence[str] | str) -> tuple[str, ...]:
-    """The context's parts as a tuple, each one known."""
-    parts = (context,) if isinstance(context, str) else tuple(context)
-    return tuple(checks.one_of("context", part, CONTEXTS) for part in parts if part != "none")
-
-
-def check_location(location: str, periods: tuple[int, ...], freq: str) -> str:
-    """The location's name; ValueError if it is unknown, or one of seasons where the frequency has none."""
-    if checks.one_of("location", location, LOCATIONS) in ("season", "profile") and not periods:
-        raise ValueError(f"location={location!r}: must be another one, freq={freq!r} has no season")
-    return location
+        unfitted = cls(**plain)
+        periods = unfitted.periods if unfitted.location == "linear" else ()
+        parts = {k.removeprefix("rule."): v for k, v in tensors.items() if k.startswith("rule.")}
+        fitted: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
+        return dataclasses.replace(unfitted, rule=Location(unfitted.rule_lags, periods, **parts), **fitted)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vsmd import checks
+from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.series import Series, fourier
 
 LOCATIONS = ("last", "season", "profile", "linear")
@@ -56,26 +58,26 @@ class Location:
         """
         dim, reach = series[0].values.shape[1], max(*lags, *BACK)
         rule = cls.mean((periods[0] if periods else 1,), dim)
-        whole = [rule.filled(s) for s in series]
+        filled = [rule.filled(s) for s in series]
         observed = torch.cat([~s.values[reach:].isnan() for s in series]).double()
         count = observed.sum(0).clamp(min=1)
-        target = torch.cat([w[reach:] for w in whole])
+        target = torch.cat([w[reach:] for w in filled])
         centre = (target * observed).sum(0) / count
         spread = (((target - centre).square() * observed).sum(0) / count).sqrt()
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
-        inputs = [torch.stack([w[reach - lag : len(w) - lag] for lag in lags], 2) for w in whole]
+        inputs = [torch.stack([w[reach - lag : len(w) - lag] for lag in lags], 2) for w in filled]
         lagged = (torch.cat(inputs) - centre[:, None]) / spread[:, None]  # (n, d, k)
-        given = torch.cat([regressors(s, periods)[reach:] for s in series])
-        k, size = len(lags), given.shape[1]
+        known = torch.cat([regressors(s, periods)[reach:] for s in series])
+        k, size = len(lags), known.shape[1]
         standard = (target - centre) / spread
         variances, axes = torch.linalg.eigh(standard.T @ standard / len(standard))
         axes = (axes / variances.clamp(min=1e-9).sqrt()).flip(1)[:, :factors]
-        others = [torch.cat([((w[reach - i : len(w) - i] - centre) / spread) @ axes for i in BACK], 1) for w in whole]
-        given = torch.cat([given, torch.cat(others)], 1)
-        solution = torch.empty(k + given.shape[1], dim, dtype=torch.float64)
+        factor = [torch.cat([((w[reach - i : len(w) - i] - centre) / spread) @ axes for i in BACK], 1) for w in filled]
+        known = torch.cat([known, torch.cat(factor)], 1)
+        solution = torch.empty(k + known.shape[1], dim, dtype=torch.float64)
         ridge = RIDGE * torch.eye(len(solution), dtype=torch.float64)
         for i in range(dim):
-            x = torch.cat([lagged[:, i], given], 1) * observed[:, i, None]
+            x = torch.cat([lagged[:, i], known], 1) * observed[:, i, None]
             y = (target[:, i] - centre[i]) / spread[i] * observed[:, i]
             solution[:, i] = torch.linalg.solve(x.T @ x / count[i] + ridge, x.T @ y / count[i])
         axes, cross = axes / spread[:, None], (solution[k + size :] * spread).view(len(BACK), -1, dim)
@@ -88,25 +90,25 @@ class Location:
         """Number of past values that the rule needs."""
         return max(*self.lags, *BACK) if self.axes.shape[1] else max(self.lags)
 
-    def at(self, lagged: Callable[[int], Tensor], given: Tensor) -> Tensor:
-        """l (n, d) from `lagged(lag)` (n, d) and the regressors (n, features or more)."""
-        found = given[..., : len(self.calendar)] @ self.calendar
+    def at(self, lagged: Callable[[int], Tensor], known: Tensor) -> Tensor:
+        """l (n, d) from `lagged(lag)` (n, d) and the `regressors` (n, features or more)."""
+        location = known[..., : len(self.calendar)] @ self.calendar
         for lag, weight in zip(self.lags, self.weights):
-            found = torch.addcmul(found, lagged(lag), weight)
+            location = torch.addcmul(location, lagged(lag), weight)
         if self.axes.shape[1]:
             for back, weight in zip(BACK, self.cross):
-                found = found + lagged(back) @ self.axes @ weight
-        return found
+                location = location + lagged(back) @ self.axes @ weight
+        return location
 
     def to(self, device: torch.device) -> Location:
         """The same on another device."""
         weights, calendar, axes, cross = (v.to(device) for v in (self.weights, self.calendar, self.axes, self.cross))
         return replace(self, weights=weights, calendar=calendar, axes=axes, cross=cross)
 
-    def along(self, values: Tensor, given: Tensor) -> Tensor:
+    def along(self, values: Tensor, known: Tensor) -> Tensor:
         """l_t for every t from `reach` on of values (T, d) without gaps: (T - reach, d)."""
         reach = self.reach
-        return self.at(lambda lag: values[reach - lag : len(values) - lag], given[reach:])
+        return self.at(lambda lag: values[reach - lag : len(values) - lag], known[reach:])
 
     def filled(self, series: Series) -> Tensor:
         """The values with each gap replaced, in order of time, by the location there (T, d).
@@ -118,19 +120,12 @@ class Location:
         if not bool(gaps.any()):
             return values
         values = carried(values)
-        given = regressors(series, self.periods)
+        known = regressors(series, self.periods)
         for t in gaps[self.reach :].any(1).nonzero().flatten().tolist():
             t += self.reach
-            here = self.at(lambda lag, t=t: values[t - lag][None], given[t, None])[0]  # type: ignore[misc]
-            values[t] = torch.where(gaps[t], here, values[t])
+            location = self.at(lambda lag, t=t: values[t - lag][None], known[t, None])[0]  # type: ignore[misc]
+            values[t] = torch.where(gaps[t], location, values[t])
         return values
-
-
-def carried(values: Tensor) -> Tensor:
-    """Values (T, d) with gaps filled by the last value before, at the beginning by the first one."""
-    index = torch.where(values.isnan(), -1, torch.arange(len(values))[:, None]).cummax(0).values
-    first = (~values.isnan()).int().argmax(0)
-    return values.gather(0, torch.where(index < 0, first, index))
 
 
 def regressors(series: Series, periods: tuple[int, ...], ahead: int = 0) -> Tensor:
@@ -140,3 +135,10 @@ def regressors(series: Series, periods: tuple[int, ...], ahead: int = 0) -> Tens
     position = series.position + torch.arange(steps)
     waves = [fourier(position, (p,), HARMONICS[min(i, 1)]) for i, p in enumerate(periods)]
     return torch.cat([torch.ones(steps, 1, dtype=torch.float64), *waves, dynamic], 1)
+
+
+def check_location(location: str, periods: tuple[int, ...], freq: str) -> str:
+    """The location's name; ValueError if it is unknown, or one of seasons where the frequency has none."""
+    if checks.one_of("location", location, LOCATIONS) in ("season", "profile") and not periods:
+        raise ValueError(f"location={location!r}: must be another one, freq={freq!r} has no season")
+    return location

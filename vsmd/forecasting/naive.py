@@ -12,7 +12,7 @@ from gluonts.model.predictor import Predictor
 
 from vsmd import checks, random
 from vsmd.data.panels import later
-from vsmd.forecasting.locations import carried
+from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.series import as_values
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -72,8 +72,8 @@ class NaivePredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         for name, value in {"season": None, **options}.items() if seasonal else options.items():
             checks.positive_int(name, value)
         self.seed, self.rule = seed, partial(NAIVE[kind], **options)
-        needed = {"last_value": 1, "random_walk": options.get("window", 60) + 1}
-        self.least = options["season"] * (1 + (kind == "seasonal_bootstrap")) if seasonal else needed[kind]
+        least = {"last_value": 1, "random_walk": options.get("window", 60) + 1}
+        self.least = options["season"] * (1 + (kind == "seasonal_bootstrap")) if seasonal else least[kind]
 
     def predict(self, dataset: Any, num_samples: int = 100, **kwargs: Any) -> Iterator[SampleForecast]:
         """Yield one SampleForecast a series."""

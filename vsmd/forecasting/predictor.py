@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,10 +15,8 @@ from gluonts.model.predictor import Predictor
 
 from vsmd import checks, files, random
 from vsmd.data.panels import as_period, later
-from vsmd.forecasting.increments import Increments
+from vsmd.forecasting.representation import REPRESENTATIONS, Representation
 from vsmd.forecasting.series import Series, read
-from vsmd.forecasting.state import IncrementState
-from vsmd.forecasting.windows import Windows, WindowState
 from vsmd.model import Model, load
 from vsmd.networks.conditional import Conditional
 from vsmd.samplers import as_solver
@@ -27,9 +24,6 @@ from vsmd.samplers.generation import steps_within
 
 FORMAT = "vsmd-representation-1"
 NUMBERS = 2**24  # windows x samples x horizon x series that are forecast at once: 128 MB
-Representation = Increments | Windows
-MODELS: dict[str, tuple[Any, Any]] = {"increments": (Increments, IncrementState), "paper": (Windows, WindowState)}
-"""Representation and recurrent state of each model."""
 
 
 class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
@@ -67,11 +61,6 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         self.num_feat_dynamic_real, self.num_feat_static_real = num_feat_dynamic_real, num_feat_static_real
 
     @property
-    def kind(self) -> str:
-        """Name of the kind of model, one of `MODELS`."""
-        return next(name for name, (kind, _) in MODELS.items() if isinstance(self.representation, kind))
-
-    @property
     def evaluations(self) -> int:
         """Network evaluations a step of the horizon."""
         return self.sampling_steps * as_solver(self.solver).evaluations + self.denoise
@@ -106,7 +95,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         series than the training data, or lacks features.
         """
         count = checks.positive_int("num_samples", self.num_samples if num_samples is None else num_samples)
-        dim = len(self.representation.tensors["least"])
+        dim = self.representation.dim
         series, number = iter(dataset), 0
         while items := list(islice(series, max(1, NUMBERS // (count * self.prediction_length * dim)))):
             samples = self._sample([self._past(item, dim) for item in items], count, number, seed)
@@ -139,9 +128,9 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         streams = [random.generator(seed, "forecast", number + w) for w in range(len(pasts))]
         noise = random.BatchNoise(random.generator(seed, "forecast noise", number))
         draws = (count + 1) // 2 if how.symmetric else count
-        begin = MODELS[self.kind][1]
+        begin = type(how).begin
         state, path = begin(how, pasts, model.network, horizon, device), []
-        left = len(how.tensors["least"]) - process.dim  # directions that the network does not model
+        left = how.dim - process.dim  # directions that the network does not model
         for _ in range(horizon):
             start = torch.cat([law.sample(draws, stream) for stream in streams])
             x = generation(start, noise, state.codes(draws)).to(device)
@@ -165,12 +154,11 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         path.mkdir(parents=True, exist_ok=True)
         super().serialize(path)
         self.model.save(path / "model.safetensors")
-        how = self.representation
-        files.write(path / "representation.safetensors", FORMAT, how.tensors, {"settings": how.settings})
-        settings = {"model": self.kind, "prediction_length": self.prediction_length, "freq": self.freq, **self.settings}
-        temporary = path / "predictor.json.part"
-        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path / "predictor.json")
+        representation = self.representation
+        info = {"settings": representation.settings}
+        files.write(path / "representation.safetensors", FORMAT, representation.tensors, info)
+        settings = {"model": representation.name, "prediction_length": self.prediction_length, "freq": self.freq}
+        files.write_atomic(path / "predictor.json", json.dumps({**settings, **self.settings}, indent=1) + "\n")
 
     @classmethod
     def deserialize(cls, path: Path | str, device: str = "cpu", **kwargs: Any) -> VSMDPredictor:
@@ -178,7 +166,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         path = Path(path)
         try:
             settings = json.loads((path / "predictor.json").read_text(encoding="utf-8"))
-            kind = MODELS[settings.pop("model")][0]
+            kind = REPRESENTATIONS[settings.pop("model")]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"path={str(path)!r}: must be a folder written by VSMDPredictor.serialize") from None
         tensors, info = files.read(path / "representation.safetensors", FORMAT)

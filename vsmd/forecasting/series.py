@@ -39,7 +39,7 @@ class Series:
         return Series(self.values[cut:], self.position + cut, self.dynamic[cut:], self.static)
 
     def features(self, before: int, ahead: int) -> Tensor:
-        """What is given beside the targets, (before + ahead, F + S): `before` steps back from the end, `ahead` on."""
+        """Real features beside the targets, (before + ahead, F + S): `before` steps back from the end, `ahead` on."""
         first = len(self.values) - before
         dynamic = self.dynamic[first : first + before + ahead]
         return torch.cat([dynamic, self.static.expand(len(dynamic), -1)], 1)
@@ -89,9 +89,9 @@ def as_values(target: object, name: str, least: int, missing: bool = False) -> T
         raise ValueError(f"{name}: series {empty} have no value at all; leave them out")
     bad = int(np.isinf(array).sum() if missing else (~np.isfinite(array)).sum())
     if bad:
-        what = "infinite; give NaN where a value is missing" if missing else "missing or infinite"
+        which = "infinite; give NaN where a value is missing" if missing else "missing or infinite"
         hint = "" if missing else "; fill them or drop the series"
-        raise ValueError(f"{name}: {bad} of {array.size} values are {what}{hint}")
+        raise ValueError(f"{name}: {bad} of {array.size} values are {which}{hint}")
     return torch.from_numpy(np.ascontiguousarray(array.T))
 
 
@@ -101,18 +101,18 @@ def read(item: dict[str, Any], freq: str, least: int, ahead: int, dynamic: int, 
     Raises ValueError for a bad target (`as_values`), a start that is no time stamp, and features that are not there.
     """
     values = as_values(item["target"], "target", least, missing=True)
-    given = torch.zeros(len(values) + ahead, 0)
+    known = torch.zeros(len(values) + ahead, 0)
     if dynamic:
-        given = _feature(item, "feat_dynamic_real", (dynamic, len(values) + ahead)).T
+        known = _feature(item, "feat_dynamic_real", (dynamic, len(values) + ahead)).T
     fixed = _feature(item, "feat_static_real", (static,)) if static else torch.zeros(0)
-    return Series(values, position_of(item["start"], freq), given, fixed)
+    return Series(values, position_of(item["start"], freq), known, fixed)
 
 
 def _feature(item: dict[str, Any], name: str, shape: tuple[int, ...]) -> Tensor:
-    found = np.asarray(item.get(name, ()), dtype=np.float64)
-    if found.ndim != len(shape) or found.shape[0] != shape[0] or found.shape[-1] < shape[-1]:
-        raise ValueError(f"{name}: shape {found.shape}; must be {shape}, over the history and what is forecast")
-    found = found[..., : shape[-1]]
-    if not np.isfinite(found).all():
+    values = np.asarray(item.get(name, ()), dtype=np.float64)
+    if values.ndim != len(shape) or values.shape[0] != shape[0] or values.shape[-1] < shape[-1]:
+        raise ValueError(f"{name}: shape {values.shape}; must be {shape}, over the history and what is forecast")
+    values = values[..., : shape[-1]]
+    if not np.isfinite(values).all():
         raise ValueError(f"{name}: must be finite, has NaN or inf")
-    return torch.from_numpy(np.ascontiguousarray(found)).float()
+    return torch.from_numpy(np.ascontiguousarray(values)).float()

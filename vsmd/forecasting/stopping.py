@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 
-from vsmd import random
+from vsmd import files, random
 from vsmd.model import Model, load
 from vsmd.training.data import Data, Source
 from vsmd.training.pairs import loss, pairs_at
@@ -33,22 +32,20 @@ class EarlyStopping:
             self.model_file = record.with_name(f"{record.name}.best.safetensors")
             self.losses_file = record.with_name(f"{record.name}.losses.json")
             if self.losses_file.exists() and self.model_file.exists() and record.exists():
-                found = json.loads(self.losses_file.read_text(encoding="utf-8"))
-                self.losses = {int(step): float(loss) for step, loss in found.items()}
+                losses = json.loads(self.losses_file.read_text(encoding="utf-8"))
+                self.losses = {int(step): float(loss) for step, loss in losses.items()}
 
     def __call__(self, step: int, model: Model) -> bool:
         self.losses[step] = self.loss(model)
-        seen = {s: loss for s, loss in self.losses.items() if s <= step}
-        lowest = min(seen, key=lambda s: (seen[s], s))
+        losses = {s: loss for s, loss in self.losses.items() if s <= step}
+        lowest = min(losses, key=lambda s: (losses[s], s))
         if lowest == step:
             self._best = model
             if self.model_file is not None:
                 model.save(self.model_file)
         if self.losses_file is not None:
-            temporary = self.losses_file.with_suffix(".part")
-            temporary.write_text(json.dumps(self.losses), encoding="utf-8")
-            os.replace(temporary, self.losses_file)
-        return sum(s > lowest for s in seen) >= self.patience
+            files.write_atomic(self.losses_file, json.dumps(self.losses))
+        return sum(s > lowest for s in losses) >= self.patience
 
     @torch.no_grad()
     def loss(self, model: Model) -> float:

@@ -12,7 +12,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,12 +20,13 @@ import torch
 from gluonts.time_feature import time_features_from_frequency_str
 from torch import Tensor, nn
 
+from vsmd import checks
 from vsmd.data.panels import as_period
-from vsmd.forecasting.locations import carried
-from vsmd.forecasting.series import Series
+from vsmd.forecasting.gaps import carried
+from vsmd.forecasting.series import Series, seasons
 from vsmd.forecasting.state import Paths
 from vsmd.networks.recurrent import Recurrent, State
-from vsmd.training.data import Sampler
+from vsmd.training.data import Data, Sampler
 
 SCALINGS = ("mean", "std")
 LEAST = 1e-2  # of a window's scale, as a share of the series' own over the training part: constant stretches
@@ -39,6 +40,11 @@ class Windows:
     lags_seq: the lags that the LSTM reads. scaling: "mean" or "std". freq: gives GluonTS's time features.
     """
 
+    name: ClassVar[str] = "paper"
+    defaults: ClassVar[dict[str, Any]] = {
+        "basis": "coordinates", "width": 64, "depth": 2, "steps": 2_500, "batch_size": 32, "learning_rate": 1e-3,
+    }  # fmt: skip
+
     context_length: int
     horizon: int
     lags_seq: tuple[int, ...]
@@ -46,23 +52,60 @@ class Windows:
     scaling: str = "std"
     least: Tensor | None = None
 
+    @classmethod
+    def configured(
+        cls,
+        horizon: int,
+        freq: str,
+        *,
+        context_length: int | None = None,
+        lags_seq: tuple[int, ...] | None = None,
+        scaling: str = "std",
+        **others: Any,
+    ) -> Windows:
+        """From the estimator's arguments; ValueError for bad ones. `others` are those of other representations."""
+        steps = 3 * horizon if context_length is None else context_length
+        return cls(
+            context_length=checks.positive_int("context_length", steps),
+            horizon=horizon,
+            lags_seq=lags_seq or (1, *(seasons(freq) or (2,))),
+            freq=freq,
+            scaling=checks.one_of("scaling", scaling, SCALINGS),
+        )
+
     @property
     def history(self) -> int:
         """Number of past values that a forecast needs."""
         return self.context_length + max(self.lags_seq)
 
     @property
+    def rows(self) -> int:
+        """Number of rows that one window of a batch has."""
+        return self.horizon
+
+    @property
     def symmetric(self) -> bool:
         """Whether draws come in antithetic pairs."""
         return False
+
+    @property
+    def dim(self) -> int:
+        """Number d of series that it is fitted to."""
+        assert self.least is not None
+        return len(self.least)
 
     def size(self, dim: int) -> int:
         """Number of directions that the network models, of d = `dim` series: all."""
         return dim
 
-    def features(self, given: int = 0) -> int:
-        """Number of features of a step, `given` real ones among them."""
-        return len(time_features_from_frequency_str(self.freq)) + given
+    def features(self, extra: int = 0) -> int:
+        """Number of features of a step, `extra` real ones among them."""
+        return len(time_features_from_frequency_str(self.freq)) + extra
+
+    def network(self, dim: int, extra: int, width: int, depth: int, bf16: bool) -> nn.Module:
+        """An LSTM of `depth` layers of `width` for d = `dim` series and their features, and the score's network."""
+        features = self.features(extra)
+        return Recurrent((dim,), self.lags_seq, self.horizon, features, hidden=width, layers=depth, bf16=bf16)
 
     def fitted(self, series: Sequence[Series]) -> Windows:
         """The representation of training series; ValueError for constant ones."""
@@ -100,22 +143,31 @@ class Windows:
         """Training data: n rows, the steps of ceil(n / horizon) windows drawn evenly from all series, and contexts."""
         length = self.history + self.horizon
         values = torch.cat([s.values for s in series])
-        whole = torch.cat([carried(s.values) for s in series])
+        filled = torch.cat([carried(s.values) for s in series])
         known = torch.cat([self.known(s, 0) for s in series])
         ends = torch.tensor([len(s.values) for s in series]).cumsum(0).tolist()
         starts = torch.cat([torch.arange(e - len(s.values), e - length + 1) for s, e in zip(series, ends)])
 
         def draw(n: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
-            chosen = starts[torch.randint(len(starts), (-(-n // self.horizon),), generator=generator)]
-            ahead = chosen[:, None] + torch.arange(self.history, length)
-            middle, scale = self.scales(values[chosen[:, None] + torch.arange(max(self.lags_seq), self.history)])
-            x = ((whole[ahead] - middle) / scale).flatten(0, 1)[:n].float()
+            first = starts[torch.randint(len(starts), (-(-n // self.horizon),), generator=generator)]
+            ahead = first[:, None] + torch.arange(self.history, length)
+            middle, scale = self.scales(values[first[:, None] + torch.arange(max(self.lags_seq), self.history)])
+            x = ((filled[ahead] - middle) / scale).flatten(0, 1)[:n].float()
             if n >= NO_CONTEXT:
                 return x
-            rows = chosen[:, None] + torch.arange(length)
+            rows = first[:, None] + torch.arange(length)
             return x, torch.cat([((values[rows] - middle) / scale).float(), known[rows]], 2)
 
         return draw
+
+    def training_data(self, series: Sequence[Series], seed: int = 0) -> Data:
+        """The sampler of windows; its draws are those of the streams it is called with, whatever the seed."""
+        return self.sampler(series)
+
+    def begin(self, pasts: Sequence[Series], network: nn.Module, horizon: int, device: torch.device) -> WindowState:
+        """The state of forecasts of `horizon` steps, one window for each of the `pasts`."""
+        assert isinstance(network, Recurrent)
+        return WindowState(self, pasts, network, horizon, device)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -140,18 +192,16 @@ class WindowState:
     """The LSTM's state of all paths: the history is read once a window, then one step of the LSTM a day for all."""
 
     def __init__(
-        self, how: Windows, pasts: Sequence[Series], network: nn.Module, horizon: int, device: torch.device
+        self, windows: Windows, pasts: Sequence[Series], network: Recurrent, horizon: int, device: torch.device
     ) -> None:
-        assert isinstance(network, Recurrent)
         values = torch.stack([s.values for s in pasts]).to(device)
-        known = torch.stack([how.known(s, horizon) for s in pasts]).to(device)
-        middle, scale = how.scales(values[:, -how.context_length :])
-        self.middle, self.scale = middle, scale  # (windows, 1, d)
-        past = ((values - middle) / scale).float()
-        self.values, self.network, self.lags = Paths(past.nan_to_num()), network, how.lags_seq
-        self.known, self.step = known[:, None, how.history :], 0
+        known = torch.stack([windows.known(s, horizon) for s in pasts]).to(device)
+        self.middle, self.scale = windows.scales(values[:, -windows.context_length :])  # (windows, 1, d)
+        past = ((values - self.middle) / self.scale).float()
+        self.values, self.network, self.lags = Paths(past.nan_to_num()), network, windows.lags_seq
+        self.known, self.step = known[:, None, windows.history :], 0
         self.memory: State
-        _, self.memory = network.read(network.inputs(torch.cat([past, known[:, : how.history]], 2)))
+        _, self.memory = network.read(network.inputs(torch.cat([past, known[:, : windows.history]], 2)))
 
     def codes(self, draws: int) -> Tensor:
         """The network's codes of the next step for all paths, window by window; one step of the LSTM."""

@@ -75,6 +75,7 @@ class NetworkSettings:
     attention: tuple[int, ...] = (16, 8)  # sizes in pixels, after patching, that have attention
     patch: int = 1  # side of the blocks of pixels that become channels at the entrance
     frequencies: int = 16  # Fourier features of the noise level
+    levels: bool = True  # tell the network the pixels' relative levels in further channels (basis "coordinates")
 
     def __post_init__(self) -> None:
         for name in ("multipliers", "attention"):  # lists, where they come from JSON

@@ -1,4 +1,4 @@
-"""Autoencoders: what one has to offer (`Codec`), two small ones of our own, and whether encoder and decoder fit."""
+"""Autoencoders: what one must have (`Codec`), two small ones of this package, and whether encoder and decoder fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Codec(Protocol):
 
 
 class _Autoencoder(nn.Module):
-    """What our own share: data are centred and divided by one number (`fit_scale`), settings for the model file."""
+    """What the two autoencoders share: data are centred and divided by one number (`fit_scale`); settings for files."""
 
     centre: Tensor
     scale: Tensor
@@ -144,8 +144,8 @@ Autoencoder = VectorAutoencoder | ImageAutoencoder
 AUTOENCODERS: dict[str, type[Autoencoder]] = {"vector": VectorAutoencoder, "image": ImageAutoencoder}
 
 
-def is_own(codec: object) -> TypeGuard[Autoencoder]:
-    """Whether a model file can hold it."""
+def is_ours(codec: object) -> TypeGuard[Autoencoder]:
+    """Whether it is one of `AUTOENCODERS`, which a model file can hold."""
     return isinstance(codec, VectorAutoencoder | ImageAutoencoder)
 
 
@@ -165,8 +165,8 @@ def check_fit(codec: Codec, x: Tensor) -> tuple[int, ...]:
     Raises TypeError without `encode` and `decode`; ValueError in one line if either fails, if decoded points are not
     shaped as x, if codes are not finite or have more numbers than points.
     """
-    for part in ("encode", "decode"):
-        if not callable(getattr(codec, part, None)):
+    for method in ("encode", "decode"):
+        if not callable(getattr(codec, method, None)):
             raise TypeError(f"autoencoder={type(codec).__name__}: must have encode and decode")
     codes = _tried("encoder does not take the data", codec.encode, x)
     if not isinstance(codes, Tensor) or codes.ndim < 2 or len(codes) != len(x):
@@ -175,9 +175,9 @@ def check_fit(codec: Codec, x: Tensor) -> tuple[int, ...]:
     if not bool(torch.isfinite(codes).all()):
         raise ValueError("autoencoder: codes have NaN or inf; must be finite")
     _not_above_ambient("latent", codes[0].numel(), x[0].numel())
-    back = _tried("decoder does not take the encoder's codes", codec.decode, codes)
-    if not isinstance(back, Tensor) or back.shape != x.shape:
-        got = tuple(back.shape) if isinstance(back, Tensor) else type(back).__name__
+    decoded = _tried("decoder does not take the encoder's codes", codec.decode, codes)
+    if not isinstance(decoded, Tensor) or decoded.shape != x.shape:
+        got = tuple(decoded.shape) if isinstance(decoded, Tensor) else type(decoded).__name__
         raise ValueError(
             f"autoencoder: encoder and decoder do not fit: codes {tuple(codes.shape)} decode to {got}, must be "
             f"{tuple(x.shape)} as the data"
@@ -185,10 +185,10 @@ def check_fit(codec: Codec, x: Tensor) -> tuple[int, ...]:
     return tuple(codes.shape[1:])
 
 
-def _tried(what: str, call: Any, value: Tensor) -> Any:
+def _tried(failure: str, call: Any, value: Tensor) -> Any:
     try:
         with torch.no_grad():
             return call(value)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"autoencoder: {what}, shape {tuple(value.shape)} ({reason})") from None
+        raise ValueError(f"autoencoder: {failure}, shape {tuple(value.shape)} ({reason})") from None

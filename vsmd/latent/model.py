@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from vsmd import checks, files
 from vsmd import model as models
 from vsmd.family import forward_process
 from vsmd.latent import bridge as bridges
-from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_own
+from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_ours
 from vsmd.methods import METHODS
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
@@ -47,12 +46,7 @@ class LatentModel:
 
     def encode(self, x: Tensor) -> Tensor:
         """Scaled codes (n, *code_shape) of data x (n, *shape); ValueError for another shape or what is not finite."""
-        if not isinstance(x, Tensor) or tuple(x.shape[1:]) != self.shape or not len(x):
-            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"x={got}: must be a tensor of shape (n, {', '.join(map(str, self.shape))}), n >= 1")
-        if not bool(torch.isfinite(x).all()):
-            raise ValueError("x: must be finite, has NaN or inf")
-        return _encoded(self.autoencoder, x) / self.scale
+        return _encoded(self.autoencoder, checks.points("x", x, self.shape)) / self.scale
 
     def decode(self, z: Tensor) -> Tensor:
         """Data (n, *shape) of scaled codes z (n, *code_shape)."""
@@ -93,16 +87,14 @@ class LatentModel:
     def save(self, path: str | Path) -> Path:
         """Write bridge, scale and – if it is one of ours – autoencoder as one safetensors file, atomically."""
         path = Path(path)
-        with tempfile.TemporaryDirectory() as folder:
-            tensors, info = files.read(self.bridge.save(Path(folder) / "bridge"), models.FORMAT)
-        tensors = {f"bridge.{k}": v for k, v in tensors.items()}
-        about: dict[str, Any] = {"class": type(self.autoencoder).__name__}
-        if is_own(self.autoencoder):
-            about = {"name": self.autoencoder.name, "settings": self.autoencoder.settings}
-            state = self.autoencoder.state_dict()
-            tensors |= {f"autoencoder.{k}": v.detach().cpu().contiguous() for k, v in state.items()}
-        about = {"autoencoder": about, "bridge": info, "scale": self.scale, "shape": list(self.shape)}
-        files.write(path, FORMAT, tensors, about)
+        tensors, bridge = models.state(self.bridge)
+        tensors = files.prefixed("bridge", tensors)
+        autoencoder: dict[str, Any] = {"class": type(self.autoencoder).__name__}
+        if is_ours(self.autoencoder):
+            autoencoder = {"name": self.autoencoder.name, "settings": self.autoencoder.settings}
+            tensors |= files.prefixed("autoencoder", self.autoencoder.state_dict())
+        info = {"autoencoder": autoencoder, "bridge": bridge, "scale": self.scale, "shape": list(self.shape)}
+        files.write(path, FORMAT, tensors, info)
         return path
 
 
@@ -117,15 +109,11 @@ def load(path: str | Path, autoencoder: Codec | None = None) -> LatentModel:
         need = "holds its own; leave it out" if "name" in about else f"holds no {about['class']}; it must be given"
         raise ValueError(f"autoencoder={type(autoencoder).__name__}: the file {need}")
     with files.refusing(path):
-        parts = {k: v for k, v in tensors.items() if k.startswith("bridge.")}
-        with tempfile.TemporaryDirectory() as folder:
-            inner = Path(folder) / "bridge"
-            files.write(inner, models.FORMAT, {k.removeprefix("bridge."): v for k, v in parts.items()}, info["bridge"])
-            bridge = models.load(inner)
+        bridge = models.from_state(files.part(tensors, "bridge"), info["bridge"])
         if autoencoder is None:
-            own = AUTOENCODERS[about["name"]](**about["settings"])
-            own.load_state_dict({k.removeprefix("autoencoder."): v for k, v in tensors.items() if k not in parts})
-            autoencoder = own.eval().requires_grad_(False)
+            stored = AUTOENCODERS[about["name"]](**about["settings"])
+            stored.load_state_dict(files.part(tensors, "autoencoder"))
+            autoencoder = stored.eval().requires_grad_(False)
         return LatentModel(autoencoder, bridge, info["scale"], tuple(info["shape"]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from tqdm.auto import tqdm
 
 from vsmd import checks, files, random
 from vsmd.latent.autoencoder import Autoencoder
+from vsmd.training import checkpoints
 from vsmd.training.data import Data, Source
 
 FORMAT = "vsmd-pretraining-1"
@@ -33,9 +33,10 @@ def pretrain(
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> A:
-    """Return a trained copy of one of our autoencoders: E loss(encode(x) + noise, x) by Adam, cosine decay.
+    """Return a trained copy of a `VectorAutoencoder` or `ImageAutoencoder`.
 
-    The loss is the autoencoder's: squares for vectors, cross-entropy for images.
+    It minimises E loss(encode(x) + noise, x) by Adam, cosine decay; the loss is the autoencoder's: squares for vectors,
+    cross-entropy for images.
 
     data: tensor (n, *shape) or sampler; it may come from another law than the one to be generated. code_noise: std of
     Gaussian noise on the codes in units of the batch's root mean square deviation, which keeps the decoder smooth about
@@ -48,8 +49,7 @@ def pretrain(
     code_noise = checks.in_range("code_noise", code_noise, 0.0, 10.0)
     every = checks.positive_int("checkpoint_every", checkpoint_every)
     source = Source(data, autoencoder.shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random.generator(seed, "autoencoder").initial_seed())
+    with random.first_weights(random.generator(seed, "autoencoder")):
         model = type(autoencoder)(**autoencoder.settings)
     model.fit_scale(source.points(random.generator(seed, "pretraining scale")).float())
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
@@ -59,15 +59,10 @@ def pretrain(
         "data": [round(float(v), 6) for v in (model.scale, *model.centre.flatten()[:8])],
     }  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
-    done = 0 if path is None or not path.exists() else _restore(model, optimizer, path, settings)
+    done = 0 if path is None or not path.exists() else _resumed(model, optimizer, path, settings)
     for step in tqdm(range(done + 1, steps + 1), desc="pre-training", disable=not progress, mininterval=1.0):
         stream = random.generator(seed, "pretraining", step)
-        x = source.draw(batch_size, stream).x
-        z = model.encode(x)
-        if code_noise:
-            size = (z.detach() - z.detach().mean(0)).square().mean().sqrt()
-            z = z + code_noise * size * torch.randn(z.shape, generator=stream)
-        loss = model.loss(z, x)
+        loss = _loss(model, source.draw(batch_size, stream).x, code_noise, stream)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
         optimizer.zero_grad(set_to_none=True)
@@ -80,32 +75,25 @@ def pretrain(
                     f"loss is not finite at step {step}: learning_rate={learning_rate:g} is too high"
                 )
             if path is not None and (step % every == 0 or step == steps):
-                _save(model, optimizer, path, {"step": step, "settings": settings})
+                tensors = checkpoints.state({"network": model}, optimizer)
+                files.write(path, FORMAT, tensors, {"step": step, "settings": settings})
     trained = copy.deepcopy(model).eval().requires_grad_(False)
     return trained  # type: ignore[return-value]  # of the class that was given
 
 
-def _save(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, info: dict[str, Any]) -> None:
-    tensors: dict[str, Tensor] = {f"network.{k}": v.detach().clone() for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.detach().clone() for k, v in state.items()}
-    files.write(path, FORMAT, tensors, info)
+def _loss(model: Autoencoder, x: Tensor, code_noise: float, stream: torch.Generator) -> Tensor:
+    """The loss of points x (n, *shape), with Gaussian noise on their codes."""
+    z = model.encode(x)
+    if code_noise:
+        size = (z.detach() - z.detach().mean(0)).square().mean().sqrt()
+        z = z + code_noise * size * torch.randn(z.shape, generator=stream)
+    return model.loss(z, x)
 
 
-def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:
+def _resumed(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:
     """Bring model and optimiser to a checkpoint's state; its step. ValueError names the settings that differ."""
     tensors, info = files.read(path, FORMAT)
-    old, new = info["settings"], json.loads(json.dumps(settings))
-    changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-    if changed:
-        raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")
+    checkpoints.check_settings(path, info["settings"], settings)
     with files.refusing(path):
-        model.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, field = key.split(".")
-                state.setdefault(int(index), {})[field] = value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        checkpoints.load_state(tensors, {"network": model}, optimizer)
         return int(info["step"])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
-from vsmd import checks
+from vsmd.networks.mlp import MLP
 
 
 class Conditional(nn.Module, ABC):
-    """net(z, log_snr, context) = given(z, log_snr, encode(context)): the context's part is computed by `encode`.
+    """net(z, log_snr, context) = value(z, log_snr, encode(context)): the context's part is computed by `encode`.
 
     Samplers encode once for all the solver's steps and use `on_codes()`, the same network taking codes in place of the
     context. bf16: matrix products in bfloat16 (autocast); parameters, inputs and results stay float32.
@@ -27,7 +24,7 @@ class Conditional(nn.Module, ABC):
         """Codes (n, width) of contexts; None for an unconditional network."""
 
     @abstractmethod
-    def given(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
+    def value(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
         """The network's value for encoded contexts."""
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -40,7 +37,7 @@ class Conditional(nn.Module, ABC):
 
     def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
         with self.autocast(z.device):
-            return self.given(z, log_snr, self.encode(context)).to(z.dtype)
+            return self.value(z, log_snr, self.encode(context)).to(z.dtype)
 
 
 class _OnCodes(nn.Module):
@@ -52,15 +49,15 @@ class _OnCodes(nn.Module):
 
     def forward(self, z: Tensor, log_snr: Tensor, codes: Tensor | None = None) -> Tensor:
         with self.network.autocast(z.device):
-            return self.network.given(z, log_snr, codes).to(z.dtype)
+            return self.network.value(z, log_snr, codes).to(z.dtype)
 
 
-class ConditionalMLP(Conditional):
-    """h <- h + silu(W h + E(noise level) + C(context)), `depth` layers of `width`; the last map starts at zero.
+class ConditionalMLP(Conditional, MLP):
+    """h <- h + silu(W h + E(noise level) + C(context)): an `MLP` that is told a context; the last map starts at zero.
 
     net(z, log_snr, context): z and the result (n, *shape), context (n, features) as data come; codes (n or 1, depth *
-    width) are what it adds to the layers. C's last map starts at zero as well, so
-    training starts from the unconditional Gaussian score. features = 0: unconditional, context None.
+    width) are what it adds to the layers. C's last map starts at zero as well, so training starts from the
+    unconditional Gaussian score. features = 0: unconditional, context None.
     Raises ValueError for a context that is missing or has another width.
     """
 
@@ -75,22 +72,12 @@ class ConditionalMLP(Conditional):
         frequencies: int = 16,
         bf16: bool = False,
     ) -> None:
-        super().__init__()
-        shape = tuple(checks.positive_int("shape", n) for n in shape)
-        self.settings: dict[str, Any] = {
-            "shape": list(shape), "features": features, "width": width, "depth": depth, "frequencies": frequencies,
-            "bf16": bf16,
+        super().__init__(shape, width, depth, frequencies)
+        self.features, self.bf16 = features, bf16
+        self.settings = {
+            "shape": self.settings["shape"], "features": features, "width": width, "depth": depth,
+            "frequencies": frequencies, "bf16": bf16,
         }  # fmt: skip
-        dim, self.features, self.bf16 = math.prod(shape), features, bf16
-        self.freqs: Tensor
-        self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
-        self.level = nn.Linear(2 * frequencies + dim, width)
-        self.shifts = nn.Linear(width, depth * width)
-        self.first = nn.Linear(dim, width)
-        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, dim)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
         if features:
             end = nn.Linear(width, depth * width)
             nn.init.zeros_(end.weight)
@@ -107,13 +94,6 @@ class ConditionalMLP(Conditional):
         with self.autocast(context.device):
             return self.encoder(context).to(context.dtype)
 
-    def given(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
+    def value(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
         """The network's value for encoded contexts."""
-        levels = log_snr.flatten(1)
-        angle = levels.mean(1, keepdim=True) * self.freqs
-        shifts = self.shifts(silu(self.level(torch.cat([angle.sin(), angle.cos(), levels / 4], 1))))
-        shift = (shifts if codes is None else shifts + codes).chunk(len(self.hidden) + 1, 1)
-        h = silu(self.first(z.flatten(1)) + shift[0])
-        for layer, s in zip(self.hidden, shift[1:]):
-            h = h + silu(layer(h) + s)
-        return self.last(h).view_as(z)
+        return self.perceptron(z, log_snr, codes)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from vsmd import checks
+from vsmd.networks.fourier import Fourier
 
 
 class Mixer(nn.Module):
@@ -19,7 +20,7 @@ class Mixer(nn.Module):
     the d coordinates i has `width` channels, its own maps f, g in and l out, its own noise level (E: Fourier features)
     and its row of W (d, d), one a layer; E, A, B, V, b are shared. W, l and the gate start at zero: a zero result is
     the exact score of Gaussian data. Where few of many coordinates depend on each other, as in principal axes
-    (`matrix="full"`), this learns who does in some hundred steps; a perceptron's units see the noise of all at once. A
+    (`basis="principal"`), this learns who does in some hundred steps; a perceptron's units see the noise of all at once. A
     layer costs 2 d n width (d + 3 expand width) operations. Raises ValueError for bad sizes.
     """
 
@@ -36,8 +37,7 @@ class Mixer(nn.Module):
             "shape": list(shape), "width": width, "depth": depth, "expand": expand, "frequencies": frequencies,
         }  # fmt: skip
         dim, inner = math.prod(shape), expand * width
-        self.freqs: Tensor
-        self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
+        self.fourier = Fourier(frequencies)
         self.level = nn.Linear(2 * frequencies + 1, width)
         self.first = nn.Parameter(torch.randn(dim, 1, width))
         self.which = nn.Parameter(0.5 * torch.randn(dim, 1, width))
@@ -53,8 +53,7 @@ class Mixer(nn.Module):
 
     def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
         x, level = z.flatten(1).T[..., None], log_snr.flatten(1).T[..., None]  # (d, n, 1): mixing is one product
-        angle = level * self.freqs
-        level = silu(self.level(torch.cat([angle.sin(), angle.cos(), level / 4], -1)))
+        level = silu(self.level(torch.cat([self.fourier(level), level / 4], -1)))
         h = silu(x * self.first + self.which + level)
         for mix, own, others, back in zip(self.mixes, self.own, self.others, self.back):
             mixed = (mix @ h.flatten(1)).view_as(h)

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from vsmd import checks
+from vsmd.networks.fourier import Fourier
+
 
 class MLP(nn.Module):
     """h <- h + silu(W h + E(noise level)), `depth` layers of `width`; the last map starts at zero.
@@ -22,15 +25,12 @@ class MLP(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], width: int = 128, depth: int = 3, frequencies: int = 16) -> None:
         super().__init__()
-        self.freqs: Tensor
+        shape = tuple(checks.positive_int("shape", n) for n in shape)
         self.settings: dict[str, Any] = {
-            "shape": list(shape),
-            "width": width,
-            "depth": depth,
-            "frequencies": frequencies,
-        }
+            "shape": list(shape), "width": width, "depth": depth, "frequencies": frequencies,
+        }  # fmt: skip
         dim = math.prod(shape)
-        self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
+        self.fourier = Fourier(frequencies)
         self.level = nn.Linear(2 * frequencies + dim, width)
         self.shifts = nn.Linear(width, depth * width)
         self.first = nn.Linear(dim, width)
@@ -39,12 +39,16 @@ class MLP(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+    def perceptron(self, z: Tensor, log_snr: Tensor, codes: Tensor | None = None) -> Tensor:
+        """The network's value; codes (n or 1, depth * width) are added to the layers' arguments."""
         levels = log_snr.flatten(1)
-        angle = levels.mean(1, keepdim=True) * self.freqs
-        shifts = self.shifts(silu(self.level(torch.cat([angle.sin(), angle.cos(), levels / 4], 1))))
-        shift = shifts.chunk(len(self.hidden) + 1, 1)
+        features = torch.cat([self.fourier(levels.mean(1, keepdim=True)), levels / 4], 1)
+        shifts = self.shifts(silu(self.level(features)))
+        shift = (shifts if codes is None else shifts + codes).chunk(len(self.hidden) + 1, 1)
         h = silu(self.first(z.flatten(1)) + shift[0])
         for layer, s in zip(self.hidden, shift[1:]):
             h = h + silu(layer(h) + s)
         return self.last(h).view_as(z)
+
+    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.perceptron(z, log_snr)

@@ -10,6 +10,7 @@ from torch.nn.functional import silu
 
 from vsmd import checks
 from vsmd.networks.conditional import Conditional
+from vsmd.networks.fourier import Fourier
 
 State = tuple[Tensor, Tensor]
 
@@ -56,8 +57,7 @@ class Recurrent(Conditional):
         self.lstm = nn.LSTM(len(lags) * dim + features, hidden, layers, batch_first=True)
         self.per_series = nn.Linear(hidden, 2 * dim)
         self.shift = nn.Linear(hidden, blocks * channels)
-        self.freqs: Tensor
-        self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
+        self.fourier = Fourier(frequencies)
         self.level = nn.Sequential(nn.Linear(2 * frequencies, 32), nn.SiLU(), nn.Linear(32, blocks * channels))
         self.first = nn.Conv1d(2, channels, 1)
         self.mixes = nn.ModuleList(
@@ -97,13 +97,13 @@ class Recurrent(Conditional):
         return self.code(self.read(self.inputs(context))[0][:, -self.horizon :].flatten(0, 1))
 
     # --- the score's network ----------------------------------------------------------------------------------------
-    def given(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
+    def value(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
         """The network's value for encoded contexts."""
         assert codes is not None
         codes = codes[: len(z)]
         told, shift = codes[:, : 2 * self.dim].unflatten(1, (2, self.dim)), codes[:, 2 * self.dim :]
-        angle = log_snr.mean(1, keepdim=True) * self.freqs
-        shifts = (shift + self.level(torch.cat([angle.sin(), angle.cos()], 1))).unflatten(1, (self.blocks, -1, 1))
+        level = self.level(self.fourier(log_snr.mean(1, keepdim=True)))
+        shifts = (shift + level).unflatten(1, (self.blocks, -1, 1))
         h = self.first(torch.stack([z, log_snr.expand_as(z) / 4], 1))
         for i, (mix, tell, back) in enumerate(zip(self.mixes, self.told, self.back)):
             up, gate = (mix(silu(h + shifts[:, i])) + tell(told)).chunk(2, 1)
@@ -111,7 +111,7 @@ class Recurrent(Conditional):
         return self.last(silu(h))[:, 0]
 
     def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        found = super().forward(z, log_snr, context)
+        value = super().forward(z, log_snr, context)
         assert context is not None
         missing = context[:, -self.horizon :, : self.dim].isnan().flatten(0, 1)[: len(z)]
-        return found.masked_fill(missing, 0.0)
+        return value.masked_fill(missing, 0.0)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsmd import files
 from vsmd.model import RATES
@@ -29,11 +29,7 @@ def save(trainer: Trainer, path: Path, settings: dict[str, Any], keep: int = 1) 
     """
     if not trainer.world.first:
         return
-    tensors: dict[str, Tensor] = {}
-    for name, module in (("network", trainer.network), ("average", trainer.average)):
-        tensors |= {f"{name}.{k}": _plain(v) for k, v in module.state_dict().items()}
-    for index, state in trainer.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": _plain(v) for k, v in state.items()}
+    tensors = state({"network": trainer.network, "average": trainer.average}, trainer.optimizer)
     tensors |= {name: rate.clone() for name, rate in zip(RATES, trainer.process.constant)}
     info = {"step": trainer.step, "history": trainer.history, "settings": settings}
     try:
@@ -51,16 +47,42 @@ def save(trainer: Trainer, path: Path, settings: dict[str, Any], keep: int = 1) 
         old.unlink(missing_ok=True)
 
 
-def _plain(value: Tensor) -> Tensor:
-    """A copy on the CPU in the layout that files hold."""
-    return value.detach().cpu().contiguous().clone()
+def state(modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Copies of the tensors of modules, by name, and of the optimiser, as "optimizer.<parameter's number>.<field>"."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        tensors |= files.prefixed(name, module.state_dict())
+    for index, fields in optimizer.state_dict()["state"].items():
+        tensors |= files.prefixed(f"optimizer.{index}", fields)
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def load_state(tensors: dict[str, Tensor], modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
+    """Inverse of `state`: put the tensors into modules and optimiser."""
+    for name, module in modules.items():
+        module.load_state_dict(files.part(tensors, name))
+    owners = [p for group in optimizer.param_groups for p in group["params"]]  # their moments share their layout
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in files.part(tensors, "optimizer").items():
+        index, field = key.split(".")
+        laid_out = value if field == "step" else torch.empty_like(owners[int(index)]).copy_(value)
+        moments.setdefault(int(index), {})[field] = laid_out
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def check_settings(path: Path, old: dict[str, Any], settings: dict[str, Any]) -> None:
+    """ValueError that names every setting in which a checkpoint's, `old`, differ from those of the run."""
+    new = json.loads(json.dumps(settings, default=lambda v: v.item()))
+    changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+    if changed:
+        raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")
 
 
 def earlier(path: Path) -> list[Path]:
     """The checkpoints kept beside `path`, run-00001000.safetensors for run.safetensors, the latest first."""
     pattern = re.compile(re.escape(path.stem) + r"-\d{8,}" + re.escape(path.suffix))
-    found = path.parent.glob(f"{glob.escape(path.stem)}-*{glob.escape(path.suffix)}")
-    return sorted((p for p in found if pattern.fullmatch(p.name)), reverse=True)
+    files_beside = path.parent.glob(f"{glob.escape(path.stem)}-*{glob.escape(path.suffix)}")
+    return sorted((p for p in files_beside if pattern.fullmatch(p.name)), reverse=True)
 
 
 def step_of(path: Path) -> int:
@@ -85,27 +107,14 @@ def restore(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
     try:
         tensors, info = files.read(path, FORMAT)
     except ValueError as error:
-        if kept := earlier(path):
-            raise ValueError(f"{error}; the one before it is {str(kept[0])!r}, move it here to go on from it") from None
+        if before := earlier(path):
+            raise ValueError(
+                f"{error}; the one before it is {str(before[0])!r}, move it here to go on from it"
+            ) from None
         raise
-    old, new = info["settings"], json.loads(json.dumps(settings, default=lambda v: v.item()))
-    changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
-    if changed:
-        raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")
+    check_settings(path, info["settings"], settings)
     with files.refusing(path):
-        for name, module in (("network", trainer.network), ("average", trainer.average)):
-            own = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-            module.load_state_dict(own)
-        state: dict[int, dict[str, Any]] = {}
-        owners = dict(enumerate(trainer.parameters))  # whose layout in memory their moments share
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, field = key.split(".")
-                like = value if field == "step" else torch.empty_like(owners[int(index)]).copy_(value)
-                state.setdefault(int(index), {})[field] = like
-        trainer.optimizer.load_state_dict(
-            {"state": state, "param_groups": trainer.optimizer.state_dict()["param_groups"]}
-        )
+        load_state(tensors, {"network": trainer.network, "average": trainer.average}, trainer.optimizer)
         if trainer.adapts:
             trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
         trainer.history, trainer.step = info["history"], info["step"]

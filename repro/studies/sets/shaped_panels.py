@@ -25,7 +25,7 @@ def electricity_shaped(series: int = 370, steps: int = 5_833, prediction_length:
         y_it = level_i exp(daily_i(t) + weekly_i(t) + loadings_i . f_t + e_it)
 
     Levels are log-normal; daily_i is a sum of two harmonics of 24 h, weekly_i a drop at weekends; f_t are three common
-    AR(1) factors (half-lives of 6 h, 1 and 4 days), e_it is an own one (3 h).
+    AR(1) factors (half-lives of 6 h, 1 and 4 days), e_it is one of each series (3 h).
     """
     rng, length = _rng("electricity_shaped"), steps + windows * prediction_length
     time = np.arange(length)
@@ -36,9 +36,9 @@ def electricity_shaped(series: int = 370, steps: int = 5_833, prediction_length:
     weekly = -0.25 * rng.gamma(2.0, 0.5, series)
     common = np.stack([_ar1(rng, 1, length, half_life)[0] for half_life in (6.0, 24.0, 96.0)])
     loadings = 0.06 * (1 + rng.standard_normal((series, 3)))
-    own = 0.08 * _ar1(rng, series, length, 3.0)
+    single = 0.08 * _ar1(rng, series, length, 3.0)
     level = np.exp(5.5 + rng.standard_normal(series))
-    log = shape @ harmonics + weekly[:, None] * weekend + loadings @ common + own
+    log = shape @ harmonics + weekly[:, None] * weekend + loadings @ common + single
     return _panel("electricity_shaped", level[:, None] * np.exp(log), prediction_length, windows)
 
 

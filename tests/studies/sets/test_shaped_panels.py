@@ -14,8 +14,8 @@ from vsmd.data.panels import Panel
 def test_shape_is_the_benchmarks(make: object) -> None:
     panel = make()  # type: ignore[operator]
     expected = BENCHMARKS[panel.name.replace("shaped", "nips")]
-    found = (panel.freq, panel.dim, panel.first, panel.prediction_length, panel.windows)
-    assert found == (expected.freq, expected.series, expected.steps, expected.prediction_length, expected.windows)
+    measured = (panel.freq, panel.dim, panel.first, panel.prediction_length, panel.windows)
+    assert measured == (expected.freq, expected.series, expected.steps, expected.prediction_length, expected.windows)
     assert np.isfinite(panel.values).all()
     assert panel.values.min() >= 0
 
