@@ -19,6 +19,7 @@ from vsmd.forecasting.series import read
 from vsmd.forecasting.stopping import EarlyStopping
 from vsmd.methods import METHODS
 from vsmd.model import Model
+from vsmd.samplers import as_solver
 from vsmd.schedules import BetaSchedule
 from vsmd.training import fit
 from vsmd.training.data import Data
@@ -159,13 +160,13 @@ def _chosen(defaults: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 
 def _process(
-    method: str, beta: float | BetaSchedule, damping: float | None, variational_score: str | None, matrix: str
+    method: str, beta: float | BetaSchedule, damping: float | None, variational_score: str | None, basis: str
 ) -> dict[str, Any]:
     """Arguments of `forward_process`; wrong ones are told here, not after the data."""
     if damping is None and METHODS[method].damping not in (None, 1.0):
         damping = PAPER_DAMPING
     options: dict[str, Any] = {
-        "beta": beta, "damping": damping, "variational_score": variational_score, "matrix": matrix,
+        "beta": beta, "damping": damping, "variational_score": variational_score, "basis": basis,
     }  # fmt: skip
     forward_process(method, (1,), **options)
     return options

@@ -20,8 +20,8 @@ class Mixer(nn.Module):
     the d coordinates i has `width` channels, its own maps f, g in and l out, its own noise level (E: Fourier features)
     and its row of W (d, d), one a layer; E, A, B, V, b are shared. W, l and the gate start at zero: a zero result is
     the exact score of Gaussian data. Where few of many coordinates depend on each other, as in principal axes
-    (`basis="principal"`), this learns who does in some hundred steps; a perceptron's units see the noise of all at once. A
-    layer costs 2 d n width (d + 3 expand width) operations. Raises ValueError for bad sizes.
+    (basis "principal"), this learns who does in some hundred steps; a perceptron's units see the noise of all at once.
+    A layer costs 2 d n width (d + 3 expand width) operations. Raises ValueError for bad sizes.
     """
 
     name = "mixer"
