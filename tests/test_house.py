@@ -201,12 +201,7 @@ def test_import_is_light() -> None:
 # Written so that this file does not match itself.
 FORBIDDEN = {
     "a registry's host": "|".join(
-        [
-            r"pypi\.(?:org|python)",
-            r"python(?:hosted)\.",
-            r"(?:conda\.)anaconda\.org",
-            r"registry\.(?:npmjs|yarnpkg)",
-        ]
+        [r"pypi\.(?:org|python)", r"python(?:hosted)\.", r"(?:conda\.)anaconda\.org", r"registry\.(?:npmjs|yarnpkg)"]
         + [r"(?:index-)url\s*[=:]?\s*http", r"proxy\.(?:golang)"]
     ),
     "a path of one machine": r"(?<![\w.~/+=:>}$)-])/(?:work|home|root|opt|tmp|mnt|srv|scratch|Users)/",
@@ -255,10 +250,7 @@ def test_notebooks_are_clean() -> None:
 
 def required() -> dict[str, Requirement]:
     project = pyproject["project"]
-    lines = [
-        *project["dependencies"],
-        *(r for extra in project["optional-dependencies"].values() for r in extra),
-    ]
+    lines = [*project["dependencies"], *(r for extra in project["optional-dependencies"].values() for r in extra)]
     return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
 
 

@@ -44,10 +44,7 @@ def test_same_stream_in_another_process() -> None:
     assert out.strip() == str(draw(3, "train", 7))
 
 
-@given(
-    st.tuples(st.integers(), st.lists(LABEL, max_size=2)),
-    st.tuples(st.integers(), st.lists(LABEL, max_size=2)),
-)
+@given(st.tuples(st.integers(), st.lists(LABEL, max_size=2)), st.tuples(st.integers(), st.lists(LABEL, max_size=2)))
 def test_different_arguments_different_stream(
     one: tuple[int, list[int | str]], other: tuple[int, list[int | str]]
 ) -> None:

@@ -22,16 +22,7 @@ if TYPE_CHECKING:
     from vsmd.training import fit
 
 __version__ = "0.1.0"
-__all__ = [
-    "METHODS",
-    "Adaptation",
-    "BetaSchedule",
-    "ForwardProcess",
-    "Model",
-    "fit",
-    "forward_process",
-    "load",
-]
+__all__ = ["METHODS", "Adaptation", "BetaSchedule", "ForwardProcess", "Model", "fit", "forward_process", "load"]
 
 _HOME = {
     "METHODS": "methods",

@@ -65,13 +65,7 @@ class Progress:
                 self.bar.last_print_t = time.monotonic()
         if self.file is not None and self._said != (text, self.done):
             left = self.left
-            state = {
-                "done": self.done,
-                "total": self.total,
-                "failed": self.failed,
-                "left": left,
-                "running": text,
-            }
+            state = {"done": self.done, "total": self.total, "failed": self.failed, "left": left, "running": text}
             write_atomic(self.file, json.dumps(state))
         self._said = (text, self.done)
 

@@ -10,13 +10,4 @@ from repro.reports.artefacts import Report, paper_ids
 from repro.reports.style import METHOD_COLOURS, colour, palette, use_style
 from repro.reports.summary import mean_std, mean_std_text
 
-__all__ = [
-    "METHOD_COLOURS",
-    "Report",
-    "colour",
-    "mean_std",
-    "mean_std_text",
-    "palette",
-    "paper_ids",
-    "use_style",
-]
+__all__ = ["METHOD_COLOURS", "Report", "colour", "mean_std", "mean_std_text", "palette", "paper_ids", "use_style"]

@@ -151,17 +151,10 @@ class Report:
         return [self.store.provenance(name, self.store.declared) for name in names]
 
     def _note(self, name: str, entry: dict[str, Any], tables: Iterable[str] | None) -> None:
-        index = read_json(self._index) or {
-            "notebook": self.notebook,
-            "profile": self.profile.name,
-            "artefacts": {},
-        }
+        index = read_json(self._index) or {"notebook": self.notebook, "profile": self.profile.name, "artefacts": {}}
         index["runs"] = sorted({*index.get("runs", []), *self.store.declared})
         index["artefacts"].pop(name, None)
-        index["artefacts"][name] = {
-            **entry,
-            "tables": sorted(self.store.used if tables is None else set(tables)),
-        }
+        index["artefacts"][name] = {**entry, "tables": sorted(self.store.used if tables is None else set(tables))}
         write_atomic(self._index, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
 
 

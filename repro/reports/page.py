@@ -139,10 +139,7 @@ def _top(store: Store, root: Path) -> str:
 
 
 def _verdict_table(verdicts: Iterable[Verdict], root: Path) -> str:
-    lines = [
-        "| paper | claim | verdict | figures | notebook |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| paper | claim | verdict | figures | notebook |", "|---|---|---|---|---|"]
     for v in verdicts:
         figures = "<br>".join(v.evidence)
         cells = [

@@ -200,11 +200,7 @@ def _paths(flow: Flow, points: int, seed: int) -> toys.Row:
     x = flow.sample(points, "heun", toys.PATH_STEPS, seed, trajectory=True)
     times = torch.linspace(0, 1, toys.PATH_STEPS + 1, dtype=torch.float64)
     bend = straightness(x, times)
-    return {
-        "straightness_x": float(bend[0]),
-        "straightness_y": float(bend[1]),
-        "path_energy": path_energy(x, times),
-    }
+    return {"straightness_x": float(bend[0]), "straightness_y": float(bend[1]), "path_energy": path_energy(x, times)}
 
 
 def run(

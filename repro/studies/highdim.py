@@ -162,12 +162,7 @@ def run(
 
 
 def run_flow(
-    method: str,
-    seed: int,
-    plan: list[toys.Row],
-    source: str = "gaussian",
-    steps: int = STEPS,
-    samples: int = 20_000,
+    method: str, seed: int, plan: list[toys.Row], source: str = "gaussian", steps: int = STEPS, samples: int = 20_000
 ) -> Result:
     """Flow matching (`flow_matching.METHODS`) with the same network and budget. plan: see `flow_matching.run`."""
     draws = draws_of(plan, flow_matching.EVALUATIONS, denoise=False)

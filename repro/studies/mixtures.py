@@ -8,17 +8,7 @@ from torch import Tensor, nn
 
 from repro.grid.runs import Result
 from repro.studies.approximation import forward_gap, mean_field, roots, steered
-from repro.studies.convergence import (
-    Row,
-    backward_laws,
-    gaussian_process,
-    kl,
-    power,
-    rates,
-    solver_law,
-    target_law,
-    w2,
-)
+from repro.studies.convergence import Row, backward_laws, gaussian_process, kl, power, rates, solver_law, target_law, w2
 from repro.studies.derivations import Zero, as_array
 from vsmd.family import forward_process
 from vsmd.metrics.distances import sliced_wasserstein2

@@ -68,8 +68,7 @@ def test_moments_are_exact(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mean", "std"),
-    [("spiral-8Y", (0.9, 1.6), (2.1, 18.7)), ("checkerboard-6X", (0.0, 0.0), (21.8, 3.6))],
+    ("name", "mean", "std"), [("spiral-8Y", (0.9, 1.6), (2.1, 18.7)), ("checkerboard-6X", (0.0, 0.0), (21.8, 3.6))]
 )
 def test_moments_of_the_published_sets(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     exact_mean, exact_cov = exact_moments(name)

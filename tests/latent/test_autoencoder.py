@@ -137,14 +137,8 @@ class Pair:
 @pytest.mark.parametrize(
     ("codec", "message"),
     [
-        (
-            Pair(nn.Linear(6, 3), nn.Linear(4, 6)),
-            r"^autoencoder: decoder does not take the encoder's codes, shape",
-        ),
-        (
-            Pair(nn.Linear(6, 3), nn.Linear(3, 5)),
-            r"^autoencoder: encoder and decoder do not fit: codes \(5, 3\)",
-        ),
+        (Pair(nn.Linear(6, 3), nn.Linear(4, 6)), r"^autoencoder: decoder does not take the encoder's codes, shape"),
+        (Pair(nn.Linear(6, 3), nn.Linear(3, 5)), r"^autoencoder: encoder and decoder do not fit: codes \(5, 3\)"),
         (Pair(nn.Linear(7, 3), nn.Linear(3, 7)), r"^autoencoder: encoder does not take the data, shape \(5, 6\)"),
         (Pair(nn.Linear(6, 9), nn.Linear(9, 6)), r"^latent=9: must be at most 6, the ambient dimension$"),
         (Pair(lambda x: x.sum(), lambda z: z), r"^autoencoder: encodes \(5, 6\) to \(\); must be a tensor \(5, \*code"),

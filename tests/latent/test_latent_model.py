@@ -185,11 +185,7 @@ def test_codes_without_variance() -> None:
     ("arguments", "error", "message"),
     [
         ({"bridge": "LSBM"}, ValueError, r"^bridge='LSBM': must be one of .*did you mean 'LSBDM'"),
-        (
-            {"bridge": forward_process("CLD", (3,))},
-            ValueError,
-            r"^bridge: is for codes of shape \(3,\); must be",
-        ),
+        ({"bridge": forward_process("CLD", (3,))}, ValueError, r"^bridge: is for codes of shape \(3,\); must be"),
         ({"data": X[:1]}, ValueError, r"^data: shape \(1, 6\) must be \(n, 6\) with n >= 2"),
         ({"data": X.long()}, TypeError, r"^data: dtype torch.int64 must be a floating one"),
         ({"data": X.clone().fill_(float("nan"))}, ValueError, r"^data: must be finite"),

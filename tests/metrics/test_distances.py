@@ -166,22 +166,10 @@ CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: metrics.wasserstein2(np.array([["a"]]), GOOD), TypeError, "x: must hold real numbers"),
     (lambda: metrics.sliced_wasserstein2(GOOD, GOOD, 0), ValueError, "projections=0"),
     (lambda: metrics.frechet_distance(T3, torch.eye(2), T3, torch.eye(3)), ValueError, "cov1: shape (2, 2)"),
-    (
-        lambda: metrics.frechet_distance(T3, torch.eye(3), T3[:2], torch.eye(3)),
-        ValueError,
-        "mean2: shape (2,)",
-    ),
-    (
-        lambda: metrics.frechet_distance(torch.eye(3), torch.eye(3), T3, torch.eye(3)),
-        ValueError,
-        "mean1: shape",
-    ),
+    (lambda: metrics.frechet_distance(T3, torch.eye(3), T3[:2], torch.eye(3)), ValueError, "mean2: shape (2,)"),
+    (lambda: metrics.frechet_distance(torch.eye(3), torch.eye(3), T3, torch.eye(3)), ValueError, "mean1: shape"),
     (lambda: metrics.frechet_distance(T3, torch.eye(3), T3, -torch.eye(3)), ValueError, "cov2: smallest"),
-    (
-        lambda: metrics.frechet_distance(T3, torch.ones(3, 3).triu(), T3, torch.eye(3)),
-        ValueError,
-        "cov1: is not sym",
-    ),
+    (lambda: metrics.frechet_distance(T3, torch.ones(3, 3).triu(), T3, torch.eye(3)), ValueError, "cov1: is not sym"),
 ]
 
 

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 from repro.studies import rates as rt
-from repro.studies.convergence import (
-    Row,
-    backward_laws,
-    flow_end,
-    gaussian_process,
-    kl,
-    solver_law,
-    target_law,
-)
+from repro.studies.convergence import Row, backward_laws, flow_end, gaussian_process, kl, solver_law, target_law
 from repro.studies.derivations import forward_covariance, scaled_error
 
 

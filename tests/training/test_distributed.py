@@ -187,11 +187,7 @@ def test_rows_cover_the_batch() -> None:
         ({"WORLD_SIZE": "0"}, "cpu", r"^WORLD_SIZE=0: must be an integer >= 1"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "x"}, "cpu", r"^LOCAL_RANK='x': must be an integer"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "cpu", r"^RANK='': must be an integer"),
-        (
-            {"WORLD_SIZE": "99", "LOCAL_RANK": "98", "RANK": "98"},
-            "cuda",
-            r"^nproc_per_node=99 or more: must be",
-        ),
+        ({"WORLD_SIZE": "99", "LOCAL_RANK": "98", "RANK": "98"}, "cuda", r"^nproc_per_node=99 or more: must be"),
     ],
 )
 def test_bad_launches(environment: dict[str, str], device: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

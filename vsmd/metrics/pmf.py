@@ -29,11 +29,7 @@ class PMFReference:
 
     @classmethod
     def of(
-        cls,
-        sampler: Callable[[int, torch.Generator], Tensor],
-        draws: int = 4_000_000,
-        bins: int = 100,
-        seed: int = 0,
+        cls, sampler: Callable[[int, torch.Generator], Tensor], draws: int = 4_000_000, bins: int = 100, seed: int = 0
     ) -> PMFReference:
         """Return the reference of the law that `sampler(n, generator)` draws from: float (n, 2).
 

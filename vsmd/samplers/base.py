@@ -96,10 +96,7 @@ def no_noise(like: Tensor) -> Tensor:
 
 
 def integrate(
-    solver: Solver,
-    a: Tensor,
-    noise: Noise = no_noise,
-    watch: Callable[[int, Tensor], None] | None = None,
+    solver: Solver, a: Tensor, noise: Noise = no_noise, watch: Callable[[int, Tensor], None] | None = None
 ) -> Tensor:
     """Carry states a (n, k, *shape) down the solver's grid; `watch(i, a)` sees every node, the start included.
 

@@ -55,12 +55,7 @@ class RK45(Solver):
 
 
 def log_likelihood(
-    score: Score,
-    a: Tensor,
-    t_min: float,
-    context: Tensor | None = None,
-    rtol: float = 1e-4,
-    atol: float = 1e-4,
+    score: Score, a: Tensor, t_min: float, context: Tensor | None = None, rtol: float = 1e-4, atol: float = 1e-4
 ) -> Tensor:
     r"""Log-density in nats of states a (n, k, *shape) at t_min under the probability flow; float64 (n,).
 

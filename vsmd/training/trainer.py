@@ -90,12 +90,7 @@ class Trainer:
         self.parameters: list[Tensor] = list(self.network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0, fused=True)
-        self.steps, self.batch_size, self.rate, self.decay = (
-            steps,
-            batch_size,
-            learning_rate,
-            SCHEDULES[schedule],
-        )
+        self.steps, self.batch_size, self.rate, self.decay = (steps, batch_size, learning_rate, SCHEDULES[schedule])
         self.ema, self.clip, self.seed, self.device = ema, clip, seed, device
         self.rounds = {step: k for k, step in enumerate(self.how.schedule(steps))} if self.adapts else {}
         self.levels = Levels(seed, batch_size, process.dim, device)
