@@ -90,7 +90,7 @@ def fit(
     path = None if checkpoint is None else Path(checkpoint)
     settings = {
         "process": trainer.process.settings,
-        "stiffness": None if trainer.adapts else trainer.process.constant[0].flatten()[:8].tolist(),
+        "variational_score": None if trainer.adapts else trainer.process.constant[0].flatten()[:8].tolist(),
         "data": [round(float(v), 6) for m in trainer.process.known() for v in m.flatten()[:8]],
         "network": networks.describe(trainer.network), "steps": steps, "batch_size": batch_size,
         "learning_rate": learning_rate, "schedule": schedule, "ema": ema, "clip": clip, "seed": seed,
