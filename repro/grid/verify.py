@@ -46,8 +46,10 @@ def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key, entry in entries.items():
         if Store.is_stale(entry) and entry["function"] not in TIMED:
-            made_by = repr(sorted(entry["code"].items()))
-            groups[entry["function"], *(str(entry["config"].get(c)) for c in KIND), made_by].append(key)
+            settings, made_by = entry["config"], repr(sorted(entry["code"].items()))
+            solvers = {line["solver"] for line in settings.get("plan") or ()}  # one code serves each, its own
+            paths = (str(settings.get(c)) for c in KIND)
+            groups[entry["function"], *paths, " ".join(sorted(solvers)), made_by].append(key)
     return [sorted(keys, key=lambda k: (entries[k]["seconds"], k)) for _, keys in sorted(groups.items())]
 
 
