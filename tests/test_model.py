@@ -160,7 +160,7 @@ PROCESSES = {
     "piecewise VSULD": known("VSULD", beta=BetaSchedule(0.1, 10.0, 1.7), damping=0.3).with_stiffness(
         double([[1.0, 2.0], [0.1 + 0.2, 5.0], [1 / 3, 1e-3]])
     ),
-    "untied": known("VSULD").with_score(double([[0.1, -2.0]]), double([[-0.7, 0.3]])),
+    "untied": known("VSULD").with_variational_score(double([[0.1, -2.0]]), double([[-0.7, 0.3]])),
     "full": known("VSCLD", variational_score=double([[0.0, 0.1], [0.1, -1.0]]), prior="moments", gamma=1.5),
     "SGM": known("SGM"),
     "plain VSDM": known("VSDM", score_matching="plain"),
