@@ -55,8 +55,7 @@ def forward_process(
 
     Raises ValueError naming the argument, its value and what is allowed.
     """
-    method = checks.one_of("method", method, METHODS)
-    row = METHODS[method]
+    row = METHODS[checks.one_of("method", method, METHODS)]
     if not isinstance(shape, (tuple, list, torch.Size)) or not shape:
         raise ValueError(f"shape={shape!r}: must be a non-empty tuple of integers >= 1")
     shape = tuple(checks.positive_int("shape", n) for n in shape)
