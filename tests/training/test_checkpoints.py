@@ -223,7 +223,7 @@ def test_another_network_is_named(finished: Path) -> None:
 def test_another_score_by_hand_is_named(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     run(path, steps=20, variational_score=-0.1)
-    assert "stiffness" in refused(path, steps=20, variational_score=-0.9)
+    assert "variational_score" in refused(path, steps=20, variational_score=-0.9)
 
 
 def test_other_data_are_named(finished: Path) -> None:

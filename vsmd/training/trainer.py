@@ -107,7 +107,7 @@ class Trainer:
         process = self.process
         return {
             "process": process.settings,
-            "stiffness": None if self.adapts else process.constant[0].flatten()[:8].tolist(),
+            "variational_score": None if self.adapts else process.constant[0].flatten()[:8].tolist(),
             "data": [round(float(v), 6) for m in process.known() for v in m.flatten()[:8]],
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
