@@ -66,7 +66,7 @@ def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) 
         {"context": "none"},
         {"context": ("scales", "lags", "levels", "seasons"), "location": "season", "variational_score": "steered"},
         {"location": "linear", "lags_seq": (1, 24), "factors": 1, "rank": 1},
-        {"matrix": "diagonal", "bf16": True},
+        {"basis": "coordinates", "bf16": True},
         {"model": "paper", "batch_size": 2, "scaling": "mean", "lags_seq": (2, 24), "bf16": True},
     ],
 )
@@ -233,7 +233,7 @@ def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
         ({"steps": 0}, "steps=0"),
         ({"num_samples": 0}, "num_samples=0"),
         ({"device": "cuda:99"}, "device='cuda:99': not on this machine"),
-        ({"matrix": "dense"}, "matrix='dense'"),
+        ({"basis": "dense"}, "basis='dense'"),
         ({"model": "papers"}, "did you mean 'paper'"),
         ({"location": "season"}, "location='season': must be another one, freq='B' has no season"),
         ({"rank": 0}, "rank=0"),

@@ -26,7 +26,7 @@ class Standardised:
 
     name: ClassVar[str] = "standardised"
     defaults: ClassVar[dict[str, Any]] = {
-        "matrix": "full", "width": 8, "depth": 1, "steps": 1, "batch_size": 16, "learning_rate": 1e-3,
+        "basis": "principal", "width": 8, "depth": 1, "steps": 1, "batch_size": 16, "learning_rate": 1e-3,
     }  # fmt: skip
     history: ClassVar[int] = 1
     rows: ClassVar[int] = 1

@@ -240,7 +240,7 @@ def test_truncated_checkpoint(finished: Path, share: float, tmp_path: Path) -> N
 
 def test_a_model_is_no_checkpoint(whole: Model, tmp_path: Path) -> None:
     path = whole.save(tmp_path / "run.safetensors")
-    assert "vsmd-model-1" in refused(path)
+    assert "vsmd-model-2" in refused(path)
 
 
 def test_foreign_checkpoint(finished: Path, tmp_path: Path) -> None:

@@ -15,16 +15,17 @@ from vsmd.training import Compute
 
 
 class Convolutions(nn.Module):
-    """Two layers on (z, level)."""
+    """Two layers on an image and its level."""
 
-    spatial = True
+    backbone = True
 
     def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 2, 3, padding=1)
 
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.last(silu(self.first(torch.cat([z, log_snr.expand_as(z) / 4], 1))))
+    def forward(self, image: Tensor, level: Tensor, context: Tensor | None = None) -> Tensor:
+        level = level.view(-1, 1, 1, 1).expand_as(image)
+        return self.last(silu(self.first(torch.cat([image, level / 4], 1))))
 
 
 DATA = torch.randn(60, 2, 4, 4, generator=torch.Generator().manual_seed(0)).cumsum(3)

@@ -35,9 +35,9 @@ class Compute:
 
     def called(self, network: nn.Module) -> nn.Module:
         """The network as it is called, sharing its weights: compiled, under autocast, its result float32."""
+        if self.precision == "float32" and not self.channels_last and not self.compile:
+            return network
         called: nn.Module = torch.compile(network) if self.compile else network  # type: ignore[assignment]
-        if self.precision == "float32" and not self.channels_last:
-            return called
         return with_traits(_Called(called, self), network)
 
 
