@@ -327,7 +327,7 @@ def test_untied_iteration_is_proportional_fitting(std: float, method: str) -> No
     pieces, var = 20, double([std**2])
     process = forward_process(method, (1,), beta=5.0).with_moments(torch.zeros(1), var)
     assert process.a_v is not None
-    process = process.with_score(process.a_x.expand(pieces, 1), process.a_v.expand(pieces, 1))
+    process = process.with_variational_score(process.a_x.expand(pieces, 1), process.a_v.expand(pieces, 1))
     how = dataclasses.replace(EXACT, tied=False, pieces=pieces)
     errors = []
     for k in range(8):

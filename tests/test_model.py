@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vsmd import fit, forward_process, load
+from vsmd.bases import BASES
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
@@ -132,6 +133,13 @@ def test_bad_sampling_arguments(arguments: dict[str, Any], message: str) -> None
         Model(known(), Zero()).sample(**{"n": 5} | arguments)
 
 
+def test_options_that_a_solver_does_not_have() -> None:
+    with pytest.raises(TypeError, match=r"^solver='heun': got an unexpected keyword argument 'sede'$"):
+        Model(known(), Zero()).sample(5, sede=1)
+    with pytest.raises(TypeError, match=r"^solver='rk45': got an unexpected keyword argument 'tol'$"):
+        Model(known(), Zero()).sample(5, "rk45", tol=1e-3)
+
+
 @pytest.mark.parametrize("velocities", [0, -1, 1.5])
 def test_bad_velocities(velocities: Any) -> None:
     with pytest.raises(ValueError, match=r"^velocities=.*must be an integer >= 1$"):
@@ -160,7 +168,7 @@ PROCESSES = {
     "piecewise VSULD": known("VSULD", beta=BetaSchedule(0.1, 10.0, 1.7), damping=0.3).with_stiffness(
         double([[1.0, 2.0], [0.1 + 0.2, 5.0], [1 / 3, 1e-3]])
     ),
-    "untied": known("VSULD").with_score(double([[0.1, -2.0]]), double([[-0.7, 0.3]])),
+    "untied": known("VSULD").with_variational_score(double([[0.1, -2.0]]), double([[-0.7, 0.3]])),
     "full": known("VSCLD", variational_score=double([[0.0, 0.1], [0.1, -1.0]]), prior="moments", gamma=1.5),
     "SGM": known("SGM"),
     "plain VSDM": known("VSDM", score_matching="plain"),
@@ -260,6 +268,13 @@ def test_flipped_bytes(saved: bytes, part: str, tmp_path: Path) -> None:
             if saved[i] not in {value, 0x20}:  # the header is padded with spaces
                 path.write_bytes(saved[:i] + bytes([value]) + saved[i + 1 :])
                 refused(path)
+
+
+def test_a_basis_of_another_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = random_model(known(basis="principal").with_data(torch.randn(9, 2))).save(tmp_path / "model.safetensors")
+    monkeypatch.delitem(BASES, "principal")
+    with pytest.raises(ValueError, match=r"damaged or foreign \(basis='principal': must be one of 'coordinates'"):
+        load(path)
 
 
 def test_network_without_settings(tmp_path: Path) -> None:

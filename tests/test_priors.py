@@ -200,3 +200,14 @@ def test_priors_that_need_data() -> None:
     unseen = forward_process("CLD", (2,), prior="empirical").with_moments(x.mean(0), x.var(0))
     with pytest.raises(ValueError, match=r"^prior='empirical': has not seen data"):
         unseen.prior_law()
+
+
+def test_a_mixture_is_of_one_process_and_one_data_set() -> None:
+    """Another A or other data have another law of the statistic: what was fitted to the old one must not be drawn."""
+    process, x = seen("VSULD", 2.0, "adaptive")
+    process = process.with_prior("mixture", x, components=2)
+    process.prior_law()
+    for other in (process.with_stiffness(2 * process.stiffness), process.with_data(3 * x)):
+        assert other.prior == "mixture"
+        with pytest.raises(ValueError, match=r"^prior='mixture': has not seen data"):
+            other.prior_law()

@@ -44,7 +44,7 @@ def varying(method: str, beta: Any = 5.0) -> ForwardProcess:
     """One direction whose A changes sign and size over four pieces, untied where there is a velocity."""
     process = forward_process(method, (1,), beta=beta)
     a_x = double(0.2, -0.9, 0.05, -0.3)[:, None]
-    return process.with_score(a_x, double(-0.6, 0.1, 0.4, -0.2)[:, None] if process.k == 2 else None)
+    return process.with_variational_score(a_x, double(-0.6, 0.1, 0.4, -0.2)[:, None] if process.k == 2 else None)
 
 
 # --- damping and stationary laws --------------------------------------------------------------------------------------

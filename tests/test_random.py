@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsmd.random import generator
+from vsmd.random import first_weights, generator
 
 LABEL = st.integers() | st.text(max_size=8)
 
@@ -79,3 +79,12 @@ def test_device() -> None:
     assert generator(0, device="cpu").device == torch.device("cpu")
     with pytest.raises(RuntimeError):
         generator(0, device="no-such-device")
+
+
+def test_first_weights_leave_accelerators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's draws on a GPU do not start anew because a network was made."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with first_weights(generator(0, "network")):
+        torch.randn(3)
+    assert seeded == []

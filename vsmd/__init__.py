@@ -35,9 +35,9 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "checks", "data", "family", "forecasting", "images", "kernels", "latent", "memory",
-    "metrics", "model", "networks", "priors", "processes", "random", "samplers", "schedules", "scores",
-    "training",
+    "adaptation", "bases", "checks", "coefficients", "data", "durations", "family", "files", "forecasting", "images",
+    "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks", "piecewise", "priors",
+    "processes", "random", "samplers", "schedules", "scores", "steering", "training",
 }  # fmt: skip
 
 

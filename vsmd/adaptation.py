@@ -34,15 +34,24 @@ FREE = ("A_x", "A_v")
 class Adaptation:
     """How A is adapted during training; the defaults are the reading of the paper that has a finite fixed point.
 
-    rounds: backward simulations, spread evenly over training from `begin` to `end` (shares of the steps).
-    eta_k = eta / (1 + k)^alpha with alpha in (1/2, 1]: the sums of eta_k and eta_k^2 diverge and converge.
-    rule: "minimiser" moves A by eta_k towards the exact minimiser of J; "gradient" takes A <- A - eta_k dJ/dA with J
-    per unit of weight. policy: z = s - A a ("duality") or z = s ("score", the released code's). start: of the backward
-    simulation, the stationary law of the reference ("target") or N(0, Sigma_{1|0}) ("terminal", Algorithm 2's).
-    max_prior_kl: the bridge's terminal constraint, in nats per direction: a constant tied A is projected onto the
-    stiffnesses from which on KL(N(0, S_1) || N(0, Sigma_{1|0})) is within it (`least_stiffness`); None leaves it out.
-    free: the parameter that a gradient step moves, A_x (Algorithm 1) or A_v. tied: keep (14). interaction: its weight.
-    pieces: of the piecewise-constant A_t. paths, nodes: size of a simulation.
+        A <- A + eta_k (argmin J - A)  or  A <- A - eta_k dJ/dA,     eta_k = eta / (1 + k)^alpha in round k = 0, 1, ...
+
+    rounds: backward simulations (default 30), spread evenly over training.
+    begin, end: shares of the training steps between which they fall, 0 <= begin < end <= 1 (default .05, .7).
+    eta, alpha: eta > 0 (default 1) and alpha in [0, 1] (default .6); above 1/2 the eta_k^2 have a finite sum.
+    rule: "minimiser" (default) of J, or "gradient" of J per unit of weight.
+    policy: z = s - A a ("duality", default), or z = s ("score", the released code's).
+    start: of a simulation, the reference's stationary law ("target", default) or N(0, Sigma_{1|0}) ("terminal",
+        Algorithm 2's).
+    max_prior_kl: nats per direction, > 0 (default 1e-3): a constant tied A is projected onto the stiffnesses from which
+        on KL(N(0, S_1) || N(0, Sigma_{1|0})) is within it (`least_stiffness`); None leaves this constraint out.
+    free: the parameter that a gradient step moves, "A_x" (default, Algorithm 1) or "A_v".
+    tied: keep the damping transform (14) (default True).
+    interaction: weight of the term (A a) z (default 1).
+    pieces: of the piecewise-constant A_t (default 1).
+    paths, nodes: backward paths and steps of a simulation (default 1,000 and 40).
+
+    Raises ValueError naming the argument, its value and what is allowed.
     """
 
     rounds: int = 30
@@ -85,9 +94,9 @@ class Adaptation:
 
 
 class PathMoments(NamedTuple):
-    """Sums over the nodes of one piece (pieces, *shape) of w E[.], and the weight (pieces, 1…) itself.
+    """Sums of w E[.] over the nodes of each piece, (pieces, *shape), and the sum of w itself, (pieces, 1…).
 
-    sx, sv: with the score s. The policy's moments follow: z = s - A a or z = s.
+    s is the score; moments of the policy z follow (`policy_moments`).
     """
 
     weight: Tensor
@@ -98,114 +107,120 @@ class PathMoments(NamedTuple):
     sv: Tensor
 
 
-def policy_moments(process: ForwardProcess, m: PathMoments, policy: str) -> tuple[Tensor, Tensor]:
+def policy_moments(process: ForwardProcess, moments: PathMoments, policy: str) -> tuple[Tensor, Tensor]:
     """Sums of w E[z x] and w E[z v] for the frozen policy."""
+    _, xx, sx, xv, vv, sv = moments
     if policy == "score":
-        return m.sx, m.sv
+        return sx, sv
     a_x, a_v = process.a_x, process.a_v
     if a_v is None:
-        return m.sx - a_x * m.xx, m.sv
-    return m.sx - a_x * m.xx - a_v * m.xv, m.sv - a_x * m.xv - a_v * m.vv
+        return sx - a_x * xx, sv
+    return sx - a_x * xx - a_v * xv, sv - a_x * xv - a_v * vv
 
 
-def gradient(process: ForwardProcess, m: PathMoments, how: Adaptation) -> tuple[Tensor, Tensor]:
+def gradient(process: ForwardProcess, moments: PathMoments, adaptation: Adaptation) -> tuple[Tensor, Tensor]:
     """dJ/dA_x and dJ/dA_v at the process's A, per unit of weight; (pieces, *shape) each."""
-    zx, zv = policy_moments(process, m, how.policy)
-    a_x, a_v = process.a_x, process.a_v
+    zx, zv = policy_moments(process, moments, adaptation.policy)
+    weight, xx, _, xv, vv, _ = moments
+    a_x, a_v, interaction = process.a_x, process.a_v, adaptation.interaction
     if a_v is None:
-        return (a_x * m.xx + m.weight + how.interaction * zx) / m.weight, torch.zeros_like(zx)
-    g_x = a_x * m.xx + a_v * m.xv + how.interaction * zx
-    g_v = a_x * m.xv + a_v * m.vv + m.weight + how.interaction * zv
-    return g_x / m.weight, g_v / m.weight
+        return (a_x * xx + weight + interaction * zx) / weight, torch.zeros_like(zx)
+    g_x = a_x * xx + a_v * xv + interaction * zx
+    g_v = a_x * xv + a_v * vv + weight + interaction * zv
+    return g_x / weight, g_v / weight
 
 
-def minimiser(process: ForwardProcess, m: PathMoments, how: Adaptation) -> tuple[Tensor, Tensor | None]:
+def minimiser(process: ForwardProcess, moments: PathMoments, adaptation: Adaptation) -> tuple[Tensor, Tensor | None]:
     """The exact minimiser (A_x, A_v) of J for these moments, (pieces, *shape); the old A where there is none."""
-    zx, zv = (how.interaction * z for z in policy_moments(process, m, how.policy))
+    zx, zv = (adaptation.interaction * z for z in policy_moments(process, moments, adaptation.policy))
+    weight, xx, _, xv, vv, _ = moments
     if process.k == 1:
-        return -(m.weight + zx) / m.xx, None
-    if not how.tied:  # 2x2 linear system per direction
-        det = m.xx * m.vv - m.xv.square()
-        b_x, b_v = -zx, -(m.weight + zv)
-        return (m.vv * b_x - m.xv * b_v) / det, (m.xx * b_v - m.xv * b_x) / det
+        return -(weight + zx) / xx, None
+    if not adaptation.tied:  # 2x2 linear system per direction
+        det = xx * vv - xv.square()
+        b_x, b_v = -zx, -(weight + zv)
+        return (vv * b_x - xv * b_v) / det, (xx * b_v - xv * b_x) / det
     assert process.damping is not None
     g, root = process.gamma, process.damping**0.5
     r = root / g
     cubic = [  # dJ/dq = 0, highest power first
-        -m.xx / (2 * g),
-        -r * m.xv - root * m.xv / (2 * g),
-        m.xx / (2 * g) + m.xv / 2 + zx - root * r * m.vv,
-        root * (m.xv / (2 * g) + m.vv / 2 + m.weight + zv),
+        -xx / (2 * g),
+        -r * xv - root * xv / (2 * g),
+        xx / (2 * g) + xv / 2 + zx - root * r * vv,
+        root * (xv / (2 * g) + vv / 2 + weight + zv),
     ]
-    coefficients = torch.stack(torch.broadcast_tensors(*cubic), -1)
-    monic = -coefficients[..., 1:] / coefficients[..., :1]
+    q, candidate = _positive_roots(torch.stack(torch.broadcast_tensors(*cubic), -1))
+    a_x, a_v = (1 - q.square()) / (2 * g), 0.5 - r * q
+    value = (
+        0.5 * (a_x.square() * xx[..., None] + a_v.square() * vv[..., None]) + a_x * a_v * xv[..., None]
+        + a_v * weight[..., None] + a_x * zx[..., None] + a_v * zv[..., None]
+    )  # fmt: skip
+    best = torch.where(candidate, value, torch.inf).argmin(-1, keepdim=True)
+    old = process.stiffness.clamp(min=1e-12).sqrt()
+    q = torch.where(candidate.any(-1), q.gather(-1, best)[..., 0], old)
+    return (1 - q.square()) / (2 * g), 0.5 - r * q
+
+
+def _positive_roots(cubic: Tensor) -> tuple[Tensor, Tensor]:
+    """Real parts (..., 3) of the roots of cubics (..., 4), highest power first, and which are real and positive."""
+    monic = -cubic[..., 1:] / cubic[..., :1]
     finite = torch.isfinite(monic).all(-1, keepdim=True)  # LAPACK must not see anything else
     companion = torch.zeros(*monic.shape, 3, dtype=torch.float64)
     companion[..., 0, :] = torch.where(finite, monic, torch.zeros_like(monic))
     companion[..., 1, 0] = companion[..., 2, 1] = 1.0
-    q = torch.linalg.eigvals(companion)
-    real = q.real
-    feasible = finite & (q.imag.abs() < 1e-8 * (1 + real.abs())) & (real > 0)
-    a_x, a_v = (1 - real.square()) / (2 * g), 0.5 - r * real
-    value = (
-        0.5 * (a_x.square() * m.xx[..., None] + a_v.square() * m.vv[..., None]) + a_x * a_v * m.xv[..., None]
-        + a_v * m.weight[..., None] + a_x * zx[..., None] + a_v * zv[..., None]
-    )  # fmt: skip
-    best = torch.where(feasible, value, torch.inf).argmin(-1, keepdim=True)
-    old_q = process.stiffness.clamp(min=1e-12).sqrt()
-    q_best = torch.where(feasible.any(-1), real.gather(-1, best)[..., 0], old_q)
-    return (1 - q_best.square()) / (2 * g), 0.5 - r * q_best
+    roots = torch.linalg.eigvals(companion)
+    return roots.real, finite & (roots.imag.abs() < 1e-8 * (1 + roots.real.abs())) & (roots.real > 0)
 
 
 STIFFNESSES = torch.logspace(-2, 3, 501, dtype=torch.float64)
 
 
-def least_stiffness(process: ForwardProcess, how: Adaptation) -> Tensor:
+def least_stiffness(process: ForwardProcess, adaptation: Adaptation) -> Tensor:
     """Least stiffness (*shape) from which on the data's law ends within `max_prior_kl` of the prior; 1e-3 without it.
 
     A closed form in the data's variance on a grid of stiffnesses (at R < 1 the KL is not monotone). It binds for a
     constant tied A only: the law of a time-varying or untied one is not a function of one stiffness.
     """
-    if how.max_prior_kl is None or not how.tied or process.pieces > 1:
+    if adaptation.max_prior_kl is None or not adaptation.tied or process.pieces > 1:
         return torch.full(process.shape, 1e-3, dtype=torch.float64)
     grid = STIFFNESSES.view(-1, *[1] * len(process.shape)).expand(-1, *process.shape)
     flat = dataclasses.replace(process, shape=grid.shape, moments=None, basis=Coordinates(grid.shape))
     flat = flat.with_stiffness(grid[None])
-    over = flat.prior_kl(0.0, process.known().var) > how.max_prior_kl
+    over = flat.prior_kl(0.0, process.known().var) > adaptation.max_prior_kl
     index = torch.arange(1, len(STIFFNESSES) + 1).view(-1, *[1] * len(process.shape))
     last = torch.where(over, index, torch.zeros_like(index)).amax(0)
     return STIFFNESSES[last.clamp(max=len(STIFFNESSES) - 1)]
 
 
-def update(process: ForwardProcess, m: PathMoments, how: Adaptation, k: int, least: Tensor) -> ForwardProcess:
+def update(
+    process: ForwardProcess, moments: PathMoments, adaptation: Adaptation, k: int, least: Tensor
+) -> ForwardProcess:
     """The process after round k: A moved by eta_k, kept where stiffness and friction are positive; never NaN.
 
     A tied or overdamped A moves in q = sqrt s (minimiser) or in the free parameter (gradient) and is projected onto
     s >= `least` (from `least_stiffness`); an untied one moves in (A_x, A_v) and may leave the positive set, as the
     exact solution does.
     """
-    eta, old_x, old_v = how.step_size(k), process.a_x, process.a_v
-    if how.rule == "minimiser":
-        a_x, a_v = minimiser(process, m, how)
+    eta, old_x, old_v = adaptation.step_size(k), process.a_x, process.a_v
+    if adaptation.rule == "minimiser":
+        a_x, a_v = minimiser(process, moments, adaptation)
         new_x = old_x + eta * (a_x - old_x)
-        if not how.tied and a_v is not None and old_v is not None:
-            return _accepted(process, process.with_score(new_x, old_v + eta * (a_v - old_v)))
+        new_v = None if a_v is None or old_v is None else old_v + eta * (a_v - old_v)
     else:
-        g_x, g_v = gradient(process, m, how)
-        if old_v is None or process.damping is None:
-            new_x = old_x - eta * g_x
-        elif not how.tied:
-            return _accepted(process, process.with_score(old_x - eta * g_x, old_v - eta * g_v))
-        else:
+        g_x, g_v = gradient(process, moments, adaptation)
+        new_x, new_v = old_x - eta * g_x, None if old_v is None else old_v - eta * g_v
+        if adaptation.tied and old_v is not None and process.damping is not None:
             slope = (process.damping / process.stiffness).sqrt()  # dA_v/dA_x along (14)
-            if how.free == "A_x":
+            if adaptation.free == "A_x":
                 new_x = old_x - eta * (g_x + slope * g_v)
             else:
                 c = (1 - 2 * (old_v - eta * (g_v + g_x / slope))).clamp(min=1e-3)
                 new_x = (1 - (process.gamma * c / 2).square() / process.damping) / (2 * process.gamma)
+    if not adaptation.tied and new_v is not None:
+        return _accepted(process, process.with_variational_score(new_x, new_v))
     stiffness = torch.maximum(1 - 2 * process.per_a * new_x, least).clamp(max=1e4)
-    tied = None if process.damping is None else tied_friction(stiffness, process.gamma, process.damping)
-    return _accepted(process, process.with_rates(stiffness, tied))
+    friction = None if process.damping is None else tied_friction(stiffness, process.gamma, process.damping)
+    return _accepted(process, process.with_rates(stiffness, friction))
 
 
 def _accepted(process: ForwardProcess, moved: ForwardProcess) -> ForwardProcess:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -55,9 +55,14 @@ class Basis(ABC):
         if key not in self._copies:
             values = self.tensors | self.constants
             if name not in values:
-                raise ValueError(f"basis={self.name!r}: is not known before data; fit the process or call with_moments")
-            self._copies[key] = values[name].to(like)
+                raise ValueError(f"basis={self.name!r}: is not known before data; fit the process or call with_data")
+            with torch.inference_mode(False):  # the copy outlives whatever mode it is first used in
+                self._copies[key] = values[name].to(like.device, like.dtype)
         return self._copies[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copies, some of them on accelerators: a pickled or deep-copied basis makes its own."""
+        return self.__dict__ | {"_copies": {}}
 
 
 class Coordinates(Basis):
@@ -105,8 +110,7 @@ class Orthogonal(Basis):
 
     def fitted(self, data: Stream) -> tuple[Moments, Basis]:
         """Mean, and variance along every column."""
-        q = self.tensor("matrix", torch.empty(0, dtype=torch.float64))
-        mean, var = averaged(data, lambda rows: (rows @ q).square().sum(0))
+        mean, var = averaged(data, lambda rows: (rows @ self.tensor("matrix", rows)).square().sum(0))
         return Moments(mean, var.view(mean.shape)), self
 
 
@@ -177,11 +181,13 @@ BASES: dict[str, type[Basis]] = {basis.name: basis for basis in (Coordinates, Pr
 
 
 def basis_of(basis: str | Tensor | Basis, shape: tuple[int, ...]) -> Basis:
-    """The basis of a name in `BASES`, of an orthogonal matrix (d, d), or itself; not fitted yet.
+    """The basis of a name in `BASES`, of an orthogonal matrix (d, d), or itself, for data of shape `shape`.
 
-    Raises ValueError for an unknown name or what is not orthogonal.
+    Raises ValueError for an unknown name, a basis of another shape, or what is not orthogonal.
     """
     if isinstance(basis, Basis):
+        if tuple(basis.shape) != shape:
+            raise ValueError(f"basis={basis.name!r}: is for data of shape {tuple(basis.shape)}; must be for {shape}")
         return basis
     if isinstance(basis, Tensor):
         return Orthogonal.of(basis, shape)

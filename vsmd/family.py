@@ -11,7 +11,8 @@ from torch import Tensor
 from vsmd import checks
 from vsmd.bases import Basis, Coordinates, Orthogonal, basis_of
 from vsmd.methods import METHODS, Method, tied_friction
-from vsmd.processes import PRIORS, ForwardProcess
+from vsmd.priors import PRIORS
+from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
 
 VARIATIONAL_SCORES = ("zero", "adaptive", "steered")
@@ -54,26 +55,18 @@ def forward_process(
 
     Raises ValueError naming the argument, its value and what is allowed.
     """
-    method = checks.one_of("method", method, METHODS)
-    row = METHODS[method]
+    row = METHODS[checks.one_of("method", method, METHODS)]
     if not isinstance(shape, (tuple, list, torch.Size)) or not shape:
         raise ValueError(f"shape={shape!r}: must be a non-empty tuple of integers >= 1")
     shape = tuple(checks.positive_int("shape", n) for n in shape)
     schedule, gamma = BetaSchedule.of(beta), checks.positive("gamma", gamma)
-    damping = _damping(method, row, damping)
-    directions = basis_of(basis, shape)
-    stiffness = torch.full((1, *shape), row.stiffness, dtype=torch.float64)
-    mode = row.variational_score
-    if isinstance(variational_score, str):
-        allowed = VARIATIONAL_SCORES if row.stiffness == 1 else (mode,)
-        mode = checks.one_of("variational_score", variational_score, allowed)
-    elif variational_score is not None:
-        mode = "fixed"
-        stiffness, axes = _given_score(variational_score, shape, gamma if row.k == 2 else 1.0)
-        if axes is not None:
-            if not isinstance(directions, Coordinates):
-                raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
-            directions = Orthogonal.of(axes, shape)
+    damping, mode = _damping(method, row, damping), _mode(row, variational_score)
+    directions, stiffness = basis_of(basis, shape), torch.full((1, *shape), row.stiffness, dtype=torch.float64)
+    if variational_score is not None and not isinstance(variational_score, str):
+        stiffness, axes = _by_hand(variational_score, shape, gamma if row.k == 2 else 1.0)
+        if axes is not None and not isinstance(directions, Coordinates):
+            raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
+        directions = directions if axes is None else Orthogonal.of(axes, shape)
     return ForwardProcess(
         method=method,
         shape=shape,
@@ -86,6 +79,16 @@ def forward_process(
         constant=(stiffness,) if damping is None else (stiffness, tied_friction(stiffness, gamma, damping)),
         basis=directions,
     )
+
+
+def _mode(row: Method, variational_score: str | float | Tensor | None) -> str:
+    """How A is found, checked: as the method has it by default, by name, or "fixed" where A itself is given."""
+    if variational_score is None:
+        return row.variational_score
+    if not isinstance(variational_score, str):
+        return "fixed"
+    allowed = VARIATIONAL_SCORES if row.stiffness == 1 else (row.variational_score,)
+    return checks.one_of("variational_score", variational_score, allowed)
 
 
 def _damping(method: str, row: Method, damping: float | None) -> float | None:
@@ -104,7 +107,7 @@ def _damping(method: str, row: Method, damping: float | None) -> float | None:
     return damping
 
 
-def _given_score(a: Any, shape: tuple[int, ...], per_a: float) -> tuple[Tensor, Tensor | None]:
+def _by_hand(a: Any, shape: tuple[int, ...], per_a: float) -> tuple[Tensor, Tensor | None]:
     """Check an A given by hand; return the stiffness (1, *shape) and, for a full matrix, its eigenvectors (d, d)."""
     a = torch.as_tensor(a, dtype=torch.float64)
     dim = math.prod(shape)

@@ -51,6 +51,11 @@ def transpose(a: Matrix) -> Matrix:
     return tuple(zip(*a))
 
 
+def stacked(m: Matrix) -> Tensor:
+    """A matrix field as one tensor (..., k, k)."""
+    return torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in m], -2)
+
+
 def compose(first: Kernel, second: Kernel) -> Kernel:
     """Kernel of `first` followed by `second`: (F2 F1, F2 N1 F2' + N2), a sum of positive terms."""
     moved = matmul(matmul(second.mean, first.noise), transpose(second.mean))
@@ -137,10 +142,10 @@ class Momentum:
             return branch(tau, p, disc)
         result = (torch.zeros((), dtype=torch.float64),) * 2
         for mask, branch, p_, disc_ in self.branches:  # double `where`: gradients stay finite through disc = 0
-            here = pick(mask)
-            safe = (torch.where(here, v, torch.full_like(v, o)) for v, o in ((p, p_), (disc, disc_)))
+            inside = pick(mask)
+            safe = (torch.where(inside, v, torch.full_like(v, o)) for v, o in ((p, p_), (disc, disc_)))
             values = branch(tau, *safe)
-            result = (torch.where(here, values[0], result[0]), torch.where(here, values[1], result[1]))
+            result = (torch.where(inside, values[0], result[0]), torch.where(inside, values[1], result[1]))
         return result
 
     def mean(self, tau: Tensor) -> Matrix:
@@ -205,6 +210,13 @@ def overdamped(tau: Tensor, drift: Tensor) -> Kernel:
     return Kernel(((torch.exp(-drift * tau),),), ((variance,),))
 
 
+def covariance(kernel: Kernel, var: Tensor | float, v0: float = 1.0) -> Matrix:
+    """F diag(var, v0) F' + N entry by entry: S_t for data of variance `var`, Sigma_{t|0} for var = 0."""
+    f, n = kernel
+    start, size = _double(var, v0)[: len(n)], range(len(n))
+    return tuple(tuple(sum((f[i][m] * start[m] * f[j][m] for m in size), n[i][j]) for j in size) for i in size)
+
+
 def lower_cholesky(kernel: Kernel, v0_variance: float = 1.0) -> tuple[Tensor, ...]:
     """Entries (L_xx, L_vx, L_vv) – (L_xx,) if k = 1 – of the Cholesky factor of Sigma = F diag(0, v0) F' + N.
 
@@ -244,6 +256,11 @@ class Channel(NamedTuple):
     def map(self, f: Callable[[Tensor], Tensor]) -> Channel:
         """Apply `f` to every tensor."""
         return Channel(*(tuple(map(f, v)) if isinstance(v, tuple) else f(v) for v in self))  # type: ignore[arg-type]
+
+
+def log_level(snr: Tensor) -> Tensor:
+    """log snr, bounded below where a direction does not vary."""
+    return snr.clamp(min=1e-12).log()
 
 
 def channel(kernel: Kernel, chol: tuple[Tensor, ...], std: Tensor) -> Channel:

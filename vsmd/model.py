@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vsmd import checks, files, networks, random
 from vsmd.bases import BASES
+from vsmd.methods import METHODS
 from vsmd.moments import Moments
 from vsmd.priors import Mixture, Prior
 from vsmd.processes import ForwardProcess
@@ -79,13 +80,17 @@ class Model:
         trajectory: bool = False,
         **options: Any,
     ) -> Tensor:
-        """Draw n samples (n, *shape) float32 by running the reverse process from the prior.
+        """Draw n samples (n, *shape) float32 by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
+
+            dx = -(beta/2) v dr,   dv = ((beta/2) (s x + gamma c v) + beta gamma s_v) dr + sqrt(beta gamma) dw
+
+        or its probability flow, with half of s_v and no dw.
 
         n: how many; as many as there are `seeds` where it is left out.
         solver: a name in `vsmd.samplers.SOLVERS` (default "heun"), a solver's class or an instance.
         steps: of the solver, default 50 (Heun takes two evaluations a step).
         seed: of all draws, which depend on it alone for fixed-step deterministic solvers, on batch_size too for others.
-        seeds: one a sample: sample i is then a function of seeds[i] alone, whatever else is drawn with it.
+        seeds: one a sample: with fixed steps sample i is then a function of seeds[i] alone, whoever is drawn with it.
         grid_power: of the grid t = u^power (`time_grid`), default 2; 1 is the paper's uniform one.
         denoise: one more evaluation, E[x_0 | a] where the grid ends, takes off the noise that is left there. Default:
             yes, but not along a trajectory, nor for a method that stops early on purpose.
@@ -95,7 +100,7 @@ class Model:
         options: the solver's own (rtol, atol of "rk45").
 
         Raises ValueError for n, steps, batch_size < 1, seeds of another number, an unknown solver or one that needs a
-        velocity.
+        velocity; TypeError for options that the solver does not have; FloatingPointError where a flow diverges.
         """
         n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
         if seeds is not None and len(seeds) != n:
@@ -140,17 +145,25 @@ class Model:
         rtol: float = 1e-4,
         atol: float = 1e-4,
     ) -> Tensor:
-        """Log-density of data x (n, *shape) in nats, float64 (n,), by the probability flow in the augmented space.
+        """Log-density of data in nats, float64 (n,), by the probability flow in the augmented space.
 
-        With velocity p(x) = E_v p(x, v)/N(v) over v ~ N(0, I): `velocities` draws a point are averaged under the log
-        (exact as they grow; each is exact if x and v are independent at t = 0, as they are in the data). Points are
-        taken to lie at t = 1e-3. context: (n, ...) for a conditional network.
-        Raises ValueError if x has the wrong shape or is not finite.
+            log p(x) = log E_v [p(x, v) / N(v; 0, I)],   v ~ N(0, I);   without velocity p(x) itself
+
+        Points are taken to lie at t = t_min, where training and the solvers' grids end.
+
+        x: (n, *shape), in data coordinates.
+        context: (n, …) for a conditional network.
+        velocities: draws of v a point (default 1); each is exact if x and v are independent at t = 0, as in the data.
+        seed: of v (default 0).
+        rtol, atol: tolerances of the adaptive Runge–Kutta steps (default 1e-4).
+
+        Raises ValueError if x has the wrong shape or is not finite, FloatingPointError if the flow diverges.
         """
         from vsmd.samplers.rk45 import log_likelihood
 
-        x, velocities = checks.points("x", x, self.process.shape), checks.positive_int("velocities", velocities)
-        total = []
+        x, velocities = checks.points("x", x, self.process.shape).cpu(), checks.positive_int("velocities", velocities)
+        device, values = self.score.device, []
+        context = None if context is None else context.to(device)
         for j in range(velocities if self.process.k == 2 else 1):
             a = self.process.to_directions(x)[:, None]
             extra = torch.zeros(len(x), dtype=torch.float64)
@@ -158,20 +171,28 @@ class Model:
                 v = torch.randn(a.shape, generator=random.generator(seed, "velocity", j), dtype=a.dtype)
                 a = torch.cat([a, v], 1)
                 extra = 0.5 * v.double().square().flatten(1).sum(1) + 0.5 * self.process.dim * math.log(2 * math.pi)
-            given = None if context is None else context.to(self.score.device)
-            value = log_likelihood(self.score, a.to(self.score.device), self.t_min, given, rtol=rtol, atol=atol)
-            total.append(value + extra)
-        return torch.stack(total).logsumexp(0) - math.log(len(total))
+            values.append(log_likelihood(self.score, a.to(device), self.t_min, context, rtol=rtol, atol=atol) + extra)
+        return torch.stack(values).logsumexp(0) - math.log(len(values))
 
     def save(self, path: str | Path) -> Path:
-        """Write the model as safetensors, atomically; `vsmd.load` reads it back."""
+        """Write process, network and history as one safetensors file, whole or not at all; `vsmd.load` reads it back.
+
+        path: of the file, which is replaced if it exists; its folders are made. It is returned.
+
+        Raises ValueError for a network without `name` and `settings`, OSError where the file cannot be written.
+        """
         path = Path(path)
         files.write(path, FORMAT, *state(self))
         return path
 
 
 def load(path: str | Path) -> Model:
-    """Read a model written by `Model.save`; ValueError naming the path if it is missing, damaged or foreign."""
+    """The model that `Model.save` wrote, on the CPU and ready to sample; nothing in the file is run.
+
+    path: of the file. A network, basis or method of your own must have its line in its table.
+
+    Raises ValueError naming the path if the file is missing, damaged or foreign.
+    """
     tensors, info = files.read(path, FORMAT)
     with files.refusing(path):
         return from_state(tensors, info)
@@ -198,7 +219,9 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     settings, fields, prior = dict(info["process"]), files.part(tensors, "process"), files.part(tensors, "prior")
     shape = tuple(settings["shape"])
     settings |= {"shape": shape, "schedule": BetaSchedule(**settings["schedule"])}
-    settings["basis"] = BASES[settings["basis"]](shape, files.part(tensors, "basis"))
+    checks.one_of("method", settings["method"], METHODS)
+    basis = BASES[checks.one_of("basis", settings["basis"], BASES)]
+    settings["basis"] = basis(shape, files.part(tensors, "basis"))
     process = ForwardProcess(
         **settings,
         constant=tuple(fields[name] for name in RATES if name in fields),

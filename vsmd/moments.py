@@ -36,7 +36,7 @@ class Moments(NamedTuple):
 
 
 def _checked(name: str, value: Tensor | float, shape: tuple[int, ...]) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float64)
+    value = torch.as_tensor(value, dtype=torch.float64, device="cpu")
     if value.ndim > len(shape) or any(a not in (1, b) for a, b in zip(value.shape[::-1], shape[::-1])):
         raise ValueError(f"{name}: shape {tuple(value.shape)}; must be a number or {shape}")
     if not bool(torch.isfinite(value).all()):

@@ -16,6 +16,7 @@ from torch import Tensor
 from vsmd import checks, random
 from vsmd.kernels import Channel, Matrix
 
+PRIORS = ("gaussian", "moments", "mixture", "empirical")  # of a process; the last two need data
 LOG_2PI = math.log(2 * math.pi)
 MIXTURE_DRAWS = 50_000  # of the statistic, for EM
 FULL_UP_TO = 256  # dimensions; above, a mixture's components have diagonal covariances
@@ -137,13 +138,13 @@ class Mixture(NamedTuple):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n vectors (n, d), float64."""
-        which = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
         if self.scale.ndim < 3:
-            return self.means[which] + (self.scale[which] if self.scale.ndim == 2 else self.scale) * noise
+            return self.means[component] + (self.scale[component] if self.scale.ndim == 2 else self.scale) * noise
         for m in range(len(self.weights)):  # a product a component: no (n, d, d) of factors
-            here = which == m
-            noise[here] = self.means[m] + noise[here] @ self.scale[m].T
+            rows = component == m
+            noise[rows] = self.means[m] + noise[rows] @ self.scale[m].T
         return noise
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -151,15 +152,15 @@ class Mixture(NamedTuple):
         scale, d = self.scale, z.shape[1]
         size = scale.diagonal(dim1=-2, dim2=-1) if scale.ndim == 3 else scale
         constant = self.weights.log() - size.log().sum(-1) - 0.5 * d * LOG_2PI
-        found = []
-        for part in z.split(max(1, SCORED // (len(self.weights) * d))):
-            off = part[:, None] - self.means
+        values = []
+        for rows in z.split(max(1, SCORED // (len(self.weights) * d))):
+            off = rows[:, None] - self.means
             if scale.ndim == 3:
                 off = torch.linalg.solve_triangular(scale, off.permute(1, 2, 0), upper=False).permute(2, 0, 1)
             else:
                 off = off / scale
-            found.append((constant - 0.5 * off.square().sum(-1)).logsumexp(1))
-        return torch.cat(found)
+            values.append((constant - 0.5 * off.square().sum(-1)).logsumexp(1))
+        return torch.cat(values)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 r"""Forward processes: beta and A as data, and everything that follows from them in closed form.
 
 A process acts on the centred data in the *directions* of its basis (`vsmd.bases`), in which A is diagonal. A state is a
-tensor (n, k, *shape), k = 1 (overdamped) or 2 (x and v), in those directions. Processes are immutable: before data A is
-zero, and `with_moments`, `with_rates` return new ones.
+tensor (n, k, *shape), k = 1 (overdamped) or 2 (x and v), in those directions. Processes are immutable: `with_data`,
+`with_rates` and the like return new ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,17 +17,15 @@ import torch
 from torch import Tensor
 
 from vsmd import checks, kernels
-from vsmd.bases import Basis
+from vsmd.bases import Basis, Stream, basis_of
 from vsmd.coefficients import Coefficients, Transition
 from vsmd.kernels import Channel, Kernel, Matrix
 from vsmd.methods import METHODS, Method, tied_friction
 from vsmd.moments import Moments
 from vsmd.piecewise import Piecewise
-from vsmd.priors import GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
+from vsmd.priors import PRIORS, GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
 from vsmd.schedules import BetaSchedule
 from vsmd.steering import Steering
-
-PRIORS = ("gaussian", "moments", "mixture", "empirical")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +54,6 @@ class ForwardProcess:
     moments: Moments | None = None
     mixture: Mixture | None = None  # law of the statistic at t = 1 that a mixture or empirical prior draws from
 
-    # --- what it is -------------------------------------------------------------------------------------------------
     @property
     def row(self) -> Method:
         """The method's row of the table."""
@@ -122,35 +118,31 @@ class ForwardProcess:
         plain = {"shape": list(self.shape), "schedule": dataclasses.asdict(self.schedule), "basis": self.basis.name}
         return plain | {n: getattr(self, n) for n in names}
 
-    # --- with data --------------------------------------------------------------------------------------------------
     def with_moments(self, mean: Tensor, var: Tensor, basis: Basis | None = None) -> ForwardProcess:
         """The same process knowing the data's mean, their variance per direction, and the basis that was fitted.
 
-        Raises ValueError for moments of another shape, not finite, or a negative variance.
+        Raises ValueError for moments or a basis of another shape, what is not finite, or a negative variance.
         """
-        moments = Moments.given(mean, var, self.shape)
-        return dataclasses.replace(self, moments=moments, basis=self.basis if basis is None else basis)
+        basis = self.basis if basis is None else basis_of(basis, self.shape)
+        return dataclasses.replace(self, moments=Moments.given(mean, var, self.shape), basis=basis, mixture=None)
 
-    def with_data(self, data: Tensor | Iterable[Tensor]) -> ForwardProcess:
+    def with_data(self, data: Stream) -> ForwardProcess:
         """The same process with moments and basis of data (n, *shape), or of a stream of such batches."""
         moments, basis = self.basis.fitted(data)
         return self.with_moments(*moments, basis)
 
     def with_rates(self, stiffness: Tensor, friction: Tensor | None = None) -> ForwardProcess:
-        """The same process with stiffness and – with velocity – friction (pieces, *shape) of its own."""
+        """The same process with this stiffness and – with velocity – friction, (pieces, *shape)."""
         self._on_pieces("A")
         rates = (stiffness,) if self.k == 1 or friction is None else (stiffness, friction)
-        return dataclasses.replace(self, constant=tuple(e.to(torch.float64) for e in rates))
+        return dataclasses.replace(self, constant=tuple(e.to(torch.float64) for e in rates), mixture=None)
 
-    def with_score(self, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
-        """The same process with another variational score A, (pieces, *shape) per component."""
+    def with_variational_score(self, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
+        """The same process with this A_x and – with velocity – A_v, (pieces, *shape)."""
         return self.with_rates(1 - 2 * self.per_a * a_x, None if a_v is None else 1 - 2 * a_v)
 
     def with_stiffness(self, stiffness: Tensor) -> ForwardProcess:
-        """The same process with stiffness s (pieces, *shape) and the friction that (14) ties to it.
-
-        Raises ValueError unless s is finite and, with velocity, positive.
-        """
+        """The same process with this stiffness (pieces, *shape), > 0 with velocity, and the friction tied to it."""
         least = float(stiffness.min()) if bool(torch.isfinite(stiffness).all()) else math.nan
         if math.isnan(least) or (self.k == 2 and least <= 0):
             raise ValueError(f"stiffness={least:.4g} at its least: must be finite and > 0")
@@ -175,7 +167,6 @@ class ForwardProcess:
         """Inverse of `to_directions`."""
         return self.basis.back(z) + self.known().mean.to(z)
 
-    # --- kernels ----------------------------------------------------------------------------------------------------
     @cached_property
     def dynamics(self) -> Piecewise | Steering:
         """What gives kernels and rates: constant on pieces, or steered (ValueError before data)."""
@@ -199,27 +190,22 @@ class ForwardProcess:
         return chol, kernels.channel(kernel, chol, self.known().std)
 
     def transition(self, t: float | Tensor) -> Transition:
-        """Law of a_t given x_0: F(t) and Sigma_t, (n, *shape, k, k) float64 (no n for a number t in (0, 1]).
+        """Law of a_t given x_0, N(F(t) (x_0, 0), Sigma_t), as F and Sigma_t (n, *shape, k, k), float64.
 
-        Hybrid score matching has v_0 ~ N(0, 1) marginalised, Sigma_t = F diag(0, 1) F' + N; plain has Sigma_t = N.
-        Raises ValueError unless every t is in (0, 1].
+            hybrid score matching: Sigma_t = F diag(0, 1) F' + N, v_0 ~ N(0, 1) marginalised;   plain: Sigma_t = N.
+
+        t: a number or a tensor (n,) of times in (0, 1]; for a number the results have no n.
+        Raises ValueError for other times; for a steered process that has not seen data.
         """
         times = torch.as_tensor(t, dtype=torch.float64)
         if times.numel() == 0 or not bool(((times > 0) & (times <= 1)).all()):
             raise ValueError(f"t={t!r}: times must be in (0, 1]")
         kernel = self.kernel(times.reshape(-1))
-        cov = self.covariance(kernel, torch.zeros(()), 1.0 if self.score_matching == "hybrid" else 0.0)
-        parts = [torch.stack([torch.stack(row, -1) for row in m], -2) for m in (kernel.mean, cov)]
-        return Transition(*(p[0] if times.ndim == 0 else p for p in parts))
+        cov = self.covariance(kernel, 0.0, 1.0 if self.score_matching == "hybrid" else 0.0)
+        dense = (kernels.stacked(matrix) for matrix in (kernel.mean, cov))
+        return Transition(*(matrix[0] if times.ndim == 0 else matrix for matrix in dense))
 
-    def covariance(self, kernel: Kernel, var: Tensor, v0: float = 1.0) -> Matrix:
-        """F diag(var, v0) F' + N entry by entry: S_t for data of variance `var`, Sigma_{t|0} for var = 0."""
-        start = (torch.as_tensor(var, dtype=torch.float64), torch.tensor(v0, dtype=torch.float64))[: self.k]
-        f, n = kernel.mean, kernel.noise
-        return tuple(
-            tuple(sum((f[i][m] * start[m] * f[j][m] for m in range(self.k)), n[i][j]) for j in range(self.k))
-            for i in range(self.k)
-        )
+    covariance = staticmethod(kernels.covariance)
 
     def coefficients(
         self,
@@ -233,22 +219,20 @@ class ForwardProcess:
         The drift jumps at the knots of a piecewise-constant A; `within` (n,) gives times inside the pieces meant.
         """
         t = t.to(torch.float64)
-        _, ch = self.channel(t)
+        _, channel = self.channel(t)
         beta = self.schedule.beta(t).view(-1, *[1] * len(self.shape))
         rates = self.dynamics.rates(t, within)
         s, *c = rates
         row = (beta / 2 * s, *(beta / 2 * self.gamma * e for e in c))
-        noise = beta * self.per_a
-        log_snr = ch.snr.clamp(min=1e-12).log()
-        values = Coefficients(beta, rates, row, noise, ch.inp, ch.gain, ch.out, log_snr, ch.kappa)
+        inp, gain, out, snr, kappa, _ = channel
+        values = Coefficients(beta, rates, row, beta * self.per_a, inp, gain, out, kernels.log_level(snr), kappa)
         return values.map(lambda e: e.to(device, dtype))
 
     def snr(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Signal-to-noise amplitude and kappa of the channel at times t: all that score training needs; float64."""
-        _, ch = self.channel(t)
-        return ch.snr, ch.kappa
+        _, channel = self.channel(t)
+        return channel.snr, channel.kappa
 
-    # --- prior ------------------------------------------------------------------------------------------------------
     def reference_variance(self) -> float:
         """Per-component variance of the reference's stationary law (A_x = 0): 1, or gamma/(2 sqrt R) with velocity."""
         return 1.0 if self.damping is None else self.gamma / (2 * math.sqrt(self.damping))
@@ -256,36 +240,37 @@ class ForwardProcess:
     def terminal(self, var: Tensor | float) -> tuple[Kernel, Matrix]:
         """The kernel to t = 1 and the covariance S_1 there for data of variance `var` (0: Sigma_{1|0})."""
         kernel = self.kernel(torch.ones(1)).map(lambda e: e[0])
-        return kernel, self.covariance(kernel, torch.as_tensor(var, dtype=torch.float64))
+        return kernel, self.covariance(kernel, var)
 
     def prior_law(self) -> Prior:
-        """The law that generation starts from, in directions.
+        """The law that generation starts from, in directions; ValueError where it needs data and has not seen any.
 
-        `gaussian`: N(0, Sigma_{1|0}), steered N(0, Sigma_T). `moments`: N(0, S_1). `mixture`, `empirical`: the law of
-        the statistic that `with_prior` found, lifted to the state; ValueError before it has seen data.
+        "gaussian": N(0, Sigma_{1|0}), steered N(0, Sigma_T); "moments": N(0, S_1); else the statistic's law, lifted.
         """
         if self.prior in ("gaussian", "moments"):
-            return GaussianPrior(self._gaussian_prior(self.known().var if self.prior == "moments" else None))
+            moments = self.prior == "moments"
+            return GaussianPrior(self.terminal(self.known().var)[1] if moments else self._gaussian_prior())
         if self.mixture is None:
             raise ValueError(f"prior={self.prior!r}: has not seen data; fit the process or call with_prior(name, data)")
-        return MixturePrior(self._lift(), self.mixture)
+        chol, channel = self.channel(torch.ones(1, dtype=torch.float64))
+        return MixturePrior(Lift(tuple(e[0] for e in chol), channel.map(lambda e: e[0])), self.mixture)
 
-    def _gaussian_prior(self, var: Tensor | None) -> Matrix:
-        if self.steered and var is None:
-            one = torch.full(self.shape, self.reference_variance(), dtype=torch.float64)
-            return ((one,),) if self.k == 1 else ((one, 0 * one), (0 * one, one))
-        return self.terminal(0.0 if var is None else var)[1]
-
-    def _lift(self) -> Lift:
-        chol, ch = self.channel(torch.ones(1, dtype=torch.float64))
-        return Lift(tuple(e[0] for e in chol), ch.map(lambda e: e[0]))
+    def _gaussian_prior(self) -> Matrix:
+        if not self.steered:
+            return self.terminal(0.0)[1]
+        one = torch.full(self.shape, self.reference_variance(), dtype=torch.float64)
+        return ((one,),) if self.k == 1 else ((one, 0 * one), (0 * one, one))
 
     def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> ForwardProcess:
-        """The same process with another prior; `mixture` and `empirical` need data (n, *shape), in data coordinates.
+        """The same process with another law of a_1 for generation to start from.
 
-        mixture: Gaussian mixture of `components`, fitted by EM to draws of the statistic z of a_1 (`kernels.Channel`).
-        empirical: the points themselves through the kernel; it keeps them, so check samples for memorising
-        (`metrics.memorisation`). Raises ValueError without data or with more components than points.
+        name: "gaussian", "moments", "mixture" (EM on draws of the statistic z of a_1, `kernels.Channel`) or "empirical"
+            (the points through the kernel; they are kept, so check samples with `metrics.memorisation`).
+        data: (n, *shape), in data coordinates; needed for "mixture" and "empirical".
+        components: of the mixture, at most n (default 32).
+        seed: of EM and its draws (default 0).
+
+        Raises ValueError for another name, without data, or for more components than points.
         """
         name = checks.one_of("prior", name, PRIORS)
         mixture = None
@@ -293,18 +278,22 @@ class ForwardProcess:
             if data is None:
                 raise ValueError(f"prior={name!r}: needs data (n, {', '.join(map(str, self.shape))})")
             xi = self.standardised(data)
-            snr = self.channel(torch.ones(1, dtype=torch.float64))[1].snr[0]
+            snr = self.snr(torch.ones(1, dtype=torch.float64))[0][0]
             mixture = Mixture.fitted(xi, snr, components, seed) if name == "mixture" else Mixture.empirical(xi, snr)
         return dataclasses.replace(self, prior=name, mixture=mixture)
 
     def prior_kl(self, mean: Tensor | float, var: Tensor | float) -> Tensor:
-        """KL(N(m_1, S_1) || prior) per direction in nats, jointly in (x, v), Var v_0 = 1; prior N(0, Sigma_{1|0}).
+        """KL(N(m_1, S_1) || N(0, Sigma_{1|0})) per direction, in nats, jointly in (x, v) with Var v_0 = 1; (*shape).
 
-        mean (what is left after centring: usually 0) and var of the data per direction, broadcast to `shape`. It tells
-        before training whether beta suffices: well below .1 is safe, above 1 the stretched axis is not covered. A
-        steered process that has not seen data is steered for `var`. Raises ValueError for moments that do not fit.
+        It tells before training whether beta suffices: well below .1 is safe, above 1 the widest directions are not
+        covered. A steered process has N(0, Sigma_T) for prior and is steered for `var` if it has not seen data.
+
+        mean: of the data per direction, a number or (*shape); what is left after centring, usually 0.
+        var: of the data per direction, a number or (*shape), >= 0.
+
+        Raises ValueError for moments of another shape, what is not finite, or a negative variance.
         """
         mean, var = Moments.given(mean, var, self.shape)
         process = self.with_moments(mean, var) if self.steered and self.moments is None else self
         kernel, law = process.terminal(var)
-        return gaussian_kl(tuple(row[0] * mean for row in kernel.mean), law, process._gaussian_prior(None))
+        return gaussian_kl(tuple(row[0] * mean for row in kernel.mean), law, process._gaussian_prior())

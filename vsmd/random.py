@@ -24,9 +24,9 @@ def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu")
 
 @contextmanager
 def first_weights(stream: torch.Generator) -> Iterator[None]:
-    """While entered, layers draw their first weights as from a fresh `stream`; torch's own stream is left as it was."""
+    """While entered, layers made on the CPU draw their weights as from a fresh `stream`; torch's own are left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream.initial_seed())
+        torch.default_generator.manual_seed(stream.initial_seed())  # `torch.manual_seed` would seed accelerators, too
         yield
 
 

@@ -12,10 +12,12 @@ from vsmd import checks
 
 @dataclass(frozen=True)
 class BetaSchedule:
-    """beta(t) = b_min + (b_max - b_min) t^power on t in [0, 1]; constant where b_min = b_max.
+    """beta(t) = b_min + (b_max - b_min) t^power on t in [0, 1], the noise rate per unit of time.
 
-    The VP schedule of SGM has power 1, that of VSDM-10 power 1.7 (b_min = .1, b_max = 10).
-    Raises ValueError unless 0 < b_min <= b_max and power > 0.
+    b_min, b_max: its values at t = 0 and t = 1, 0 < b_min <= b_max; constant where they are equal.
+    power: > 0, default 1, SGM's VP schedule; VSDM-10 has 1.7 with b_min = .1, b_max = 10.
+
+    Raises ValueError naming the argument, its value and what is allowed.
     """
 
     b_min: float

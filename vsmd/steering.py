@@ -47,10 +47,6 @@ def _symmetric(m: Matrix) -> Matrix:
     return (m[0][0], off), (off, m[1][1])
 
 
-def _stack(m: Matrix) -> Tensor:
-    return torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in m], -2)
-
-
 def _entries(m: Tensor) -> Matrix:
     return tuple(tuple(m[..., i, j] for j in range(m.shape[-1])) for i in range(m.shape[-2]))
 
@@ -58,9 +54,9 @@ def _entries(m: Tensor) -> Matrix:
 def _terminal_gain(reference: Kernel, std: Tensor, target: float) -> Matrix:
     """Pi_T of the reference's kernel over [0, T]; symmetric (*shape) entries."""
     k = len(reference.noise)
-    lower = torch.linalg.cholesky(_stack(reference.noise))
+    lower = torch.linalg.cholesky(kernels.stacked(reference.noise))
     start = torch.stack([std, torch.ones_like(std)][:k], -1)
-    b = torch.linalg.solve_triangular(lower, _stack(reference.mean) * start[..., None, :], upper=False)
+    b = torch.linalg.solve_triangular(lower, kernels.stacked(reference.mean) * start[..., None, :], upper=False)
     eye = torch.eye(k, dtype=torch.float64, device=std.device).expand(lower.shape)
     w = torch.linalg.solve_triangular(lower, eye, upper=False)  # Q = w sqrt(target)
     u, sigma, _ = torch.linalg.svd(target**0.5 * w.mT @ b)
@@ -105,7 +101,7 @@ class Steering:
         gain = _terminal_gain(self._reference(end), std, self.target)
         mean, noise = self._steered(*self._reference(end), gain)
         start = (std.square(), torch.ones_like(std))[: self.k]
-        law = _stack(noise)
+        law = kernels.stacked(noise)
         for i, var in enumerate(start):
             column = torch.stack(torch.broadcast_tensors(*(row[i] for row in mean)), -1)
             law = law + var[..., None, None] * column[..., :, None] * column[..., None, :]

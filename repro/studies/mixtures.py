@@ -132,7 +132,7 @@ def gap(std: float, beta: float, steps: list[int], pieces: int = 200) -> list[Ro
         found = []
         for w in (0.0, 0.25, 0.5, 0.75, 0.875, 0.9375, 0.96875):
             stiffness, friction = (e + w * (best - e) for e, best in ((base.stiffness, s), (base.friction, c)))
-            process = base.with_score((1 - stiffness) / (2 * base.gamma), (1 - friction) / 2)
+            process = base.with_variational_score((1 - stiffness) / (2 * base.gamma), (1 - friction) / 2)
             d = np.stack([(stiffness - s).numpy() / (2 * base.gamma), (friction - c).numpy() / 2], -1)
             end, start = as_array(process.terminal(process.known().var)[1]), target_law(process)
             laws, generated = backward_laws(process, np.linspace(1, 0, pieces + 1), start)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vsmd import checks
-from vsmd.processes import PRIORS
+from vsmd.priors import PRIORS
 
 _FIELDS = ("prior", "solver", "evaluations", "denoise")
 

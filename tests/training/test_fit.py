@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from vsmd import Adaptation, Model, fit, forward_process
+from vsmd import Adaptation, Model, fit, forward_process, load
 from vsmd.networks.mlp import MLP
+from vsmd.training.trainer import Trainer
 
 METHODS = ("SGM", "VSDM", "CLD", "ULD", "VSCLD", "VSULD")
 FEW = Adaptation(rounds=3, paths=200, nodes=8)
@@ -398,3 +400,27 @@ def test_a_snapshot_may_end_training() -> None:
     kept: dict[int, Tensor] = {}
     train("VSULD", snapshots=(20,), on_snapshot=lambda step, m: bool(kept.update({step: weights(m)})))
     assert torch.equal(weights(stopped), kept[20])
+
+
+def test_the_average_keeps_no_graph() -> None:
+    """A step's memory must not grow with the steps before it; the model can be trained on."""
+    settings: dict[str, Any] = {"steps": 9, "batch_size": 8, "learning_rate": 1e-3, "schedule": "cosine", "ema": 0.9}
+    process, device = forward_process("CLD", (2,)), torch.device("cpu")
+    trainer = Trainer(process, STRETCHED, tiny(), **settings, clip=1.0, adaptation=None, seed=0, device=device)
+    for _ in range(3):
+        trainer.advance()
+    assert all(p.is_leaf and p.grad_fn is None for p in trainer.averages)
+    model = trainer.model()
+    assert not torch.equal(weights(fit(process, STRETCHED, network=model.network, steps=5)), weights(model))
+
+
+@pytest.mark.parametrize("basis", ["coordinates", "principal", "cosine", torch.eye(4).flip(0)])
+def test_time_varying_adaptation_in_every_basis(basis: str | Tensor, tmp_path: Path) -> None:
+    x = torch.randn(300, 1, 2, 2, generator=torch.Generator().manual_seed(0)).cumsum(-1) * 3
+    adaptation = Adaptation(rounds=2, paths=50, nodes=6, pieces=3)
+    model = train("VSULD", x, shape=(1, 2, 2), basis=basis, steps=12, adaptation=adaptation)
+    assert model.process.pieces == 3
+    assert not torch.equal(model.process.stiffness[0], model.process.stiffness[1])
+    again = load(model.save(tmp_path / "model.safetensors"))
+    assert bool(torch.isfinite(model.sample(5, steps=4)).all())
+    assert torch.equal(again.sample(5, steps=4), model.sample(5, steps=4))

@@ -17,7 +17,8 @@ from vsmd.adaptation import Adaptation
 from vsmd.bases import BASES
 from vsmd.family import VARIATIONAL_SCORES
 from vsmd.methods import METHODS
-from vsmd.processes import PRIORS, ForwardProcess
+from vsmd.priors import PRIORS
+from vsmd.processes import ForwardProcess
 from vsmd.samplers import as_solver
 from vsmd.samplers.generation import steps_within
 from vsmd.training import Compute

@@ -51,7 +51,7 @@ class LatentModel:
     def decode(self, z: Tensor) -> Tensor:
         """Data (n, *shape) of scaled codes z (n, *code_shape)."""
         with torch.no_grad():
-            return torch.cat([self.autoencoder.decode(part * self.scale) for part in z.split(BATCH)])
+            return torch.cat([self.autoencoder.decode(rows * self.scale) for rows in z.split(BATCH)])
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """decode(encode(x)): the best that any bridge on these codes can do."""
@@ -60,8 +60,8 @@ class LatentModel:
     def interpolate(self, x: Tensor, y: Tensor, points: int = 8) -> Tensor:
         """Decoded points of the straight lines between codes of x and y, both (n, *shape): (points, n, *shape)."""
         a, b = self.encode(x), self.encode(y)
-        parts = torch.linspace(0, 1, checks.positive_int("points", points))
-        return torch.stack([self.decode(torch.lerp(a, b, float(w))) for w in parts])
+        shares = torch.linspace(0, 1, checks.positive_int("points", points))
+        return torch.stack([self.decode(torch.lerp(a, b, float(share))) for share in shares])
 
     def sample(self, n: int, solver: str = "heun", steps: int = 50, seed: int = 0, **options: Any) -> Tensor:
         """Draw n samples (n, *shape) float32: codes by the bridge, decoded. Arguments as of `vsmd.Model.sample`.
@@ -126,14 +126,18 @@ def fit(
     seed: int = 0,
     **training: Any,
 ) -> LatentModel:
-    """Train a bridge on the codes of `data` and return the model.
+    """Train a bridge on the codes of `data`, z = encode(x)/scale, and return the model.
 
-    data: tensor (n, *shape), encoded once, or sampler (n, generator) -> such, encoded as it is drawn. autoencoder:
-    anything with encode and decode, trained. bridge: "LSBDM" (`schrodinger_bridge` with its defaults), one of the six
-    methods with theirs, or a process for codes of that shape with options of your own (`schrodinger_bridge(shape,
-    sigma=3)`, `forward_process("VSCLD", shape, variational_score="steered")`). Codes are divided by one number, so that
-    their root mean square deviation is 1; their anisotropy stays. stop: early-stopping time of LSBDM in (0, 1), default
-    .999: the noise σ√(1 - stop) stays on the codes. training: as for `vsmd.fit` (steps, network, checkpoint, …).
+    Codes are divided by one number, so that their root mean square deviation is 1; their anisotropy stays.
+
+    data: tensor (n, *shape), encoded once, or sampler (n, generator) -> such, encoded as it is drawn.
+    autoencoder: anything with encode and decode, trained.
+    bridge: "LSBDM" (default: `schrodinger_bridge(shape)`), one of the six methods with its defaults, or a process for
+        codes of that shape: `schrodinger_bridge(shape, sigma=3)`, `forward_process("VSCLD", shape, beta=2)`.
+    stop: early-stopping time of LSBDM in (0, 1), default .999: noise of std sigma sqrt(1 - stop) stays on the codes.
+    seed: of everything random (default 0).
+    training: further arguments of `vsmd.fit` (steps, network, checkpoint, …).
+
     Raises ValueError if encoder and decoder do not fit each other, codes are constant in a coordinate or have more
     numbers than the data; warns where sigma is outside the range of the theory.
     """
@@ -142,11 +146,11 @@ def fit(
     codes = _encoded(autoencoder, points)
     scale = _scale(codes)
     process = _process(bridge, shape)
-    own = process.row.early_stop
-    if stop is not None and not own:
+    early_stop = process.row.early_stop
+    if stop is not None and not early_stop:
         raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
     stop = bridges.STOP if stop is None else stop
-    if own:
+    if early_stop:
         if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop < 1:
             raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
         bridges.warn_outside_theory(bridges.sigma_of(process), stop, codes / scale, seed)
@@ -156,7 +160,7 @@ def fit(
         return _encoded(autoencoder, draw(n, stream)) / scale
 
     model = vsmd.fit(process, codes / scale if draw is None else drawn, seed=seed, **training)
-    if own:
+    if early_stop:
         model = bridges.stopped(model, stop)
     return LatentModel(autoencoder, model, scale, tuple(points.shape[1:]))
 
@@ -177,7 +181,7 @@ def _prepared(data: Data, seed: int) -> tuple[Tensor, Any]:
 
 def _encoded(codec: Codec, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([codec.encode(part.float()) for part in x.split(BATCH)])
+        return torch.cat([codec.encode(rows.float()) for rows in x.split(BATCH)])
 
 
 def _scale(codes: Tensor) -> float:

@@ -33,15 +33,19 @@ def pretrain(
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> A:
-    """Return a trained copy of a `VectorAutoencoder` or `ImageAutoencoder`.
+    """A trained copy of an autoencoder: min E loss(encode(x) + code_noise size n, x), n ~ N(0, I), by Adam.
 
-    It minimises E loss(encode(x) + noise, x) by Adam, cosine decay; the loss is the autoencoder's: squares for vectors,
-    cross-entropy for images.
+    The loss is the autoencoder's: squares for vectors, cross-entropy for images.
 
-    data: tensor (n, *shape) or sampler; it may come from another law than the one to be generated. code_noise: std of
-    Gaussian noise on the codes in units of the batch's root mean square deviation, which keeps the decoder smooth about
-    the codes – where a bridge that stops early ends. First weights are drawn anew: a function of `seed`, as all else.
-    checkpoint: a file to resume from, bit for bit.
+    autoencoder: a `VectorAutoencoder` or `ImageAutoencoder`; its weights are drawn anew.
+    data: tensor (n, *shape) or sampler (n, generator) -> such; of any law, not only the one to be generated.
+    steps, batch_size, learning_rate: of Adam with cosine decay (default 2,000 of 256 points, 2e-3).
+    code_noise: noise on the codes in units of the batch's root mean square deviation (default 0); it keeps the decoder
+        smooth about the codes, where a bridge that stops early ends.
+    seed: of everything random (default 0).
+    checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit.
+    progress: show a bar.
+
     Raises ValueError for bad arguments, FloatingPointError when the loss is not finite.
     """
     steps, batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
@@ -63,12 +67,7 @@ def pretrain(
     for step in tqdm(range(done + 1, steps + 1), desc="pre-training", disable=not progress, mininterval=1.0):
         stream = random.generator(seed, "pretraining", step)
         loss = _loss(model, source.draw(batch_size, stream).x, code_noise, stream)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
-        optimizer.step()
+        _descend(model, optimizer, loss, learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps)))
         if step % 50 == 0 or step == steps:
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(
@@ -88,6 +87,16 @@ def _loss(model: Autoencoder, x: Tensor, code_noise: float, stream: torch.Genera
         size = (z.detach() - z.detach().mean(0)).square().mean().sqrt()
         z = z + code_noise * size * torch.randn(z.shape, generator=stream)
     return model.loss(z, x)
+
+
+def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    """One step down the loss, the gradient clipped to norm 1."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
+    optimizer.step()
 
 
 def _resumed(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:

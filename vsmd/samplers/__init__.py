@@ -7,6 +7,7 @@ or an instance (with its options) will do.
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -35,7 +36,8 @@ SOLVERS: dict[str, str | type[Solver]] = {  # a class, or where it is found when
 def as_solver(solver: str | type[Solver] | Solver, **options: Any) -> Solver:
     """The solver of a name in `SOLVERS` or of a class, made with its `options`; or itself, where it is an instance.
 
-    Raises ValueError for an unknown name, and for options beside an instance, which has its own.
+    Raises ValueError for an unknown name, and for options beside an instance, which has its own; TypeError for options
+    that the solver does not have.
     """
     if isinstance(solver, Solver):
         if options:
@@ -47,6 +49,10 @@ def as_solver(solver: str | type[Solver] | Solver, **options: Any) -> Solver:
             module, name = entry.split(":")
             entry = getattr(importlib.import_module(module), name)
         solver = entry
+    try:
+        inspect.signature(solver).bind(**options)
+    except TypeError as error:
+        raise TypeError(f"solver={solver.name or solver.__name__.lower()!r}: {error}") from None
     return solver(**options)
 
 

@@ -24,7 +24,7 @@ PRODUCTS = (("x", "x"), ("s", "x"), ("x", "v"), ("v", "v"), ("s", "v"))  # in th
 
 def backward_moments(
     score: Score,
-    how: Adaptation,
+    adaptation: Adaptation,
     seed: int,
     step: int,
     context: Tensor | None = None,
@@ -32,35 +32,35 @@ def backward_moments(
     world: World | None = None,
     noise: Noise | None = None,
 ) -> PathMoments:
-    """Simulate `how.paths` backward paths and return w-weighted moments per piece and direction, w = beta g^2 dt.
+    """w-weighted moments, w = beta g^2 dt, per piece and direction, of `adaptation.paths` simulated backward paths.
 
-    Heun for the SDE on `how.nodes` steps, denser towards the data: Euler–Maruyama's bias there exceeds the gradient
-    itself for stretched data and moves the fixed point. Trapezoid rule over all nodes, the last one included. Where
-    paths times dimensions are many they are simulated in parts, each with a stream of its own, shared out among the
-    processes of `world`; the parts' moments are added in the same order however many processes there are. noise: in
-    place of those streams.
+    Heun for the SDE on `adaptation.nodes` steps, denser towards the data: Euler–Maruyama's bias there exceeds the
+    gradient itself for stretched data and moves the fixed point. Trapezoid rule over all nodes, the last one included.
+    Many paths times dimensions are simulated in portions, each with a stream of its own, shared out among the processes
+    of `world`; their moments are added in the same order however many processes there are. noise: in place of those
+    streams.
     """
     process, score = score.process, dataclasses.replace(score, edge=EDGE)
     world = world or World()
-    times = time_grid(how.nodes, t_min, 2.0)
+    times = time_grid(adaptation.nodes, t_min, 2.0)
     solver = StochasticHeun().on(score, times, context)
     h = torch.tensor(solver.h, dtype=torch.float64)
     weight = 0.5 * (torch.cat([h, h.new_zeros(1)]) + torch.cat([h.new_zeros(1), h]))
     weight = weight * process.schedule.beta(times) * process.per_a
-    piece = (times * how.pieces).long().clamp(max=how.pieces - 1)
-    total = torch.zeros(how.pieces, dtype=torch.float64).index_add_(0, piece, weight)
-    size = max(1, min(how.paths, PART // process.dim))
-    parts = [slice(first, min(first + size, how.paths)) for first in range(0, how.paths, size)]
-    sums = torch.zeros(len(parts), len(PRODUCTS), how.pieces, *process.shape, dtype=torch.float64)
-    for j in range(world.rank, len(parts), world.size):
-        stream = BatchNoise(random.generator(seed, "adaptation", step, *([j] if len(parts) > 1 else [])))
-        solver.context = None if context is None else context[parts[j]]
-        n = parts[j].stop - parts[j].start
+    piece = (times * adaptation.pieces).long().clamp(max=adaptation.pieces - 1)
+    total = torch.zeros(adaptation.pieces, dtype=torch.float64).index_add_(0, piece, weight)
+    size = max(1, min(adaptation.paths, PART // process.dim))
+    portions = [slice(first, min(first + size, adaptation.paths)) for first in range(0, adaptation.paths, size)]
+    sums = torch.zeros(len(portions), len(PRODUCTS), adaptation.pieces, *process.shape, dtype=torch.float64)
+    for j in range(world.rank, len(portions), world.size):
+        stream = BatchNoise(random.generator(seed, "adaptation", step, *([j] if len(portions) > 1 else [])))
+        solver.context = None if context is None else context[portions[j]]
+        n = portions[j].stop - portions[j].start
         with torch.no_grad():
-            for i, products in enumerate(_simulated(solver, how.start, n, noise or stream)):
+            for i, products in enumerate(_simulated(solver, adaptation.start, n, noise or stream)):
                 for m, value in enumerate(products):
                     sums[j, m, piece[i]] += weight[i] * value
-        sums[j] *= n / how.paths
+        sums[j] *= n / adaptation.paths
     return PathMoments(total.view(-1, *[1] * len(process.shape)), *world.total(sums).sum(0))
 
 

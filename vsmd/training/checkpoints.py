@@ -21,7 +21,7 @@ from vsmd.training.trainer import Trainer
 FORMAT = "vsmd-checkpoint-2"
 
 
-def save(trainer: Trainer, path: Path, settings: dict[str, Any], keep: int = 1) -> None:
+def save(trainer: Trainer, path: Path, keep: int = 1) -> None:
     """Write the trainer's state; `path` holds the old checkpoint until the new one is complete.
 
     keep: of the last checkpoints; those before `path` get their step into their names (`earlier`). Of several
@@ -31,7 +31,7 @@ def save(trainer: Trainer, path: Path, settings: dict[str, Any], keep: int = 1) 
         return
     tensors = state({"network": trainer.network, "average": trainer.average}, trainer.optimizer)
     tensors |= {name: rate.clone() for name, rate in zip(RATES, trainer.process.constant)}
-    info = {"step": trainer.step, "history": trainer.history, "settings": settings}
+    info = {"step": trainer.step, "history": trainer.history, "settings": trainer.settings}
     try:
         if keep > 1 and path.exists():
             _set_aside(path, trainer.saved)
@@ -102,7 +102,7 @@ def _set_aside(path: Path, step: int) -> None:
         shutil.copyfile(path, name)
 
 
-def restore(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
+def restore(trainer: Trainer, path: Path) -> None:
     """Bring a fresh trainer to the checkpoint's state; ValueError names every setting that differs, old and new."""
     try:
         tensors, info = files.read(path, FORMAT)
@@ -112,7 +112,7 @@ def restore(trainer: Trainer, path: Path, settings: dict[str, Any]) -> None:
                 f"{error}; the one before it is {str(before[0])!r}, move it here to go on from it"
             ) from None
         raise
-    check_settings(path, info["settings"], settings)
+    check_settings(path, info["settings"], trainer.settings)
     with files.refusing(path):
         load_state(tensors, {"network": trainer.network, "average": trainer.average}, trainer.optimizer)
         if trainer.adapts:

@@ -15,9 +15,9 @@ from vsmd.processes import ForwardProcess
 MOMENT_DRAWS = 100_000
 HELD = 2**26  # values of a sampler's draws that are held at once
 
-Drawn = Tensor | tuple[Tensor, Tensor]
-Sampler = Callable[[int, torch.Generator], Drawn]
-Data = Tensor | tuple[Tensor, Tensor] | Sampler
+Points = Tensor | tuple[Tensor, Tensor]  # alone, or with the context of each
+Sampler = Callable[[int, torch.Generator], Points]
+Data = Points | Sampler
 
 
 @runtime_checkable
@@ -36,17 +36,21 @@ class Batch(NamedTuple):
 
 
 class Source:
-    """Batches from a tensor (n, *shape), a pair (data, context), or a sampler (n, generator) -> either of them."""
+    """Batches from a tensor (n, *shape), a pair (data, context), or a sampler (n, generator) -> either of them.
+
+    Batches are on the CPU, wherever the data are.
+    """
 
     def __init__(self, data: Data, shape: tuple[int, ...]) -> None:
-        self.shape, self.data = shape, data
+        self.shape, self.sampler = shape, data if callable(data) else None
         if not callable(data):
-            points, context = data if isinstance(data, tuple) else (data, None)
-            self._check(points, least=2)
-            if context is not None and len(context) != len(points):
+            self.x, context = data if isinstance(data, tuple) else (data, None)
+            self._check(self.x, least=2)
+            if context is not None and len(context) != len(self.x):
                 raise ValueError(
-                    f"context: has {len(context)} rows, must have one for each of the {len(points)} points"
+                    f"context: has {len(context)} rows, must have one for each of the {len(self.x)} points"
                 )
+            self.x, self.context = self.x.cpu(), None if context is None else context.cpu()
 
     def _check(self, x: object, least: int, values: bool = True) -> None:
         if not isinstance(x, Tensor):
@@ -64,29 +68,27 @@ class Source:
 
     def draw(self, n: int, generator: torch.Generator) -> Batch:
         """n points: rows drawn with replacement, or fresh from the sampler."""
-        if callable(self.data):
-            drawn = self.data(n, generator)
-            self._check(drawn[0] if isinstance(drawn, tuple) else drawn, least=1, values=False)
-        else:
-            points = self.data[0] if isinstance(self.data, tuple) else self.data
-            rows = torch.randint(len(points), (n,), generator=generator)
-            drawn = (points[rows], self.data[1][rows]) if isinstance(self.data, tuple) else points[rows]
+        if self.sampler is None:
+            rows = torch.randint(len(self.x), (n,), generator=generator)
+            return Batch(self.x[rows].float(), None if self.context is None else self.context[rows])
+        drawn = self.sampler(n, generator)
         x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
-        return Batch(x.float(), context)
+        self._check(x, least=1, values=False)
+        return Batch(x.float().cpu(), None if context is None else context.cpu())
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
         """The process knowing the data's mean and variance per direction and with its basis fitted.
 
         Of a tensor or a `Streamed` sampler they are exact, of other samplers those of 100,000 draws.
         """
-        if isinstance(self.data, Streamed):
-            return process.with_data(self.data.all_batches())
+        if isinstance(self.sampler, Streamed):
+            return process.with_data(self.sampler.all_batches())
         return process.with_data(self.points(random.generator(seed, "moments")))
 
     def points(self, generator: torch.Generator) -> Tensor:
         """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""
-        if not callable(self.data):
-            return self.data[0] if isinstance(self.data, tuple) else self.data
+        if self.sampler is None:
+            return self.x
         x = self.draw(max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape))), generator).x
         self._check(x, least=2)
         return x

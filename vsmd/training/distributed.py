@@ -1,7 +1,8 @@
 """Processes that train together: PyTorch's own DDP as `torchrun` starts it, gloo on CPUs and NCCL on GPUs.
 
-Every process holds the same weights and computes its own rows of the same global batch, so that the number of
-processes changes a run by rounding only.
+All processes of the group call `fit` with the same arguments and get the same model. Each holds the same weights and
+computes its own rows of the same global batch, so that their number changes a run by rounding only; a run may be
+resumed by another number of them. Callbacks run on all, at the same steps.
 """
 
 from __future__ import annotations
@@ -63,9 +64,9 @@ class World:
         """The largest of the processes' integers."""
         if self.size == 1:
             return value
-        found = torch.tensor([value])
-        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
-        return int(found)
+        largest = torch.tensor([value])
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.group)
+        return int(largest)
 
     def shared(self, value: Tensor) -> Tensor:
         """The first process's CPU tensor."""
@@ -123,15 +124,15 @@ def launched(device: str) -> Iterator[torch.device]:
         if local >= have:
             raise ValueError(f"nproc_per_node={local + 1} or more: must be at most the GPUs of this machine, {have}")
         device = f"cuda:{local}"
-    found = checks.device("device", device)
-    if found.type == "cuda":
-        found = torch.device("cuda", found.index or 0)
-        torch.cuda.set_device(found)
+    ours = checks.device("device", device)
+    if ours.type == "cuda":
+        ours = torch.device("cuda", ours.index or 0)
+        torch.cuda.set_device(ours)
     if together:
         _number("RANK")
-        dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if ours.type == "cuda" else "gloo")
     try:
-        yield found
+        yield ours
     finally:
         if together:
             dist.destroy_process_group()

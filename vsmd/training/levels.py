@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vsmd import random
+from vsmd import kernels, random
 from vsmd.processes import ForwardProcess
 from vsmd.training.ahead import sent
 
@@ -60,8 +60,7 @@ class Levels:
         if self._tables is None or self._tables[0] != key:
             nodes = torch.logspace(math.log10(T_MIN), 0, NODES, dtype=torch.float64).clamp(max=1)
             snr, kappa = (e.expand(NODES, *process.shape) for e in process.snr(nodes))
-            log_snr = snr.clamp(min=1e-12).log()
-            self._tables = key, log_snr.float().to(self.device), kappa.float().to(self.device)
+            self._tables = key, kernels.log_level(snr).float().to(self.device), kappa.float().to(self.device)
         place = (t.log() - math.log(T_MIN)) * ((NODES - 1) / -math.log(T_MIN))
         low = place.long().clamp(0, NODES - 2)
         share = sent((place - low).float().view(-1, *[1] * len(process.shape)), self.device)

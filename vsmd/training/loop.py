@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import signal
 from collections.abc import Callable, Collection
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vsmd import checks, networks
+from vsmd import checks
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
@@ -21,7 +21,9 @@ from vsmd.training import checkpoints
 from vsmd.training.compute import Compute
 from vsmd.training.data import Data
 from vsmd.training.stopping import Held
-from vsmd.training.trainer import SCHEDULES, Trainer
+from vsmd.training.trainer import Trainer
+
+EVERY = 50  # steps between two looks at the loss
 
 
 def fit(
@@ -47,96 +49,104 @@ def fit(
     on_snapshot: Callable[[int, Model], bool | None] | None = None,
     progress: bool = False,
 ) -> Model:
-    """Train a score network for `process` on `data` and return the model with its final process.
+    """Train a score network on `data`, min E kappa^2 |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
-    data: tensor (n, *shape), pair (tensor, context), or sampler (n, generator) -> either; where a sampler has a method
-    `all_batches()`, an iterator over all of the data, moments are measured with it. steps, batch_size: of Adam at
-    `learning_rate` decayed by `schedule` ("cosine", "step", "constant"), gradients clipped to norm `clip` (0: not).
-    ema: decay of the weight average that the model uses. adaptation: how A is adapted if the process is adaptive.
-    network: an `MLP` by default; it is copied. seed: of everything random; same seed, same machine, same bits.
-    compute: precision, memory layout, compilation and accumulation (`Compute`).
-    checkpoint: a file to save to every `checkpoint_every` steps and to resume from if it exists, bit for bit; the last
-    `keep` are kept. With it SIGTERM and Ctrl-C take effect once the step they fall into is done and saved.
-    on_loss(step, loss) is called every 50 steps with their mean loss, on_snapshot(step, model) after each of the steps
-    in `snapshots` (those before a resume are not repeated); training ends early where it returns True. progress: a bar
-    with loss and time left.
+    data: tensor (n, *shape), pair (tensor, context) or sampler (n, generator) -> either; where it has `all_batches()`,
+        an iterator over all of the data, moments are measured with that.
+    steps, batch_size: of Adam (default 6,000 of 1,024 points).
+    learning_rate, schedule: its rate > 0 (default 4e-3) and decay, "cosine" (default), "step" or "constant".
+    ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
+    adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
+    network: of scores, copied (default `MLP(shape)`); see `vsmd.networks`.
+    seed: of everything random (default 0); same seed, same machine, same bits.
+    device, compute: where and how a step is computed (default "cpu", `Compute()`).
+    checkpoint: a file to save to every `checkpoint_every` steps (default 1,000) and to resume from if it exists, bit
+        for bit. With it SIGTERM and Ctrl-C take effect once the step they fall into is done and saved.
+    keep: the last checkpoints that are kept (default 1).
+    on_loss: called as on_loss(step, loss) with the mean of the last 50 steps.
+    snapshots, on_snapshot: steps after which on_snapshot(step, model) is called (not again after a resume); training
+        ends early where it returns True.
+    progress: show a bar with loss and time left.
 
-    Where a process group of `torch.distributed` is up, its processes train together, with PyTorch's DDP: all call `fit`
-    with the same arguments, `batch_size` is that of all together, and all get the same model. A run may be resumed by
-    another number of them. Callbacks run on all of them, at the same steps.
+    Processes of a `torch.distributed` group train together (`vsmd.training.distributed`).
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite, OSError where a
     checkpoint cannot be written.
     """
     if not isinstance(process, ForwardProcess):
         raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
-    checks.one_of("schedule", schedule, SCHEDULES)
     trainer = Trainer(
-        process,
-        data,
-        network,
-        steps=checks.positive_int("steps", steps),
-        batch_size=checks.positive_int("batch_size", batch_size),
-        learning_rate=checks.positive("learning_rate", learning_rate),
-        schedule=schedule,
-        ema=checks.in_range("ema", ema, 0.0, 1.0),
-        clip=checks.in_range("clip", clip, 0.0, math.inf),
-        adaptation=adaptation,
-        seed=int(seed),
-        device=checks.device("device", device),
-        compute=compute,
-    )
-    world, keep = trainer.world, checks.positive_int("keep", keep)
-    every = checks.positive_int("checkpoint_every", checkpoint_every)
+        process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
+        ema=ema, clip=clip, adaptation=adaptation, seed=seed, device=checks.device("device", device), compute=compute,
+    )  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
-    settings = {
-        "process": trainer.process.settings,
-        "variational_score": None if trainer.adapts else trainer.process.constant[0].flatten()[:8].tolist(),
-        "data": [round(float(v), 6) for m in trainer.process.known() for v in m.flatten()[:8]],
-        "network": networks.describe(trainer.network), "steps": steps, "batch_size": batch_size,
-        "learning_rate": learning_rate, "schedule": schedule, "ema": ema, "clip": clip, "seed": seed,
-        "adaptation": dataclasses.asdict(trainer.how),
-        "precision": None if trainer.compute.precision == "float32" else trainer.compute.precision,
-    }  # fmt: skip
-    if path is not None and path.exists():
-        checkpoints.restore(trainer, path, settings)
-    shown = progress and world.first
-    bar = tqdm(total=steps, initial=trainer.step, desc=process.method, disable=not shown, mininterval=1.0)
-    losses: list[Tensor] = []
-    stop = 0  # the signal to stop for
-    with closing(trainer), Held(path is not None, patient=world.size > 1) as signals:
-        while trainer.step < steps:
-            losses.append(trainer.advance())
-            last = trainer.step == steps
-            stop = world.largest(signals.caught)
-            saves = path is not None and (trainer.step % every == 0 or last or stop > 0)
-            if trainer.step % 50 == 0 or last or saves or trainer.step in snapshots:
-                value = world.mean(torch.stack(losses).mean())
-                losses.clear()
-                if not math.isfinite(value):
-                    kept = f"; the last good checkpoint is {path}" if path is not None and path.exists() else ""
-                    raise FloatingPointError(
-                        f"loss is {value} within the 50 steps up to {trainer.step}: learning_rate={learning_rate:g} is "
-                        f"likely too high for this data and network{kept}"
-                    )
-                bar.set_postfix(loss=f"{value:.4f}", refresh=False)
-                if saves and path is not None:
-                    checkpoints.save(trainer, path, settings, keep)
-                if on_loss is not None:
-                    on_loss(trainer.step, value)
-            bar.update()
-            if stop:
-                break
-            if on_snapshot is not None and trainer.step in snapshots:
-                enough = on_snapshot(trainer.step, trainer.model())
-                if world.largest(int(bool(enough))):  # all processes end together
-                    break
-    bar.close()
-    if stop:
-        world.wait()
-        signal.raise_signal(stop)
-        raise KeyboardInterrupt  # where a handler returned
-    if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
-        raise FloatingPointError(
-            f"weights are not finite after step {trainer.step}: learning_rate={learning_rate:g} is too high"
-        )
-    return trainer.model()
+    every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)
+    return _Run(trainer, path, every, keep, on_loss, snapshots, on_snapshot, progress).finish()
+
+
+@dataclass
+class _Run:
+    """A trainer on its way to the end, with what is saved and who is told; fields as of `fit`."""
+
+    trainer: Trainer
+    path: Path | None
+    every: int
+    keep: int
+    on_loss: Callable[[int, float], object] | None
+    snapshots: Collection[int]
+    on_snapshot: Callable[[int, Model], bool | None] | None
+    progress: bool
+    losses: list[Tensor] = field(default_factory=list)  # since the last look
+
+    def finish(self) -> Model:
+        """Resume, train until the last step, a callback or a signal, and return the model."""
+        trainer, world = self.trainer, self.trainer.world
+        if self.path is not None and self.path.exists():
+            checkpoints.restore(trainer, self.path)
+        shown, name = self.progress and world.first, trainer.process.method
+        self.bar = tqdm(total=trainer.steps, initial=trainer.step, desc=name, disable=not shown, mininterval=1.0)
+        stop, enough = 0, False  # the signal to stop for; what a callback says
+        with closing(trainer), Held(self.path is not None, patient=world.size > 1) as signals:
+            while trainer.step < trainer.steps and not stop and not enough:
+                self.losses.append(trainer.advance())
+                stop = world.largest(signals.caught)
+                self.look(stopping=stop > 0)
+                self.bar.update()
+                enough = not stop and self.snapshot()
+        self.bar.close()
+        if stop:
+            world.wait()
+            signal.raise_signal(stop)
+            raise KeyboardInterrupt  # where a handler returned
+        if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
+            raise FloatingPointError(
+                f"weights are not finite after step {trainer.step}: learning_rate={trainer.rate:g} is too high"
+            )
+        return trainer.model()
+
+    def look(self, stopping: bool) -> None:
+        """Where this step has one: the mean loss, a checkpoint, and `on_loss`; FloatingPointError for a bad loss."""
+        trainer, path, step = self.trainer, self.path, self.trainer.step
+        last = step == trainer.steps
+        saves = path is not None and (step % self.every == 0 or last or stopping)
+        if not (step % EVERY == 0 or last or saves or step in self.snapshots):
+            return
+        loss = trainer.world.mean(torch.stack(self.losses).mean())
+        self.losses.clear()
+        if not math.isfinite(loss):
+            good = f"; the last good checkpoint is {path}" if path is not None and path.exists() else ""
+            raise FloatingPointError(
+                f"loss is {loss} within the {EVERY} steps up to {step}: learning_rate={trainer.rate:g} is likely too "
+                f"high for this data and network{good}"
+            )
+        self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if saves and path is not None:
+            checkpoints.save(trainer, path, self.keep)
+        if self.on_loss is not None:
+            self.on_loss(step, loss)
+
+    def snapshot(self) -> bool:
+        """Show the model where this step has a snapshot; whether training is to end, for all processes alike."""
+        if self.on_snapshot is None or self.trainer.step not in self.snapshots:
+            return False
+        enough = self.on_snapshot(self.trainer.step, self.trainer.model())
+        return bool(self.trainer.world.largest(int(bool(enough))))

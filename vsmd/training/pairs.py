@@ -40,12 +40,7 @@ def hybrid_pairs(xi: Tensor, snr: Tensor, kappa: Tensor, noise: Tensor, context:
     """Pairs of standardised data xi at amplitudes snr with noise n; all (n, *shape)."""
     norm = (1 + snr.square()).rsqrt()
     z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
-    return Pairs(z, log_level(snr), target, kappa.square(), context)
-
-
-def log_level(snr: Tensor) -> Tensor:
-    """log snr, bounded below where a direction does not vary."""
-    return snr.clamp(min=1e-12).log()
+    return Pairs(z, kernels.log_level(snr), target, kappa.square(), context)
 
 
 def plain_pairs(
@@ -69,7 +64,7 @@ def plain_pairs(
     state = torch.stack(a, 1)
     out = torch.where(channel.out.abs() > 1e-12, channel.out, torch.full_like(channel.out, torch.inf))
     z, target = combine(channel.inp, state).float(), ((score - combine(channel.gain, state)) / out).float()
-    return Pairs(z, log_level(channel.snr.float()), target, channel.kappa.float().square(), context)
+    return Pairs(z, kernels.log_level(channel.snr.float()), target, channel.kappa.float().square(), context)
 
 
 def pairs_at(

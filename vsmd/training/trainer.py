@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import adaptation as adapt
-from vsmd import memory, random
+from vsmd import checks, memory, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
@@ -66,6 +67,11 @@ class Trainer:
         device: torch.device,
         compute: Compute | None = None,
     ) -> None:
+        self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
+        self.rate = checks.positive("learning_rate", learning_rate)
+        self.schedule = checks.one_of("schedule", schedule, SCHEDULES)
+        self.ema, self.clip = checks.in_range("ema", ema, 0.0, 1.0), checks.in_range("clip", clip, 0.0, math.inf)
+        self.adaptation, self.seed, self.device = adaptation or Adaptation(), int(seed), device
         self.compute, self.world = compute or Compute(), World.current()
         parts = self.world.size * self.compute.accumulate
         if batch_size % parts:
@@ -76,29 +82,39 @@ class Trainer:
         self.source = Source(data, process.shape)
         process = self.source.moments(process, seed)
         self.adapts = process.variational_score == "adaptive"
-        self.how = adaptation or Adaptation()
-        if self.adapts and process.pieces != self.how.pieces:
-            process = process.with_stiffness(process.stiffness[:1].expand(self.how.pieces, *process.shape))
+        if self.adapts and process.pieces != self.adaptation.pieces:
+            process = process.with_stiffness(process.stiffness[:1].expand(self.adaptation.pieces, *process.shape))
         self.process = process
-        self.least = adapt.least_stiffness(process, self.how) if self.adapts else None
+        self.least = adapt.least_stiffness(process, self.adaptation) if self.adapts else None
         with random.first_weights(random.generator(seed, "network")):
             network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
         self.network = self.compute.laid_out(network)
         self.wrapped = self.world.wrapped(self.network)
         self.called = self.compute.called(self.wrapped)  # the same weights, as training calls them
-        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.average = copy.deepcopy(self.network).eval()
         self.parameters: list[Tensor] = list(self.network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0, fused=True)
-        self.steps, self.batch_size, self.rate, self.decay = (steps, batch_size, learning_rate, SCHEDULES[schedule])
-        self.ema, self.clip, self.seed, self.device = ema, clip, seed, device
-        self.rounds = {step: k for k, step in enumerate(self.how.schedule(steps))} if self.adapts else {}
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0, fused=True)
+        self.rounds = {step: k for k, step in enumerate(self.adaptation.schedule(steps))} if self.adapts else {}
         self.levels = Levels(seed, batch_size, process.dim, device)
         self.history: list[dict[str, Any]] = []
         self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
         self.drawn: Callable[[int], Rows] = Ahead(self.draw) if device.type == "cuda" else self.draw
 
-    # --- one step ---------------------------------------------------------------------------------------------------
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must have been written with to be resumed: plain values (JSON)."""
+        process = self.process
+        return {
+            "process": process.settings,
+            "variational_score": None if self.adapts else process.constant[0].flatten()[:8].tolist(),
+            "data": [round(float(v), 6) for m in process.known() for v in m.flatten()[:8]],
+            "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
+            "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
+            "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
+            "precision": None if self.compute.precision == "float32" else self.compute.precision,
+        }  # fmt: skip
+
     def batch(self) -> tuple[Batch, torch.Generator]:
         """This step's data and the stream that its noise continues."""
         stream = random.generator(self.seed, "batch", self.step)
@@ -147,9 +163,9 @@ class Trainer:
             loss.backward()
             return loss.detach()
         losses = []
-        for part in range(self.compute.accumulate):
-            self.micro = part
-            last = part == self.compute.accumulate - 1
+        for micro in range(self.compute.accumulate):
+            self.micro = micro
+            last = micro == self.compute.accumulate - 1
             with nullcontext() if last else unsynced(self.wrapped):
                 loss = self.loss() / self.compute.accumulate
                 loss.backward()
@@ -160,14 +176,15 @@ class Trainer:
     def advance(self) -> Tensor:
         """One optimiser step, the EMA, and A's adaptation where this step has one; returns this process's loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * self.decay(self.step / self.steps)
+            group["lr"] = self.rate * SCHEDULES[self.schedule](self.step / self.steps)
         loss = self.gradient()
         if self.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
         self.optimizer.step()
         self.step += 1
         decay = min(self.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+        with torch.no_grad():  # else the averages would hold on to the graph of all steps before
+            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
         if self.step in self.rounds:
             self.adapt(self.rounds[self.step])
         memory.give_back()
@@ -181,17 +198,17 @@ class Trainer:
 
     def adapt(self, k: int) -> None:
         """Round k of the stochastic approximation, with the averaged network."""
-        context = self.source.draw(self.how.paths, random.generator(self.seed, "adaptation context", k)).context
+        context = self.source.draw(self.adaptation.paths, random.generator(self.seed, "adaptation context", k)).context
         if context is not None:
             context = context.to(self.device)
         score = Score(self.process, self.averaged())
-        moments = backward_moments(score, self.how, self.seed, self.step, context, T_MIN, self.world)
+        moments = backward_moments(score, self.adaptation, self.seed, self.step, context, T_MIN, self.world)
         assert self.least is not None
-        moved = adapt.update(self.process, moments, self.how, k, self.least)
+        moved = adapt.update(self.process, moments, self.adaptation, k, self.least)
         self.process = moved.with_rates(*(self.world.shared(rate) for rate in moved.constant))
         row: dict[str, Any] = {
             "step": self.step,
-            "eta": self.how.step_size(k),
+            "eta": self.adaptation.step_size(k),
             "stiffness": self.process.stiffness.tolist(),
         }
         self.history.append(row)
