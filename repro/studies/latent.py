@@ -114,7 +114,8 @@ def run_manifold(
     `…+denoise`, and LSBDM, which is never denoised, is left out. Rows of `latent_rates`: excess_w2, what n leaves over
     the floor, with its fitted exponent (minus the slope) beside 2/(2 + d*); memorisation of either start.
     """
-    law, fresh = manifold(intrinsic, ambient), FreshDraws.of(manifold(intrinsic, ambient), seed, pairs, points)
+    law = manifold(intrinsic, ambient)
+    fresh = FreshDraws.of(law, seed, pairs, points)
     shared: Row = {"ambient_dim": ambient, "latent_dim": intrinsic, "n_pretrain": n_pretrain}
     tail = f" (pre-trained at shift {shift:g})" if shift else ""
     before = law.shifted(shift)(n_pretrain, random.generator(seed, "pretraining data"))

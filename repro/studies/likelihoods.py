@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from repro.grid.runs import Result
-from repro.studies.images import COLUMNS, Row, configured
+from repro.studies.image_quality import Row
+from repro.studies.images import COLUMNS, configured
 from vsmd import random
 from vsmd.data.images import load
 from vsmd.training import checkpoints, fit
@@ -46,24 +47,24 @@ def likelihood(
     covariance, and the uniform law.
     """
     chosen = configured(config, method, seed, {**settings, "steps": steps})
-    found, levels = load(chosen.data.images), LEVELS.get(chosen.data.images, 256)
+    pictures, levels = load(chosen.data.images), LEVELS.get(chosen.data.images, 256)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(found.train), (n,), generator=generator)
-        return dequantised(found.train[rows], levels, generator)
+        rows = torch.randint(len(pictures.train), (n,), generator=generator)
+        return dequantised(pictures.train[rows], levels, generator)
 
     path = None if workdir is None else workdir / "training.safetensors"
     begun = checkpoints.step_of(path) if path is not None and path.exists() else 0
-    start, network = time.perf_counter(), chosen.build(found.shape, 0)
+    start, network = time.perf_counter(), chosen.build(pictures.shape, 0)
     model = fit(
-        chosen.process(found.shape), draw, **chosen.fitting, network=network, checkpoint=path,
+        chosen.process(pictures.shape), draw, **chosen.fitting, network=network, checkpoint=path,
         checkpoint_every=chosen.checkpoints.every,
     )  # fmt: skip
     # Of what ran here, where a checkpoint was gone on from; nan if nothing did.
     seen = chosen.training.steps * chosen.training.batch_size
     here = seen - begun * chosen.training.batch_size
     rate = here / (time.perf_counter() - start) if here else math.nan
-    x = dequantised(found.test[:images], levels, random.generator(seed, "dequantise"))
+    x = dequantised(pictures.test[:images], levels, random.generator(seed, "dequantise"))
     many = draw(20_000, random.generator(seed, "dequantise", "gaussian")).flatten(1).double()
     gaussian = torch.distributions.MultivariateNormal(many.mean(0), many.T.cov())
     values = {
