@@ -7,7 +7,6 @@ import torch
 from scipy.special import ndtri
 
 from repro.grid.runs import Result
-from repro.studies.approximation import mean_field, roots, stiffness_per_a
 from repro.studies.convergence import (
     Array,
     Fit,
@@ -24,6 +23,7 @@ from repro.studies.convergence import (
     w2,
 )
 from repro.studies.derivations import Zero, as_array, forward_covariance
+from repro.studies.mean_fields import mean_field, roots, stiffness_per_a
 from vsmd import kernels
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import make_solver, time_grid
