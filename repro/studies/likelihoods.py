@@ -62,8 +62,8 @@ def likelihood(
     )  # fmt: skip
     # Of what ran here, where a checkpoint was gone on from; nan if nothing did.
     seen = chosen.training.steps * chosen.training.batch_size
-    here = seen - begun * chosen.training.batch_size
-    rate = here / (time.perf_counter() - start) if here else math.nan
+    fresh = seen - begun * chosen.training.batch_size
+    rate = fresh / (time.perf_counter() - start) if fresh else math.nan
     x = dequantised(pictures.test[:images], levels, random.generator(seed, "dequantise"))
     many = draw(20_000, random.generator(seed, "dequantise", "gaussian")).flatten(1).double()
     gaussian = torch.distributions.MultivariateNormal(many.mean(0), many.T.cov())
@@ -72,14 +72,16 @@ def likelihood(
         "gaussian": gaussian.log_prob(x.flatten(1).double()),
         "uniform": torch.full((images,), -model.process.dim * math.log(2)),
     }
+    training = {
+        "params": sum(p.numel() for p in network.parameters()), "solver": "rk45", "images_seen": seen,
+        "train_seconds": seen / rate, "images_per_second": rate,
+    }  # fmt: skip
+    shared = {
+        "dataset": chosen.data.images, "metric": "bits per dimension", "n_samples": images, "world_size": 1,
+        "device": "cpu",
+    }  # fmt: skip
     rows = []
-    for name, value in values.items():
-        own = name == method
-        rows.append({
-            "dataset": chosen.data.images, "method": name, "metric": "bits per dimension", "n_samples": images,
-            "value": float(bits(value, model.process.dim, levels).mean()), "world_size": 1, "device": "cpu",
-            "params": sum(p.numel() for p in network.parameters()) if own else None, "solver": "rk45" if own else None,
-            "images_seen": seen if own else None, "train_seconds": seen / rate if own else None,
-            "images_per_second": rate if own else None,
-        })  # fmt: skip
+    for name, log_prob in values.items():
+        value = float(bits(log_prob, model.process.dim, levels).mean())
+        rows.append(shared | {"method": name, "value": value} | (training if name == method else {}))
     return Result({"images": [{c: row.get(c) for c in COLUMNS} for row in rows]})
