@@ -56,7 +56,7 @@ def stability(stds: list[float], beta: float, rounds: int, method: str = "VSCLD"
 
     rates: mean_field (x = s, y = h), fixed_point (x = std, y = s*, nan where there is none, fitted = phi, low and high:
     the basin in s, n: how many zeros), from_start (x = s_0, y = |A - A*| after 200 steps of k^-0.6, eta_0 = .2),
-    sa_bias (x = nodes of the package's simulation, y = |A - A*| at that simulation's own fixed point, nan without one)
+    sa_bias (x = nodes of the package's simulation, y = |A - A*| at that simulation's fixed point, nan without one)
     and, for the first std, terminal_growth (`growth`).
     """
     readings = ("duality", "z = s", "Algorithm 2's start")

@@ -60,7 +60,7 @@ def likelihood(
         chosen.process(pictures.shape), draw, **chosen.fitting, network=network, checkpoint=path,
         checkpoint_every=chosen.checkpoints.every,
     )  # fmt: skip
-    # Of what ran here, where a checkpoint was gone on from; nan if nothing did.
+    # The rate is this process's, which may have gone on from a checkpoint; nan where nothing was left to train.
     seen = chosen.training.steps * chosen.training.batch_size
     fresh = seen - begun * chosen.training.batch_size
     rate = fresh / (time.perf_counter() - start) if fresh else math.nan

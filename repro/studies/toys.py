@@ -158,7 +158,7 @@ def run(
     """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
 
     plan: what is sampled from the trained model (`plans`); the last number of the first line is the setting's main row
-    (W2, kept points), and paths are measured from its prior. checkpoints: how many points the learning curve has (20
+    (W2, stored points), and paths are measured from its prior. checkpoints: how many points the learning curve has (20
     evaluations and 50,000 samples each). points: how many samples to keep for the scatter figures. basis: of a matrix
     A, the data's "coordinates" or their "principal" axes. a_mode: instead of the method's own ("steered").
     adaptation: those of `Adaptation`'s fields that differ from its defaults (ablations).
