@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ import torch
 from repro.grid.runs import Result
 from repro.studies.convergence import (
     Array,
-    BasisNoise,
     Row,
     exact_moments,
     fit,
@@ -23,20 +23,23 @@ from repro.studies.convergence import (
     rates,
     target_law,
 )
-from repro.studies.derivations import Zero, as_array, forward_covariance
+from repro.studies.derivations import Zero, as_array
+from repro.studies.mean_fields import (
+    adaptation,
+    differences,
+    forward_gap,
+    mean_field,
+    roots,
+    simulated_field,
+    slope_at,
+    steered,
+    stiffness_per_a,
+)
 from vsmd.adaptation import Adaptation, least_stiffness, update
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score
-from vsmd.steering import Steering
 from vsmd.training.adapting import backward_moments
 
-READINGS = {  # what of `Adaptation` each changes; all with the gradient rule but one, none with a terminal constraint
-    "duality": {},
-    "A_v free": {"free": "A_v"},
-    "z = s": {"policy": "score"},
-    "Algorithm 2's start": {"start": "terminal"},
-    "exact minimiser": {"rule": "minimiser"},
-}
 SCHEDULES: dict[str, Callable[[int], float]] = {  # eta_k / eta_0
     "k^-0.6": lambda k: (1 + k / 8) ** -0.6,
     "k^-0.75": lambda k: (1 + k / 8) ** -0.75,
@@ -46,55 +49,6 @@ SCHEDULES: dict[str, Callable[[int], float]] = {  # eta_k / eta_0
     "0.99^k": lambda k: 0.99**k,  # the published code's decay
 }
 BLOCKS = 10  # of replicas, for intervals
-GAUSS = 12  # Gauss nodes in time: A* to 1e-9
-
-
-def adaptation(reading: str, nodes: int = GAUSS, paths: int = 1) -> Adaptation:
-    """The `Adaptation` of a reading, without the terminal constraint: (13) alone."""
-    fields = {"rule": "gradient", **READINGS[reading]}
-    return Adaptation(nodes=nodes, paths=paths, max_prior_kl=None, **fields)  # type: ignore[arg-type]
-
-
-def mean_field(reading: str, method: str, std: float, beta: float, s: Array) -> Array:
-    """h(A) = dJ/dA_x along (14) at stiffnesses s (n,), in continuous time."""
-    process = gaussian_process(method, std, beta, stiffness=s)
-    how = dataclasses.replace(adaptation(reading), rule="gradient")
-    return free_gradient(process, exact_moments(process, how), how)
-
-
-def simulated_field(reading: str, method: str, std: float, beta: float, s: Array, nodes: int) -> Array:
-    """The same as the package's simulation on `nodes` steps has it, its sampling noise averaged out exactly."""
-    process = gaussian_process(method, std, beta, stiffness=s)
-    how = dataclasses.replace(adaptation(reading, nodes, process.k + nodes), rule="gradient")
-    noise = BasisNoise(scale=how.paths**0.5)
-    return free_gradient(process, backward_moments(Score(process, Zero()), how, 0, 0, noise=noise), how)
-
-
-def roots(field: Callable[[Array], Array], low: float = 1e-2, high: float = 1e3, tol: float = 1e-9) -> list[float]:
-    """Zeros of a field of the stiffness in [low, high]: changes of sign on a logarithmic grid, each zoomed into."""
-    grid = np.geomspace(low, high, 40)
-    values = field(grid)
-    found = []
-    for i in np.flatnonzero((values[:-1] * values[1:] < 0) & (np.abs(values[:-1]) > 1e-12)):
-        a, b, sign = grid[i], grid[i + 1], values[i]
-        while b / a - 1 > tol:
-            inner = np.geomspace(a, b, 12)
-            j = max(1, int(np.argmax(field(inner) * sign <= 0)))
-            a, b = inner[j - 1], inner[j]
-        found.append(float((a * b) ** 0.5))
-    return found
-
-
-def slope_at(field: Callable[[Array], Array], s: float, per_a: float) -> float:
-    """dh/dA at stiffness s, where A = (1 - s)/per_a."""
-    h = 1e-4 * s
-    up, down = field(np.array([s + h, s - h]))
-    return float(-per_a * (up - down) / (2 * h))
-
-
-def stiffness_per_a(process: ForwardProcess) -> float:
-    """-ds/dA_x: 2 gamma, or 2 without velocity."""
-    return 2 * (process.gamma if process.k == 2 else 1.0)
 
 
 def stability(stds: list[float], beta: float, rounds: int, method: str = "VSCLD") -> Result:
@@ -102,7 +56,7 @@ def stability(stds: list[float], beta: float, rounds: int, method: str = "VSCLD"
 
     rates: mean_field (x = s, y = h), fixed_point (x = std, y = s*, nan where there is none, fitted = phi, low and high:
     the basin in s, n: how many zeros), from_start (x = s_0, y = |A - A*| after 200 steps of k^-0.6, eta_0 = .2),
-    sa_bias (x = nodes of the package's simulation, y = |A - A*| at that simulation's own fixed point, nan without one)
+    sa_bias (x = nodes of the package's simulation, y = |A - A*| at that simulation's fixed point, nan without one)
     and, for the first std, terminal_growth (`growth`).
     """
     readings = ("duality", "z = s", "Algorithm 2's start")
@@ -113,11 +67,8 @@ def stability(stds: list[float], beta: float, rounds: int, method: str = "VSCLD"
 def _stability(reading: str, method: str, std: float, beta: float) -> list[Row]:
     grid, starts = np.geomspace(1e-2, 1e3, 41), np.geomspace(0.05, 50, 7)
     setting = f"{method}-{beta:g}, std {std:g}, {reading}"
-    process, how = gaussian_process(method, std, beta, stiffness=starts), adaptation(reading)
-
-    def field(s: Array) -> Array:
-        return mean_field(reading, method, std, beta, s)
-
+    process, settings = gaussian_process(method, std, beta, stiffness=starts), adaptation(reading)
+    field = partial(mean_field, reading, method, std, beta)
     values, zeros, unit = field(grid), roots(field), stiffness_per_a(process)
     rows = rates("mean_field", setting, grid, values)
     point = rates("fixed_point", setting, [std], zeros[:1] or [np.nan])[0] | {"n": len(zeros)}
@@ -125,19 +76,24 @@ def _stability(reading: str, method: str, std: float, beta: float) -> list[Row]:
         inside = grid[values * (zeros[0] - grid) >= 0]  # h > 0 lowers A and raises s
         point |= {"fitted": slope_at(field, zeros[0], unit), "low": inside.min(), "high": inside.max()}
         for k in range(200):
-            step = dataclasses.replace(how, eta=0.2 * SCHEDULES["k^-0.6"](k), alpha=0.0)
-            process = update(process, exact_moments(process, how), step, k, least_stiffness(process, how))
+            process = exact_step(process, settings, 0.2 * SCHEDULES["k^-0.6"](k), k)
         rows += rates("from_start", setting, starts, np.abs(process.stiffness[0].numpy() - zeros[0]) / unit)
     if reading == "duality":
         nodes, off = np.array([20, 40, 80]), np.full(3, np.nan)
         for i, n in enumerate(nodes):
-            own = roots(lambda s, n=n: simulated_field(reading, method, std, beta, s, n), 0.3, 30, 1e-5)  # type: ignore[misc]
-            if own:
-                off[i] = min(abs(s - zeros[0]) for s in own) / unit
-        found = np.isfinite(off)
-        fitted = power(nodes[found], off[found]) if found.sum() > 1 else None
+            simulated = roots(partial(simulated_field, reading, method, std, beta, nodes=n), 0.3, 30, 1e-5)
+            if simulated:
+                off[i] = min(abs(s - zeros[0]) for s in simulated) / unit
+        known = np.isfinite(off)
+        fitted = power(nodes[known], off[known]) if known.sum() > 1 else None
         rows += rates("sa_bias", setting, nodes, off, fitted)
     return [*rows, point]
+
+
+def exact_step(process: ForwardProcess, settings: Adaptation, eta: float, k: int) -> ForwardProcess:
+    """The process after gradient step k of size eta, with exact moments and without averaging."""
+    step = dataclasses.replace(settings, eta=eta, alpha=0.0)
+    return update(process, exact_moments(process, settings), step, k, least_stiffness(process, settings))
 
 
 def growth(std: float, beta: float, rounds: int, method: str = "VSCLD") -> list[Row]:
@@ -146,17 +102,17 @@ def growth(std: float, beta: float, rounds: int, method: str = "VSCLD") -> list[
     fitted: d log s / d log k over the last decade; 0 for a schedule that has come to rest.
     """
     rows: list[Row] = []
-    how = adaptation("Algorithm 2's start")
+    settings = adaptation("Algorithm 2's start")
     marks = np.unique(np.geomspace(1, rounds, 16).astype(int))
     late = marks >= rounds / 10
     for name, share in SCHEDULES.items():
-        process, kept = gaussian_process(method, std, beta), []
+        process, stiffness = gaussian_process(method, std, beta), []
         for k in range(rounds):
-            step = dataclasses.replace(how, eta=0.2 * share(k), alpha=0.0)
-            process = update(process, exact_moments(process, how), step, k, least_stiffness(process, how))
+            process = exact_step(process, settings, 0.2 * share(k), k)
             if k + 1 in marks:
-                kept.append(float(process.stiffness))
-        rows += rates("terminal_growth", f"std {std:g}, {name}", marks, kept, power(marks[late], np.array(kept)[late]))
+                stiffness.append(float(process.stiffness))
+        growing = power(marks[late], np.array(stiffness)[late])
+        rows += rates("terminal_growth", f"std {std:g}, {name}", marks, stiffness, growing)
     return rows
 
 
@@ -193,58 +149,79 @@ def stochastic(
     averages) and sa_constant (mse/eta_k at the end, expected from the slope and the variance of a gradient).
     """
     process = gaussian_process(method, np.full(replicas, std), beta)
-    unit, marks = stiffness_per_a(process), np.unique(np.geomspace(1, rounds, 25).astype(int))
-    late = marks >= rounds / 10
+    marks = np.unique(np.geomspace(1, rounds, 25).astype(int))
+    shared = {"std": std, "beta": beta, "eta0": eta, "paths": paths, "nodes": nodes, "replicas": replicas, "seed": seed}
     table: list[Row] = []
     rows: list[Row] = []
     for reading, schedule in zip(readings, schedules):
-        how, etas = (
-            adaptation(reading, nodes, paths),
-            np.array([eta * SCHEDULES[schedule](k) for k in range(rounds + 1)]),
-        )
-
-        def field(s: Array, reading: str = reading) -> Array:
-            return mean_field(reading, method, std, beta, s)
-
-        known = roots(field)
-        best = (1 - known[0]) / unit if known else np.nan
-        iterates, averages = simulate(process, how, etas[:-1].tolist(), seed)
+        field, settings = partial(mean_field, reading, method, std, beta), adaptation(reading, nodes, paths)
+        etas = np.array([eta * SCHEDULES[schedule](k) for k in range(rounds + 1)])
+        zero = next(iter(roots(field)), None)
+        iterates, averages = simulate(process, settings, etas[:-1].tolist(), seed)
         series = {schedule: iterates[marks - 1]}
-        if known and schedule in ("k^-0.6", "k^-0.75"):
+        if zero is not None and schedule in ("k^-0.6", "k^-0.75"):
             series[f"{schedule}, averaged"] = averages[marks - 1]
         for name, values in series.items():
-            mse = (values - best) ** 2
-            shared = {"std": std, "beta": beta, "eta0": eta, "paths": paths, "nodes": nodes, "replicas": replicas}
-            for i, k in enumerate(marks):
-                row = {"reading": reading, "schedule": name, "k": int(k), "eta": etas[k]}
-                row |= {"mse": mse[i].mean() if known else None, "bound": 2 * etas[k]}
-                table.append(row | {"stiffness": 1 - unit * values[i].mean(), **shared, "seed": seed})
-            if not known:
+            mse = None if zero is None else (values - (1 - zero) / stiffness_per_a(process)) ** 2
+            table += _convergence(process, {"reading": reading, "schedule": name}, marks, etas, values, mse, shared)
+            if zero is None or mse is None:
                 continue
             setting = f"{reading}, {name}, eta {eta:g}, {paths} paths, std {std:g}"
-            blocks = mse.reshape(len(marks), BLOCKS, -1).mean(2)
-            slope = mean([power(marks[late], b).slope for b in blocks[late].T])
-            order = power(marks[late], etas[marks[late]]).slope if name == schedule else -1.0
-            rows += rates("sa_slope", setting, marks[late], mse[late].mean(1), slope, order, seed)
+            rows += _slopes(setting, marks, mse, etas if name == schedule else None, seed)
             if name == schedule:
                 expected = None
                 if reading in ("duality", "z = s") and schedule != "0.99^k":
-                    there = process.with_stiffness(torch.full_like(process.stiffness, known[0]))
-                    moments = backward_moments(Score(there, Zero()), how, seed, rounds)
-                    s2 = float(free_gradient(there, moments, how).var())
-                    expected = limit_constant(slope_at(field, known[0], unit), s2, schedule, eta)
-                ends = mean((blocks[-4:] / etas[marks[-4:], None]).mean(0))
+                    s2 = _gradient_variance(process, zero, settings, seed, rounds)
+                    expected = limit_constant(slope_at(field, zero, stiffness_per_a(process)), s2, schedule, eta)
+                ends = mean((_blocks(mse)[-4:] / etas[marks[-4:], None]).mean(0))
                 rows += rates("sa_constant", setting, marks[-1:], mse[-1:].mean(1), ends, expected, seed)
     return Result({"convergence": table, "rates": rows})
 
 
-def simulate(process: ForwardProcess, how: Adaptation, etas: list[float], seed: int) -> tuple[Array, Array]:
+def _convergence(
+    process: ForwardProcess, names: Row, marks: Array, etas: Array, values: Array, mse: Array | None, shared: Row
+) -> list[Row]:
+    """Rows of `convergence` of a series: A_x `values` and their squared errors (marks, replicas) after each mark."""
+    rows: list[Row] = []
+    for i, k in enumerate(marks):
+        row = {
+            **names,
+            "k": int(k),
+            "eta": etas[k],
+            "mse": None if mse is None else mse[i].mean(),
+            "bound": 2 * etas[k],
+        }
+        rows.append(row | {"stiffness": 1 - stiffness_per_a(process) * values[i].mean(), **shared})
+    return rows
+
+
+def _blocks(mse: Array) -> Array:
+    """Means (marks, `BLOCKS`) over blocks of replicas."""
+    return mse.reshape(len(mse), BLOCKS, -1).mean(2)
+
+
+def _slopes(setting: str, marks: Array, mse: Array, etas: Array | None, seed: int) -> list[Row]:
+    """Rows sa_slope over the last decade; expected: that of the steps `etas`, -1 for averages, which have none."""
+    late = marks >= marks[-1] / 10
+    slope = mean([power(marks[late], block).slope for block in _blocks(mse)[late].T])
+    expected = -1.0 if etas is None else power(marks[late], etas[marks[late]]).slope
+    return rates("sa_slope", setting, marks[late], mse[late].mean(1), slope, expected, seed)
+
+
+def _gradient_variance(process: ForwardProcess, zero: float, settings: Adaptation, seed: int, rounds: int) -> float:
+    """Variance of a simulated gradient over the directions of a process whose stiffness is the fixed point."""
+    at_rest = process.with_stiffness(torch.full_like(process.stiffness, zero))
+    moments = backward_moments(Score(at_rest, Zero()), settings, seed, rounds)
+    return float(free_gradient(at_rest, moments, settings).var())
+
+
+def simulate(process: ForwardProcess, settings: Adaptation, etas: list[float], seed: int) -> tuple[Array, Array]:
     """A_x after each round (rounds, d), and its average with weights ~ k, by the package's simulation and update."""
-    least, average = least_stiffness(process, how), torch.zeros(process.shape, dtype=torch.float64)
+    least, average = least_stiffness(process, settings), torch.zeros(process.shape, dtype=torch.float64)
     iterates, averages = [], []
     for k, eta in enumerate(etas):
-        moments = backward_moments(Score(process, Zero()), how, seed, k)
-        process = update(process, moments, dataclasses.replace(how, eta=eta, alpha=0.0), k, least)
+        moments = backward_moments(Score(process, Zero()), settings, seed, k)
+        process = update(process, moments, dataclasses.replace(settings, eta=eta, alpha=0.0), k, least)
         average = average + 2 / (k + 2) * (process.a_x[0] - average)
         iterates.append(process.a_x[0])
         averages.append(average)
@@ -265,18 +242,18 @@ def iterate(std: float, beta: float, damping: float, pieces: list[int], rounds: 
 def _iterate(std: float, beta: float, damping: float, pieces: int, rounds: int) -> list[Row]:
     process = gaussian_process("VSCLD" if damping == 1 else "VSULD", std, beta, damping)
     process = process.with_stiffness(torch.ones(pieces, 1, dtype=torch.float64))
-    how = Adaptation(rule="minimiser", tied=False, pieces=pieces, eta=1.0, alpha=0.0, max_prior_kl=None, nodes=6)
+    settings = Adaptation(rule="minimiser", tied=False, pieces=pieces, eta=1.0, alpha=0.0, max_prior_kl=None, nodes=6)
     middle = (torch.arange(pieces, dtype=torch.float64) + 0.5) / pieces
     steering = steered(process)
     s, c = steering.rates(middle)
-    least, setting = least_stiffness(process, how), f"std {std:g}, beta {beta:g}, R {damping:g}, {pieces} pieces"
+    least, setting = least_stiffness(process, settings), f"std {std:g}, beta {beta:g}, R {damping:g}, {pieces} pieces"
     values: list[tuple[float, float, float]] = []
     for k in range(rounds):
-        d = np.stack([(process.stiffness - s).numpy() / (2 * process.gamma), (process.friction - c).numpy() / 2], -1)
+        d = differences(process, s, c)
         gap = forward_gap(process, middle, d)
         end, target = as_array(process.terminal(process.known().var)[1]), target_law(process)
         values.append((float(np.abs(d[..., 0]).max()), gap, float(kl(end - target, target)[0])))
-        process = update(process, exact_moments(process, how), how, k, least)
+        process = update(process, exact_moments(process, settings), settings, k, least)
     error, gaps, ends = np.array(values).T
     x = np.arange(float(rounds))
     mean_map = as_array(steering.kernel(torch.ones(1, dtype=torch.float64)).mean)[0, 0]
@@ -284,20 +261,3 @@ def _iterate(std: float, beta: float, damping: float, pieces: int, rounds: int) 
     late = slice(rounds // 2, None)
     rows = rates("ipf_error", setting, x, error) + rates("ipf_gap", setting, x, gaps)
     return rows + rates("ipf_end", setting, x, ends, fit(x[late], np.log(ends[late])), 8 * float(np.log(rho)))
-
-
-def steered(process: ForwardProcess) -> Steering:
-    """The steered A for a process's data: what A should be among linear ones, in closed form."""
-    c = None if process.damping is None else 2 / process.gamma * process.damping**0.5
-    return Steering(process.known().var.sqrt(), c, process.gamma, process.schedule, process.reference_variance())
-
-
-def forward_gap(process: ForwardProcess, times: torch.Tensor, d: Array) -> float:
-    r"""KL in nats of the forward process's paths against one whose A differs by -d (n, dim, k) at uniform midpoints.
-
-    Girsanov: \int (beta gamma/2) E(d a)^2 dt under the process itself, summed over directions.
-    """
-    s = forward_covariance(process, times.numpy())
-    square = np.einsum("ndi,ndij,ndj->n", d, s, d)
-    rate = process.schedule.beta(times).numpy() * (process.gamma if process.k == 2 else 1.0)
-    return float((0.5 * rate * square).mean())

@@ -27,6 +27,7 @@ from vsmd.networks.mlp import MLP
 from vsmd.networks.recurrent import Recurrent
 from vsmd.samplers import make_solver, time_grid
 from vsmd.samplers.base import no_noise
+from vsmd.training.data import Data
 from vsmd.training.distributed import launched
 from vsmd.training.trainer import Trainer
 
@@ -45,24 +46,33 @@ def paired(ours: Callable[[], object], reference: Callable[[], object], rounds: 
     return statistics.median(first), statistics.median(second), statistics.median(a / b for a, b in pairs)
 
 
+def trainer_of(process: vsmd.ForwardProcess, data: Data, network: nn.Module, batch_size: int) -> Trainer:
+    """A training that is far from its adaptation of A, with the settings that every bench has."""
+    return Trainer(
+        process, data, network, steps=10_000, batch_size=batch_size, learning_rate=1e-3, schedule="cosine", ema=0.999,
+        clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def bare_steps(network: nn.Module, arguments: tuple[Tensor, ...], target: Tensor, steps: int) -> Callable[[], object]:
+    """A function that takes steps of the network alone, all on one batch: forward, backward and optimiser."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+
+    def run() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.mse_loss(network(*arguments), target).backward()
+            optimizer.step()
+
+    return run
+
+
 def train_step(rounds: int) -> tuple[float, float, float]:
     """Ten training steps (batch 1,024, MLP 6 x 256) against forward, backward and optimiser of the bare network."""
     network = MLP((2,), width=256, depth=6)
-    trainer = Trainer(
-        vsmd.forward_process("VSULD", (2,)), toy("spiral-8Y"), network, steps=10_000, batch_size=1024,
-        learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0),
-        seed=0, device=torch.device("cpu"),
-    )  # fmt: skip
-    bare = MLP((2,), width=256, depth=6)
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    trainer = trainer_of(vsmd.forward_process("VSULD", (2,)), toy("spiral-8Y"), network, 1024)
     z, log_snr, target = torch.randn(3, 1024, 2, generator=random.generator(0, "bench"))
-
-    def reference() -> None:
-        for _ in range(10):
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(bare(z, log_snr), target).backward()
-            optimizer.step()
-
+    reference = bare_steps(MLP((2,), width=256, depth=6), (z, log_snr), target, 10)
     return paired(lambda: [trainer.advance() for _ in range(10)], reference, rounds)
 
 
@@ -81,52 +91,39 @@ def forecaster(dim: int = 8, horizon: int = 30) -> tuple[Windows, Recurrent, lis
     """The paper's forecaster of a panel of the exchange rates' shape, untrained, and a random walk to train it on."""
     walk = torch.randn(6_000, dim, generator=random.generator(0, "bench"), dtype=torch.float64).cumsum(0)
     series = [Series(walk + 1_000, 0, torch.zeros(len(walk) + horizon, 0), torch.zeros(0))]
-    how = Windows(3 * horizon, horizon, (1, 2), "D").fitted(series)
-    return how, Recurrent((dim,), how.lags_seq, horizon, how.features()), series
+    windows = Windows(3 * horizon, horizon, (1, 2), "D").fitted(series)
+    return windows, Recurrent((dim,), windows.lags_seq, horizon, windows.features()), series
 
 
 def forecast_train_step(rounds: int) -> tuple[float, float, float]:
     """Five training steps of the paper's forecaster, 32 windows, against the bare networks (LSTM and score)."""
-    how, network, series = forecaster()
-    rows = 32 * how.horizon
-    trainer = Trainer(
-        vsmd.forward_process("VSULD", (8,)), how.sampler(series), network, steps=10_000, batch_size=rows,
-        learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0),
-        seed=0, device=torch.device("cpu"),
-    )  # fmt: skip
-    bare = forecaster()[1]
-    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
-    drawn = how.sampler(series)(rows, random.generator(0, "bench"))
-    assert isinstance(drawn, tuple)
-    x, context = drawn
-    level = torch.zeros(rows, 8)
-
-    def reference() -> None:
-        for _ in range(5):
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(bare(x, level, context), x).backward()
-            optimizer.step()
-
+    windows, network, series = forecaster()
+    rows = 32 * windows.horizon
+    trainer = trainer_of(vsmd.forward_process("VSULD", (8,)), windows.sampler(series), network, rows)
+    batch = windows.sampler(series)(rows, random.generator(0, "bench"))
+    assert isinstance(batch, tuple)
+    x, context = batch
+    reference = bare_steps(forecaster()[1], (x, torch.zeros(rows, 8), context), x, 5)
     return paired(lambda: [trainer.advance() for _ in range(5)], reference, rounds)
 
 
 def forecast_sampling(rounds: int) -> tuple[float, float, float]:
     """Forecasts of 5 windows x 100 samples x 30 days, Heun in 5 steps a day, against their bare network calls."""
-    how, network, series = forecaster()
+    windows, network, series = forecaster()
     process = vsmd.forward_process("VSULD", (8,)).with_moments(torch.zeros(8), torch.ones(8))
-    predictor = VSMDPredictor(vsmd.Model(process, network.eval()), how, how.horizon, "D", sampling_steps=5)
-    ends = [len(series[0].values) - how.horizon * w for w in range(5)]
+    predictor = VSMDPredictor(vsmd.Model(process, network.eval()), windows, windows.horizon, "D", sampling_steps=5)
+    ends = [len(series[0].values) - windows.horizon * w for w in range(5)]
     items = [{"start": "2000-01-03", "target": series[0].values[:end].T.numpy()} for end in ends]
     z, level = torch.randn(500, 8, generator=random.generator(0, "bench")), torch.zeros(1, 8)
-    history = torch.randn(5, how.history + how.horizon, 8 + how.features())
+    history = torch.randn(5, windows.history + windows.horizon, 8 + windows.features())
     bare = network.on_codes()
 
     def reference() -> None:
         inputs = network.inputs(history)
-        _, state = network.read(inputs[:, : how.context_length])
+        _, state = network.read(inputs[:, : windows.context_length])
         state = (state[0].repeat_interleave(100, 1), state[1].repeat_interleave(100, 1))
-        for day in range(how.horizon):
-            step = inputs[:, how.context_length + day, None].repeat_interleave(100, 0)
+        for day in range(windows.horizon):
+            step = inputs[:, windows.context_length + day, None].repeat_interleave(100, 0)
             h, state = network.read(step, state)
             codes = network.code(h[:, 0])
             for _ in range(predictor.evaluations):
@@ -157,11 +154,11 @@ def kernel(times: int, dim: int, rounds: int) -> tuple[float, float, float]:
     tau = 2.5 * (1e-3 + (1 - 1e-3) * torch.rand(times, 1, generator=stream, dtype=torch.float64))
     ours = kernels.Momentum(s, c, 2.0)
     mean, noise = matrix_exponential(tau, s, c, 2.0)
-    found = ours(tau)
+    closed_form = ours(tau)
     for i in range(2):
         for j in range(2):
-            torch.testing.assert_close(found.mean[i][j], mean[..., i, j], rtol=1e-8, atol=1e-8)
-            torch.testing.assert_close(found.noise[i][j], noise[..., i, j], rtol=1e-6, atol=1e-8)
+            torch.testing.assert_close(closed_form.mean[i][j], mean[..., i, j], rtol=1e-8, atol=1e-8)
+            torch.testing.assert_close(closed_form.noise[i][j], noise[..., i, j], rtol=1e-6, atol=1e-8)
     return paired(lambda: ours(tau), lambda: matrix_exponential(tau, s, c, 2.0), rounds)
 
 
@@ -170,12 +167,9 @@ def images_trainer() -> tuple[Trainer, Tensor]:
     torch.set_num_threads(1)
     chosen, shape = vsmd.images.config("cifar10-small"), (3, 32, 32)
     values = torch.randint(256, (512, *shape), generator=random.generator(0, "bench"), dtype=torch.uint8)
-    trainer = Trainer(
-        chosen.process(shape), Pictures(values, flips=True), chosen.build(shape, 0), steps=10_000,
-        batch_size=chosen.training.batch_size, learning_rate=1e-3, schedule="cosine", ema=0.999, clip=1.0,
-        adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0, device=torch.device("cpu"),
-    )  # fmt: skip
-    return trainer, torch.randn(chosen.training.batch_size, *shape, generator=random.generator(0, "bench"))
+    size, process = chosen.training.batch_size, chosen.process(shape)
+    trainer = trainer_of(process, Pictures(values, flips=True), chosen.build(shape, 0), size)
+    return trainer, torch.randn(size, *shape, generator=random.generator(0, "bench"))
 
 
 def images_train_step(rounds: int) -> tuple[float, float, float]:

@@ -92,9 +92,9 @@ def tolerance(max_prior_kl: float, R: float, beta: float = 5.0) -> Result:
     std = torch.logspace(0, 2, 81, dtype=torch.float64)
     process = vsmd.forward_process("VSULD" if R < 1 else "VSCLD", (len(std),), beta=beta, damping=R)
     process = process.with_moments(torch.zeros_like(std), std.square())
-    how = vsmd.Adaptation(max_prior_kl=max_prior_kl)
-    process = process.with_stiffness(torch.maximum(torch.ones_like(std), least_stiffness(process, how))[None])
-    _, found = reverse_covariance(process, "heun", 200, 1)  # from the gaussian prior, exact: the flow is linear
-    error = float(abs(found[-1, :, 0, 0] ** 0.5 / std.numpy() - 1).max())
+    least = least_stiffness(process, vsmd.Adaptation(max_prior_kl=max_prior_kl))
+    process = process.with_stiffness(torch.maximum(torch.ones_like(std), least)[None])
+    _, covariance = reverse_covariance(process, "heun", 200, 1)  # from the gaussian prior, exact: the flow is linear
+    error = float(abs(covariance[-1, :, 0, 0] ** 0.5 / std.numpy() - 1).max())
     row = {"choice": "max_prior_kl", "R": R, "beta": beta, "max_prior_kl": max_prior_kl}
     return Result({"choices": [{**row, "measure": "error of the std", "value": error}]})

@@ -143,31 +143,31 @@ def kl(delta: Array, other: Array) -> Array:
 
 
 # ---- adaptation in closed form ---------------------------------------------------------------------------------------
-def exact_moments(process: ForwardProcess, how: Adaptation) -> PathMoments:
-    """What `backward_moments` estimates, in continuous time and without sampling; `how.nodes` Gauss nodes a piece."""
-    x, w = np.polynomial.legendre.leggauss(how.nodes)
+def exact_moments(process: ForwardProcess, settings: Adaptation) -> PathMoments:
+    """What `backward_moments` estimates, in continuous time and without sampling: by Gauss nodes on each piece."""
+    x, w = np.polynomial.legendre.leggauss(settings.nodes)
     m = process.pieces
     inner = ((np.arange(m)[:, None] + (x + 1) / 2) / m).ravel()[::-1]
     times = np.unique(np.concatenate([inner, np.arange(1, m) / m, [1.0]]))[::-1].copy()
     keep = np.isin(times, inner)
-    s, p = (e[keep] for e in backward_laws(process, times, start_law(process, how)))
+    s, p = (e[keep] for e in backward_laws(process, times, start_law(process, settings)))
     row = -np.linalg.inv(s)[..., -1:, :]
     score = (row @ p)[..., 0, :]
     rate = process.schedule.beta(torch.from_numpy(inner.copy())).numpy() * (process.gamma if process.k == 2 else 1.0)
     weight = rate * np.tile(w[::-1], m) / (2 * m)
     terms = [np.ones((len(inner), 1)), p[..., 0, 0], score[..., 0], p[..., 0, -1], p[..., -1, -1], score[..., -1]]
-    sums = ((weight[:, None] * e).reshape(m, how.nodes, -1)[::-1].sum(1) for e in terms)
+    sums = ((weight[:, None] * e).reshape(m, settings.nodes, -1)[::-1].sum(1) for e in terms)
     return PathMoments(*(torch.from_numpy(e.copy()) for e in sums))
 
 
-def start_law(process: ForwardProcess, how: Adaptation) -> Array:
+def start_law(process: ForwardProcess, settings: Adaptation) -> Array:
     """Covariance (d, k, k) that the backward simulation starts from."""
-    return target_law(process) if how.start == "target" else prior_law(process)
+    return target_law(process) if settings.start == "target" else prior_law(process)
 
 
-def free_gradient(process: ForwardProcess, m: PathMoments, how: Adaptation) -> Array:
+def free_gradient(process: ForwardProcess, m: PathMoments, settings: Adaptation) -> Array:
     """dJ/dA_x along (14) (d,) at the process's constant A: the mean field of a gradient step."""
-    g_x, g_v = gradient(process, m, how)
+    g_x, g_v = gradient(process, m, settings)
     if process.damping is not None:
         g_x = g_x + (process.damping / process.stiffness).sqrt() * g_v
     return np.asarray(g_x[0])
@@ -187,13 +187,13 @@ def fit(x: ArrayLike, y: ArrayLike, *others: ArrayLike) -> Fit:
     """Least squares y = a + slope x + other regressors; the interval is Student's on the residuals."""
     columns = np.column_stack([np.asarray(x, float), *(np.asarray(o, float) for o in others), np.ones(np.size(x))])
     target = np.asarray(y, float)
-    found, *_ = np.linalg.lstsq(columns, target, rcond=None)
-    freedom = len(target) - columns.shape[1]
+    coefficients, *_ = np.linalg.lstsq(columns, target, rcond=None)
+    slope, freedom = float(coefficients[0]), len(target) - columns.shape[1]
     if freedom < 1:
-        return Fit(float(found[0]), math.nan, math.nan, len(target))
-    variance = float(np.square(target - columns @ found).sum() / freedom)
+        return Fit(slope, math.nan, math.nan, len(target))
+    variance = float(np.square(target - columns @ coefficients).sum() / freedom)
     margin = float(stdtrit(freedom, 0.975)) * math.sqrt(variance * np.linalg.inv(columns.T @ columns)[0, 0])
-    return Fit(float(found[0]), float(found[0]) - margin, float(found[0]) + margin, len(target))
+    return Fit(slope, slope - margin, slope + margin, len(target))
 
 
 def power(x: ArrayLike, y: ArrayLike) -> Fit:
@@ -213,11 +213,11 @@ def rates(
     setting: str,
     x: Sequence[float] | Array,
     y: Sequence[float] | Array,
-    found: Fit | None = None,
+    fitted: Fit | None = None,
     expected: float | None = None,
     seed: int | None = None,
 ) -> list[Row]:
     """Rows of the table `rates`: the points (x, y) of a series, each with the series' fit and what theory expects."""
-    slope, low, high, n = found or (None, None, None, len(x))
+    slope, low, high, n = fitted or (None, None, None, len(x))
     shared = {"fitted": slope, "low": low, "high": high, "n": n, "expected": expected, "seed": seed}
     return [{"quantity": quantity, "setting": setting, "x": float(a), "y": float(b), **shared} for a, b in zip(x, y)]

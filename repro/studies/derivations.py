@@ -75,15 +75,15 @@ def moment_odes(process: Linear, times: Sequence[float], start: Array) -> tuple[
         ms = m @ s
         return process.rate(t) * np.stack([m @ f, ms + ms.T + process.noise]).ravel()
 
-    y, found = np.stack([np.eye(k), start]).ravel(), []
+    y, solution = np.stack([np.eye(k), start]).ravel(), []
     for t in times:
         std = min(1.0, process.rate(t) * t) ** power
         atol = 1e-15 * np.stack([np.ones((k, k)), np.outer(std, std)]).ravel()
         reach = 1 / (process.rate(t) * np.linalg.norm(process.drift(t)))  # keep stiff systems off the stability limit
         y = solve_ivp(rates, (since, t), y, "DOP853", rtol=1e-13, atol=atol, max_step=reach).y[:, -1]
         since = t
-        found.append(y.reshape(2, k, k))
-    return np.stack(found)[:, 0], np.stack(found)[:, 1]
+        solution.append(y.reshape(2, k, k))
+    return np.stack(solution)[:, 0], np.stack(solution)[:, 1]
 
 
 def as_printed(process: Linear, t: float, start: Array) -> tuple[Array, Array]:
@@ -123,7 +123,7 @@ def exact_kernel(tau: float, s: float, c: float, gamma: float) -> tuple[Any, Any
 
 def relative_errors(taus: Sequence[float], s: float, c: float, gamma: float) -> dict[str, dict[str, list[float]]]:
     """Relative errors over taus of N_xx and L_vv (v_0 marginalised), textbook form and package's, against mpmath."""
-    found: dict[str, dict[str, list[float]]] = {n: {"textbook": [], "package": []} for n in ("N_xx", "L_vv")}
+    errors: dict[str, dict[str, list[float]]] = {n: {"textbook": [], "package": []} for n in ("N_xx", "L_vv")}
     one, start = torch.ones((), dtype=torch.float64), mpmath.diag([0, 1])
     for tau in taus:
         f, noise = exact_kernel(tau, s, c, gamma)
@@ -137,9 +137,9 @@ def relative_errors(taus: Sequence[float], s: float, c: float, gamma: float) -> 
         ours = {"N_xx": (px - px * xx**2 - pv * xv**2, nxx)}
         ours["L_vv"] = (schur.clamp(min=0).sqrt(), kernels.lower_cholesky(kernel)[2])
         for name, values in ours.items():
-            for column, value in zip(found[name].values(), values, strict=True):
+            for column, value in zip(errors[name].values(), values, strict=True):
                 column.append(float(abs(mpmath.mpf(float(value)) / true[name] - 1)))
-    return found
+    return errors
 
 
 # ---- kernels as arrays, and how far they are off -------------------------------------------------------------------
@@ -188,17 +188,17 @@ def reverse_covariance(process: ForwardProcess, solver: str, steps: int, paths: 
     A stochastic solver gets `paths` draws; a deterministic one is linear here and gets the columns of the prior's
     Cholesky factor, whose outer products add up to the covariance without any sampling error.
     """
-    times, found, law = time_grid(steps), list[Tensor](), process.prior_law()
+    times, covariances, law = time_grid(steps), list[Tensor](), process.prior_law()
     run, start = make_solver(solver, Score(process, Zero()), times), law.sample(paths, random.generator(0, "start"))
     if not run.stochastic:
         assert isinstance(law, GaussianPrior)
         start = torch.linalg.cholesky(torch.from_numpy(as_array(law.cov))).movedim((-1, -2), (0, 1))
 
     def watch(i: int, a: Tensor) -> None:
-        found.append(torch.einsum("ni...,nj...->...ij", a, a).double() / (len(a) if run.stochastic else 1))
+        covariances.append(torch.einsum("ni...,nj...->...ij", a, a).double() / (len(a) if run.stochastic else 1))
 
     integrate(run, start, random.BatchNoise(random.generator(0, "reverse")), watch)
-    return times.numpy(), torch.stack(found).numpy()
+    return times.numpy(), torch.stack(covariances).numpy()
 
 
 def forward_covariance(process: ForwardProcess, times: Array) -> Array:
@@ -233,12 +233,12 @@ def euler_moments(process: ForwardProcess, steps: int, printed: bool) -> tuple[f
 
 
 # ---- adaptation with exact moments, and what Figure 1's comparison measures ----------------------------------------
-def gaussian_moments(process: ForwardProcess, how: Adaptation) -> PathMoments:
+def gaussian_moments(process: ForwardProcess, settings: Adaptation) -> PathMoments:
     """What a backward simulation estimates, for Gaussian data: moment ODEs of the reverse SDE (Heun, one piece)."""
-    times = time_grid(how.nodes)
+    times = time_grid(settings.nodes)
     g, noise, gain = _reverse_rates(process, times)
     h = -np.diff(times.numpy())
-    if how.start == "target":
+    if settings.start == "target":
         p = np.broadcast_to(np.eye(process.k) * process.reference_variance(), g.shape[1:])
     else:
         p = as_array(process.terminal(0.0)[1])
@@ -248,7 +248,7 @@ def gaussian_moments(process: ForwardProcess, how: Adaptation) -> PathMoments:
         return gp + gp.swapaxes(-1, -2) + noise[i]
 
     path = [p]
-    for i in range(how.nodes):
+    for i in range(settings.nodes):
         first = rate(p, i)
         p = p + 0.5 * h[i] * (first + rate(p + h[i] * first, i + 1))
         path.append(p)
@@ -260,11 +260,11 @@ def gaussian_moments(process: ForwardProcess, how: Adaptation) -> PathMoments:
     return PathMoments(*(torch.from_numpy(np.tensordot(weight, e, 1))[None] for e in terms))
 
 
-def adapt(process: ForwardProcess, how: Adaptation) -> ForwardProcess:
-    """`how.rounds` updates of A by the package's stochastic approximation, fed with exact moments."""
-    least = least_stiffness(process, how)
-    for k in range(how.rounds):
-        process = update(process, gaussian_moments(process, how), how, k, least)
+def adapt(process: ForwardProcess, settings: Adaptation) -> ForwardProcess:
+    """`settings.rounds` updates of A by the package's stochastic approximation, fed with exact moments."""
+    least = least_stiffness(process, settings)
+    for k in range(settings.rounds):
+        process = update(process, gaussian_moments(process, settings), settings, k, least)
     return process
 
 

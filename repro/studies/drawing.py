@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,20 +15,26 @@ from vsmd.samplers import as_solver
 GRID_POWER = 2.0  # t = u^2, half of the steps in the last quarter of the time; chosen in `choices`, for every method
 
 
-class Calls:
-    """Counts the network's calls while samples are drawn."""
+def counted(network: nn.Module, asked: int, sample: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """What `sample` draws, and the network's calls a path meanwhile: where paths diverged, the number asked for."""
+    rows = 0
 
-    def __init__(self, network: nn.Module) -> None:
-        self.rows = 0
-        self.hook = network.register_forward_hook(self._count)
+    def count(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal rows
+        rows += len(output)
 
-    def _count(self, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        self.rows += len(output)
+    hook = network.register_forward_hook(count)
+    try:
+        samples = sample()
+    finally:
+        hook.remove()
+    return samples, round(rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
 
-    def a_path(self, samples: Tensor, asked: int) -> int:
-        """Evaluations a path since construction, or what was asked for where paths diverged; stops counting."""
-        self.hook.remove()
-        return round(self.rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
+
+def by_prior(model: Model, draws: list[Draw], points: Tensor, seed: int) -> Iterator[tuple[Model, list[Draw]]]:
+    """The model from each prior that draws name, fitted to `points` (n, *shape), and the draws that start there."""
+    for prior in dict.fromkeys(draw.prior for draw in draws):
+        yield model.with_prior(prior, points, seed=seed), [draw for draw in draws if draw.prior == prior]
 
 
 def drawn(model: Model, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> Tensor:

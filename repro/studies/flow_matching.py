@@ -12,6 +12,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from repro.grid.runs import Result
 from repro.studies import toys
-from repro.studies.drawing import Calls
+from repro.studies.drawing import counted
 from repro.studies.plans import Draw, draws_of
 from vsmd import checks, random
 from vsmd.data.toys import toy
@@ -124,10 +125,10 @@ class Flow:
         """n samples (n, *shape) float32 after `steps` uniform steps, or all nodes (steps + 1, n, *shape)."""
         times, out = torch.linspace(0, 1, steps + 1), []
         with torch.no_grad():
-            for part in self.start(n, random.generator(seed, "prior")).split(batch_size):
+            for start in self.start(n, random.generator(seed, "prior")).split(batch_size):
                 nodes: list[Tensor] = []
                 watch = (lambda x, nodes=nodes: nodes.append(self.unscale(x))) if trajectory else None
-                end = follow(self.velocity, part, times, solver, watch)
+                end = follow(self.velocity, start, times, solver, watch)
                 out.append(torch.stack(nodes) if trajectory else self.unscale(end))
         return torch.cat(out, 1 if trajectory else 0)
 
@@ -190,9 +191,11 @@ def train(
     return trainer.flow()
 
 
-def steps_of(draw: Draw) -> int:
-    """Steps of a draw's solver within its number of evaluations, at least one."""
-    return max(1, draw.evaluations // EVALUATIONS[draw.solver])
+def drawn(flow: Flow, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> tuple[Tensor, int]:
+    """Samples (n, *shape) of a plan's draw, in at least one step, and the network's calls a path."""
+    steps = max(1, draw.evaluations // EVALUATIONS[draw.solver])
+    sample = partial(flow.sample, samples, draw.solver, steps, seed, batch_size=batch_size)
+    return counted(flow.network, draw.evaluations, sample)
 
 
 def _paths(flow: Flow, points: int, seed: int) -> toys.Row:
@@ -217,7 +220,7 @@ def run(
     """Rows of `toys` for flow matching on a two-dimensional set; columns that mean nothing here are empty.
 
     plan: how samples are drawn (`plans`; solvers of `EVALUATIONS`); the last number of the first line is the main row
-    (W2, kept points). source: "gaussian", or "mixture" (then named in the column `prior`).
+    (W2, stored points). source: "gaussian", or "mixture" (then named in the column `prior`).
     """
     draws = draws_of(plan, EVALUATIONS, denoise=False)
     main = draws[len(plan[0]["evaluations"]) - 1]
@@ -228,12 +231,11 @@ def run(
         "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     base |= _paths(flow, min(samples, toys.PATH_POINTS), seed)
-    rows, kept = [], {}
+    rows, shown = [], {}
     for draw in draws:
-        calls = Calls(flow.network)
-        x = flow.sample(samples, draw.solver, steps_of(draw), seed)
-        row = {**base, "solver": draw.solver, "nfe": calls.a_path(x, draw.evaluations)}
+        x, nfe = drawn(flow, samples, draw, seed)
+        row = {**base, "solver": draw.solver, "nfe": nfe}
         rows.append(toys.ordered(row | toys.quality(x, dataset, seed, with_w2=draw == main)))
         if points and draw == main:
-            kept[f"{dataset}_{method}{'-mixture' * (source == 'mixture')}_{seed}"] = x[:points].numpy()
-    return Result({"toys": rows}, kept)
+            shown[f"{dataset}_{method}{'-mixture' * (source == 'mixture')}_{seed}"] = x[:points].numpy()
+    return Result({"toys": rows}, shown)

@@ -84,9 +84,10 @@ class Tables:
 
 
 def fan_name(**key: Any) -> str:
-    """Name of the stored points of a fan chart: rows (window, step, series, 5 quantiles)."""
-    parts = (key.get(name) for name in ("dataset", "protocol", "model", "method", "a_mode", "seed"))
-    return "_".join(["fan", *(str(p) for p in parts if p is not None)])
+    """Name of the stored points of a fan chart: rows (window, step, series, 5 quantiles). Denoised ones end in so."""
+    labels = (key.get(name) for name in ("dataset", "protocol", "model", "method", "a_mode", "seed"))
+    denoised = str(key.get("solver")).endswith("+denoise")
+    return "_".join(["fan", *(str(label) for label in labels if label is not None)]) + "+denoise" * denoised
 
 
 def baselines(
@@ -132,6 +133,7 @@ def run(
     solvers: list[str] = ["exponential"],  # noqa: B006 - never mutated
     nfes: list[int] = [10],  # noqa: B006
     steps: int | None = None,
+    denoise: bool = False,
     workdir: Path | None = None,
 ) -> Result:
     """Train one of `VARIANTS` with one of `SETTINGS`, forecast all windows with each solver at each number of
@@ -139,6 +141,7 @@ def run(
 
     The first solver and number are the main ones: only they are marked `selected`, where this configuration is what
     validation chose, and have fan charts and calibration. steps: of training, if not those of the settings.
+    denoise: the last of a step's evaluations denoises; solvers are then named `…+denoise`.
     """
     warnings.simplefilter("ignore", FutureWarning)
     data = panel_of(dataset, protocol)
@@ -155,8 +158,9 @@ def run(
     for solver in solvers:
         for nfe in nfes:
             main = (solver, nfe) == (solvers[0], nfes[0])
-            key = {**base, "solver": solver, "nfe": nfe, "seed": seed, "selected": int(selected and main)}
-            tables.add(predictor.with_solver(solver, nfe, denoise=False), key, samples, trained, main)
+            name = solver + "+denoise" * denoise
+            key = {**base, "solver": name, "nfe": nfe, "seed": seed, "selected": int(selected and main)}
+            tables.add(predictor.with_solver(solver, nfe, denoise=denoise), key, samples, trained, main)
     return tables.result
 
 

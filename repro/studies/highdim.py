@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 import vsmd
 from repro.grid.runs import Result
 from repro.studies import flow_matching, toys
-from repro.studies.drawing import Calls, drawn
+from repro.studies.drawing import by_prior, counted, drawn
 from repro.studies.plans import draws_of
 from repro.studies.sets.highdim import DIM, blocks_64
 from vsmd import networks, random
@@ -30,7 +31,7 @@ from vsmd.training.data import Data, Source
 
 DATASET = "blocks-64"
 PROJECTIONS = 64  # of each plane
-PART = 2_000  # samples drawn at a time: tokens fill the cache sooner than rows
+BATCH = 2_000  # samples drawn at a time: tokens fill the cache sooner than rows
 
 HIGHDIM_COLUMNS = [
     "dataset",
@@ -56,8 +57,7 @@ STEPS = 3_000
 
 def network_of(seed: int) -> nn.Module:
     """The network of all methods, its first weights a function of the seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random.generator(seed, "network").initial_seed())
+    with random.first_weights(random.generator(seed, "network")):
         return networks.build(**NETWORK, shape=[DIM])
 
 
@@ -138,7 +138,10 @@ def run(
     process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode)
     data, began = blocks_64(), time.perf_counter()
     axes = Axes.measured(data, seed) if whiten else None
-    points: Data = data if axes is None else lambda n, stream: axes.whiten(data(n, stream))
+
+    def points(n: int, stream: torch.Generator) -> Tensor:
+        return data(n, stream) if axes is None else axes.whiten(data(n, stream))
+
     model = vsmd.fit(
         process, points, network=network_of(seed), steps=steps, seed=seed, **TRAINING,
         checkpoint=None if workdir is None else workdir / "training.safetensors",
@@ -148,16 +151,12 @@ def run(
         "dataset": DATASET, "method": name, "a_mode": process.variational_score, "beta": beta, "seed": seed,
         "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
-    rows = []
-    for prior in dict.fromkeys(draw.prior for draw in draws):
-        known = data(toys.PRIOR_POINTS, random.generator(seed, "prior data"))
-        started = model.with_prior(prior, known if axes is None else axes.whiten(known), seed=seed)
-        for draw in [draw for draw in draws if draw.prior == prior]:
-            calls = Calls(started.network)
-            x = drawn(started, samples, draw, seed, PART)
-            x = x if axes is None else axes.colour(x)
-            row = {**base, "prior": prior, "solver": draw.name, "nfe": calls.a_path(x, draw.evaluations)}
-            rows.append(_ordered(row | quality(x, seed)))
+    known, rows = points(toys.PRIOR_POINTS, random.generator(seed, "prior data")), []
+    for started, its_draws in by_prior(model, draws, known, seed):
+        for draw in its_draws:
+            x, nfe = counted(started.network, draw.evaluations, partial(drawn, started, samples, draw, seed, BATCH))
+            row = {**base, "prior": draw.prior, "solver": draw.name, "nfe": nfe}
+            rows.append(_ordered(row | quality(x if axes is None else axes.colour(x), seed)))
     return Result({"highdim": rows})
 
 
@@ -176,8 +175,6 @@ def run_flow(
     }  # fmt: skip
     rows = []
     for draw in draws:
-        calls = Calls(flow.network)
-        x = flow.sample(samples, draw.solver, flow_matching.steps_of(draw), seed, batch_size=PART)
-        nfe = calls.a_path(x, draw.evaluations)
+        x, nfe = flow_matching.drawn(flow, samples, draw, seed, BATCH)
         rows.append(_ordered({**base, "solver": draw.solver, "nfe": nfe, **quality(x, seed)}))
     return Result({"highdim": rows})

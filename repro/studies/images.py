@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,16 +19,13 @@ from torch import Tensor
 import vsmd
 from repro.grid.files import read_json
 from repro.grid.runs import Result
+from repro.studies.image_quality import Row, device, memorised, nearest, qualities, real
 from repro.studies.plans import Draw, draws_of
-from vsmd import random
 from vsmd.data.images import ImageSet, load, to_uint8
 from vsmd.files import write_atomic
 from vsmd.images.configs import Config, config
-from vsmd.images.evaluation import METRICS
 from vsmd.images.pictures import Pictures
 from vsmd.images.sampling import FIXED, Painter
-from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
-from vsmd.metrics.neighbours import memorisation
 from vsmd.model import Model
 from vsmd.samplers import as_solver
 from vsmd.samplers.generation import steps_within
@@ -40,11 +37,8 @@ COLUMNS = [
     "n_samples", "floor", "train_seconds", "images_per_second",
 ]  # fmt: skip
 KEPT, NEIGHBOURS = 64, 8  # samples kept for the figures, and those whose nearest training images are looked for
-_KIND = {"KID": "FD-EffNet"}  # whose features a distance takes, where they are not its own
 MEMORY = 500  # samples of which it is asked whether they repeat the training images
 DRAWN = {"cpu": 100, "cuda": 500}  # images drawn at once
-
-Row = dict[str, Any]
 
 
 def configured(name: str, method: str, seed: int, settings: Row) -> Config:
@@ -52,82 +46,33 @@ def configured(name: str, method: str, seed: int, settings: Row) -> Config:
     return config(name).with_overrides({"method": method, "seed": seed, **settings})
 
 
-def device() -> torch.device:
-    """Where runs are computed: on the GPU, if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def device_name(found: torch.device) -> str:
+def device_name(where: torch.device) -> str:
     """The name that rows give a device: the GPU's own, or "cpu"."""
-    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
 
 
 class Notes:
-    """What a run has found so far, in a file of its folder: work done before it was stopped is not done again."""
+    """Values that a run has worked out, in a file of its folder: when it goes on after a stop, they are there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.found: dict[str, Any] = read_json(path) or {}
+        self.values: dict[str, Any] = read_json(path) or {}
 
-    def once(self, key: str, make: Callable[[], Any]) -> Any:
-        """What is noted under `key`, made and noted if it is not there."""
-        if key not in self.found:
-            self.found[key] = make()
-            write_atomic(self.path, json.dumps(self.found))
-        return self.found[key]
-
-
-# --- quality --------------------------------------------------------------------------------------------------------
+    def once(self, key: str, work_out: Callable[[], Any]) -> Any:
+        """The value noted under `key`; worked out and noted where there is none."""
+        if key not in self.values:
+            self.values[key] = work_out()
+            write_atomic(self.path, json.dumps(self.values))
+        return self.values[key]
 
 
-@cache
-def _features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
-    return METRICS[kind](device())
-
-
-def reference_images(found: ImageSet, n: int) -> Tensor:
-    """n training images (all, where there are not so many) at random, the same every time: a set may be sorted."""
-    return found.train[torch.randperm(len(found.train), generator=random.generator(0, "reference"))[:n]]
-
-
-@cache
-def _real(metric: str, dataset: str, reference: int, n: int) -> tuple[Tensor, float]:
-    """Features of `reference` training images, and the distance of n test images to them: the floor."""
-    found = load(dataset)
-    features = _features(_KIND.get(metric, metric))
-    known = features(reference_images(found, reference))
-    return known, _distance(metric, features(found.test[:n]), known)
-
-
-def _distance(metric: str, features: Tensor, known: Tensor) -> float:
-    return kernel_distance(features, known) if metric == "KID" else feature_distance(features, known)
-
-
-def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
-    """The distances `metrics` of samples x (n, C, H, W) float to the training images; nan where any has diverged."""
-    if not bool(torch.isfinite(x).all()):
-        return dict.fromkeys(metrics, math.nan)
-    images = to_uint8(x.clone())
-    features = {kind: _features(kind)(images) for kind in {_KIND.get(m, m) for m in metrics}}
-    return {m: _distance(m, features[_KIND.get(m, m)], _real(m, dataset, reference, len(x))[0]) for m in metrics}
+# --- samples --------------------------------------------------------------------------------------------------------
 
 
 def drawn(painter: Painter, n: int) -> Tensor:
     """The images of seeds 0 … n - 1 as the solver leaves them, float32 (n, C, H, W)."""
     size = painter.batch_size
     return torch.cat([painter.floats(range(i, min(i + size, n))) for i in range(0, n, size)])
-
-
-def nearest(x: Tensor, train: Tensor) -> Tensor:
-    """Rows of the images of `train` (uint8) nearest to images x (uint8), by squared pixel distance; (len(x),)."""
-    a = x.flatten(1).float()
-    best, rows = torch.full((len(a),), math.inf), torch.zeros(len(a), dtype=torch.int64)
-    for first in range(0, len(train), 5_000):
-        b = train[first : first + 5_000].flatten(1).float()
-        value, row = (b.square().sum(1) - 2 * a @ b.T).min(1)
-        rows = torch.where(value < best, first + row, rows)
-        best = torch.minimum(value, best)
-    return rows
 
 
 def evaluations(draw: Draw) -> int:
@@ -139,7 +84,7 @@ def evaluations(draw: Draw) -> int:
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], notes: Notes) -> Model:
+def trained(config: Config, images: ImageSet, folder: Path, marks: list[int], notes: Notes) -> Model:
     """Train in `folder`, or go on; the model of each of the steps `marks` is left there, and its rate in the notes.
 
     images_per_second is that of the process which reached the mark, compilation included, without what it spent on
@@ -161,8 +106,8 @@ def trained(config: Config, found: ImageSet, folder: Path, marks: list[int], not
         resting += time.perf_counter() - now
 
     return fit(
-        config.process(found.shape), Pictures(found.train, config.data.flips), **config.fitting,
-        network=config.build(found.shape, 0), device=device(), checkpoint=path,
+        config.process(images.shape), Pictures(images.train, config.data.flips), **config.fitting,
+        network=config.build(images.shape, 0), device=device(), checkpoint=path,
         checkpoint_every=config.checkpoints.every, snapshots=marks, on_snapshot=keep,
     )  # fmt: skip
 
@@ -192,66 +137,33 @@ def run(
     """
     chosen = configured(config, method, seed, {**settings, "steps": steps})
     draws = draws_of(plan, FIXED)
-    # Network calls an image; a wrong plan is told before the training.
-    taken = {draw: evaluations(draw) for draw in draws}
     best = next((draw for draw in draws if draw.denoise), draws[0])  # that the figures show
-    found = load(chosen.data.images)
-    samples, reference = min(samples, len(found.test)), min(reference, len(found.train))
+    calls = {draw: evaluations(draw) for draw in draws}  # a wrong plan is told before the training
+    images = load(chosen.data.images)
+    samples, reference = min(samples, len(images.test)), min(reference, len(images.train))
     marks = [round(chosen.training.steps * (i + 1) / checkpoints) for i in range(checkpoints)]
-
-    where, compute = device(), dataclasses.replace(chosen.compute, compile=False)
-
-    def painted(model: Model, draw: Draw) -> Painter:
-        model.network.to(where)
-        return Painter(
-            model, draw.solver, draw.evaluations, grid_power=chosen.sampling.grid_power, denoise=draw.denoise,
-            batch_size=DRAWN[where.type], compute=compute,
-        )  # fmt: skip
-
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) if workdir is None else workdir
         notes = Notes(folder / "notes.json")
-        final = trained(chosen, found, folder, marks, notes)
+        final = trained(chosen, images, folder, marks, notes)
+        measured = Measured(chosen, final, folder, notes, best, samples, reference, metrics)
         steered = final.process.variational_score == "steered"
         base: Row = {
             "dataset": chosen.data.images, "method": f"{method}-steered" if steered else method,
             "params": sum(p.numel() for p in final.network.parameters()), "world_size": World.current().size,
-            "device": notes.found["device"], "n_samples": samples,
+            "device": notes.values["device"], "n_samples": samples,
         }  # fmt: skip
         rows: list[Row] = []
-        name = f"{chosen.data.images}_{base['method']}_{seed}"
-        points: dict[str, np.ndarray] = {}
-        shown: list[Tensor] = []  # of the final model
-
-        def measured(step: int, draw: Draw) -> dict[str, float]:
-            model = final if step == chosen.training.steps else vsmd.load(folder / f"model-{step}.safetensors")
-            x = drawn(painted(model, draw), samples)
-            if model is final and draw == best:
-                shown.append(x[:MEMORY])
-            return qualities(x, chosen.data.images, metrics, reference)
-
         for step in marks:
-            last = step == chosen.training.steps
-            first = f"{step} {draws[0].name} {draws[0].evaluations}"
-            if not (last or first in notes.found or (folder / f"model-{step}.safetensors").exists()):
-                continue  # it was stopped there
-            rate = notes.found.get(f"rate {step}", math.nan)
-            seen = step * chosen.training.batch_size
-            base |= {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
-            for draw in draws if last else draws[:1]:
-                values = notes.once(f"{step} {draw.name} {draw.evaluations}", partial(measured, step, draw))
-                for metric, value in values.items():
-                    floor = _real(metric, chosen.data.images, reference, samples)[1]
-                    row = {"solver": draw.name, "nfe": taken[draw], "metric": metric, "value": value}
-                    rows.append(base | row | {"floor": floor})
-        x = shown[0] if shown else drawn(painted(final, best), min(MEMORY, samples))
-        if bool(torch.isfinite(x).all()):
-            images = to_uint8(x)
-            rows.append(base | {"solver": best.name, "nfe": taken[best], **_memory(images, found)})
-            some = images[:NEIGHBOURS]
-            beside = found.train[nearest(some, found.train)]
-            points[f"samples_{name}"] = images[:KEPT].flatten(1).numpy()
-            points[f"neighbours_{name}"] = torch.cat([some, beside]).flatten(1).numpy()
+            about = base | measured.training(step)
+            for draw in draws if step == chosen.training.steps else draws[:1]:
+                columns = about | {"solver": draw.name, "nfe": calls[draw]}
+                rows += [columns | cells for cells in measured.rows(step, draw)]
+        x = measured.shown()
+    name, points = f"{base['dataset']}_{base['method']}_{seed}", dict[str, np.ndarray]()
+    if bool(torch.isfinite(x).all()):
+        rows.append(about | {"solver": best.name, "nfe": calls[best], **memorised(to_uint8(x), images)})
+        points |= gallery(to_uint8(x), images, name)
     key = {"dataset": chosen.data.images, "method": base["method"], "seed": seed}
     trace = adaptation(final, key, chosen.training.batch_size)
     if trace:
@@ -260,10 +172,74 @@ def run(
     return Result(tables | ({"images_adaptation": trace} if trace else {}), points)
 
 
-def _memory(images: Tensor, found: ImageSet) -> Row:
-    """Cells on memorising: the share of images nearer to training than to test images, 1/2 for new ones."""
-    value = memorisation(images, reference_images(found, len(found.test)), found.test)
-    return {"metric": "memorised", "value": value, "n_samples": len(images), "floor": 0.5}
+@dataclass
+class Measured:
+    """The models of a run and what their samples are worth; what the notes have is not measured again.
+
+    best: the draw whose samples of the final model are shown.
+    """
+
+    config: Config
+    final: Model
+    folder: Path
+    notes: Notes
+    best: Draw
+    samples: int
+    reference: int
+    metrics: list[str]
+    of_best: Tensor | None = None
+
+    def training(self, step: int) -> Row:
+        """Cells on the training up to a step."""
+        rate = self.notes.values.get(f"rate {step}", math.nan)
+        seen = step * self.config.training.batch_size
+        return {"images_seen": seen, "train_seconds": seen / rate, "images_per_second": rate}
+
+    def rows(self, step: int, draw: Draw) -> list[Row]:
+        """Cells on each metric of the samples of a step's model; none where a stop from outside left no model."""
+        key, last = f"{step} {draw.name} {draw.evaluations}", step == self.config.training.steps
+        if not (last or key in self.notes.values or self._file(step).exists()):
+            return []
+        dataset = self.config.data.images
+        values = self.notes.once(
+            key, lambda: self._qualities(self.final if last else vsmd.load(self._file(step)), draw)
+        )
+        floors = {metric: real(metric, dataset, self.reference, self.samples)[1] for metric in values}
+        return [{"metric": metric, "value": value, "floor": floors[metric]} for metric, value in values.items()]
+
+    def shown(self) -> Tensor:
+        """Samples of the final model for the figures, float32 (n, C, H, W)."""
+        if self.of_best is None:
+            self.of_best = self._drawn(self.final, self.best, min(MEMORY, self.samples))
+        return self.of_best
+
+    def _file(self, step: int) -> Path:
+        return self.folder / f"model-{step}.safetensors"
+
+    def _qualities(self, model: Model, draw: Draw) -> dict[str, float]:
+        x = self._drawn(model, draw, self.samples)
+        if model is self.final and draw == self.best:
+            self.of_best = x[:MEMORY]
+        return qualities(x, self.config.data.images, self.metrics, self.reference)
+
+    def _drawn(self, model: Model, draw: Draw, n: int) -> Tensor:
+        where, compute = device(), dataclasses.replace(self.config.compute, compile=False)
+        model.network.to(where)
+        painter = Painter(
+            model, draw.solver, draw.evaluations, grid_power=self.config.sampling.grid_power, denoise=draw.denoise,
+            batch_size=DRAWN[where.type], compute=compute,
+        )  # fmt: skip
+        return drawn(painter, n)
+
+
+def gallery(samples: Tensor, images: ImageSet, name: str) -> dict[str, np.ndarray]:
+    """Points for the figures: samples (n, C, H, W) uint8, and some of them with their nearest training images."""
+    some = samples[:NEIGHBOURS]
+    beside = images.train[nearest(some, images.train)]
+    return {
+        f"samples_{name}": samples[:KEPT].flatten(1).numpy(),
+        f"neighbours_{name}": torch.cat([some, beside]).flatten(1).numpy(),
+    }
 
 
 def adaptation(model: Model, key: Row, batch_size: int) -> list[Row]:
@@ -279,12 +255,10 @@ def adaptation(model: Model, key: Row, batch_size: int) -> list[Row]:
 
 def available(names: list[str]) -> tuple[list[str], dict[str, str]]:
     """Those of the sets that can be had here, and for the others the reason why not."""
-    here: list[str] = []
     missing: dict[str, str] = {}
     for name in names:
         try:
             load(name)
-            here.append(name)
         except (FileNotFoundError, ImportError) as error:
             missing[name] = str(error)
-    return here, missing
+    return [name for name in names if name not in missing], missing

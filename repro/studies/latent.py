@@ -10,24 +10,25 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import vsmd
 from repro.grid.runs import Result
 from repro.studies.convergence import Row, power, rates
+from repro.studies.latent_laws import Exact, drift_errors, empirical_score, five_gaussians
 from repro.studies.sets.manifolds import manifold
 from vsmd import latent, random
-from vsmd.latent.bridge import STOP, drift, paper_time, sigma_of, stopped
+from vsmd.latent.bridge import STOP, stopped
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.neighbours import memorisation
-from vsmd.model import Model
-from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
+from vsmd.samplers.generation import steps_within
 
 LATENT_COLUMNS = [
     "experiment", "method", "ambient_dim", "latent_dim", "n_train", "n_pretrain", "seed", "w2", "fd", "recon_error",
@@ -35,16 +36,13 @@ LATENT_COLUMNS = [
 ]  # fmt: skip
 STEPS = 50  # of the bridge's solver
 BRIDGE: dict[str, Any] = {"batch_size": 512, "learning_rate": 4e-3}
-TIMES = [0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 0.998]  # of the paper's clock, where drifts are compared
 STEERED = "steered "  # before the name of a method
-
-Score = Callable[[Tensor, float], Tensor]
 
 
 def row(experiment: str, method: str, seed: int, **values: Any) -> Row:
     """A row of `latent` with all its columns."""
-    given = {"experiment": experiment, "method": method, "seed": seed, **values}
-    return {name: given.get(name) for name in LATENT_COLUMNS}
+    cells = {"experiment": experiment, "method": method, "seed": seed, **values}
+    return {name: cells.get(name) for name in LATENT_COLUMNS}
 
 
 def bridge_of(method: str, shape: tuple[int, ...]) -> str | ForwardProcess:
@@ -55,9 +53,23 @@ def bridge_of(method: str, shape: tuple[int, ...]) -> str | ForwardProcess:
     return vsmd.forward_process(name, shape, beta=2.0, variational_score="steered", basis="principal")
 
 
-def solver_of(method: str) -> tuple[str, int]:
-    """Solver and steps at equal cost: the paper's SDE for LSBDM, Heun's two evaluations a step for the others."""
-    return ("euler-maruyama", STEPS) if method == "LSBDM" else ("heun", STEPS // 2)
+def solver_of(method: str, denoise: bool = False) -> tuple[str, int]:
+    """Solver and steps within `STEPS` evaluations: the paper's SDE for LSBDM, Heun for the others.
+
+    denoise: one of the evaluations takes off the noise that is left.
+    """
+    solver = "euler-maruyama" if method == "LSBDM" else "heun"
+    return solver, steps_within(solver, STEPS, denoise)
+
+
+def denoisable(methods: list[str], denoise: bool) -> list[str]:
+    """Each of the methods once. Without LSBDM if samples are denoised: it stops early so that noise is left."""
+    return [method for method in dict.fromkeys(methods) if not (denoise and method == "LSBDM")]
+
+
+def checkpoint_in(workdir: Path | None, name: str) -> Path | None:
+    """The file in a run's folder from which the training `name` goes on; None without a folder."""
+    return None if workdir is None else workdir / f"{name.replace(' ', '-')}.safetensors"
 
 
 def mean_w2(x: Tensor, y: Tensor, points: int) -> float:
@@ -71,37 +83,6 @@ def mean_w2(x: Tensor, y: Tensor, points: int) -> float:
 def excess(w2: float, floor: float) -> float:
     """√(w2² - floor²): the part of w2 that is not the noise of two finite samples; 0 below the floor."""
     return max(w2**2 - floor**2, 0.0) ** 0.5
-
-
-class Exact(nn.Module):
-    """E[target | z] for codes whose smoothed law has a known score(x, s), x in data coordinates: no training.
-
-    In a bridge's model it makes the drift exact: what is left is the start, the steps and the early stop.
-    """
-
-    def __init__(self, process: ForwardProcess, score: Score) -> None:
-        super().__init__()
-        self.process, self.score = process, score
-
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        mean, var = self.process.known()
-        std = var.sqrt()
-        s = (std / log_snr.double().exp())[0]  # the noise, the same in all directions
-        total = var + s.square()
-        centred = z.double() * total.sqrt()
-        given = self.score(self.process.basis.back(centred) + mean, float(s.flatten()[0]))
-        return ((self.process.basis.into(given) + centred / total) * s * total.sqrt() / std).to(z)
-
-
-def empirical_score(points: Tensor) -> Score:
-    """Score of the law of `points` (m, d) smoothed with N(0, s² I): (Σ w_j y_j - x)/s²."""
-    kept = points.double()
-
-    def score(x: Tensor, s: float) -> Tensor:
-        weight = (-0.5 * torch.cdist(x, kept).square() / s**2).softmax(1)
-        return (weight @ kept - x) / s**2
-
-    return score
 
 
 # --- manifold -------------------------------------------------------------------------------------------------------
@@ -120,6 +101,7 @@ def run_manifold(
     pairs: int = 4,
     points: int = 2_000,
     references: int = 8_000,
+    denoise: bool = False,
     workdir: Path | None = None,
 ) -> Result:
     """One manifold and seed: pre-train once, then LSBDM at each of `ns` training points, other methods at the last.
@@ -128,75 +110,120 @@ def run_manifold(
     decode fresh points: pre-training); `early stop` (with the noise that the bridge leaves); `exact drift` (the
     bridge's steps with the drift of `references` fresh codes: discretisation); LSBDM (estimation). `LSBDM, moments
     start` begins at N(m, C + σ² I), which remembers no code. shift: the pre-training law is moved along the manifold;
-    rows are then named `… (pre-trained at shift 0.5)`. Rows of `latent_rates`: excess_w2, what n leaves over the
-    floor, with its fitted exponent (minus the slope) beside 2/(2 + d*); memorisation of either start.
+    rows are then named `… (pre-trained at shift 0.5)`. denoise: the last evaluation denoises; methods are then named
+    `…+denoise`, and LSBDM, which is never denoised, is left out. Rows of `latent_rates`: excess_w2, what n leaves over
+    the floor, with its fitted exponent (minus the slope) beside 2/(2 + d*); memorisation of either start.
     """
-    data = manifold(intrinsic, ambient)
+    law = manifold(intrinsic, ambient)
+    fresh = FreshDraws.of(law, seed, pairs, points)
     shared: Row = {"ambient_dim": ambient, "latent_dim": intrinsic, "n_pretrain": n_pretrain}
-    suffix = f" (pre-trained at shift {shift:g})" if shift else ""
-    start = time.perf_counter()
-    autoencoder = latent.pretrain(
-        latent.VectorAutoencoder((ambient,), intrinsic),
-        data.shifted(shift)(n_pretrain, random.generator(seed, "pretraining data")),
-        steps=pretrain_steps, seed=seed, checkpoint=_file(workdir, "autoencoder"),
-    )  # fmt: skip
-    pretrained = time.perf_counter() - start
-    count = pairs * points
-    fresh, other = (data(count, random.generator(seed, name)) for name in ("w2 data", "w2 other"))
-    floor = mean_w2(other, fresh, points)
-    rows = [row("manifold", "real", seed, **shared, w2=floor)]
+    tail = f" (pre-trained at shift {shift:g})" if shift else ""
+    before = law.shifted(shift)(n_pretrain, random.generator(seed, "pretraining data"))
+    autoencoder, pretraining = _pretrained(before, intrinsic, pretrain_steps, seed, workdir)
+    rows = [row("manifold", "real", seed, **shared, w2=fresh.floor)]
     errors: list[float] = []
     copies: dict[str, list[float]] = {"empirical": [], "moments": []}
     for n in ns:
-        train, held_out = (data(n, random.generator(seed, f"{part} data", n)) for part in ("training", "held-out"))
-        for method in ["LSBDM"] if n != ns[-1] else list(dict.fromkeys(["LSBDM", *methods])):
+        train, held_out = (law(n, random.generator(seed, f"{name} data", n)) for name in ("training", "held-out"))
+        for method in denoisable(["LSBDM", *(methods if n == ns[-1] else [])], denoise):
             start = time.perf_counter()
             model = latent.fit(
                 train, autoencoder=autoencoder, bridge=bridge_of(method, (intrinsic,)), steps=steps, seed=seed,
-                checkpoint=_file(workdir, f"{method}-{n}"), **BRIDGE,
+                checkpoint=checkpoint_in(workdir, f"{method}-{n}"), **BRIDGE,
             )  # fmt: skip
-            about = {**shared, "n_train": n, "train_seconds": pretrained + time.perf_counter() - start}
-            about["recon_error"] = _rms(model.reconstruct(fresh) - fresh)
+            about = {**shared, "n_train": n, "train_seconds": pretraining + time.perf_counter() - start}
+            about["recon_error"] = _rms(model.reconstruct(fresh.first) - fresh.first)
             if n == ns[-1] and method == "LSBDM":
-                dense = model.encode(data(references, random.generator(seed, "dense codes")))
-                for name, x in _ladder(model, dense, other, seed).items():
-                    rows.append(row("manifold", name + suffix, seed, **about, w2=mean_w2(x, fresh, points)))
-            for prior in ("empirical", "moments") if method == "LSBDM" else (model.process.prior,):
-                started = model.with_prior(prior) if prior != model.process.prior else model
-                start = time.perf_counter()
-                x = _drawn(started, count, method, seed)
-                about["sample_seconds"] = time.perf_counter() - start
-                name = f"{method}, moments start" if method == "LSBDM" and prior == "moments" else method
-                rows.append(row("manifold", name + suffix, seed, **about, w2=mean_w2(x, fresh, points)))
-                if method == "LSBDM":
-                    copies[prior].append(memorisation(x[:points], train, held_out))
-                    if prior == "empirical":
-                        errors.append(excess(float(rows[-1]["w2"]), floor))
-    setting = f"d* {intrinsic}, d {ambient}{suffix}"
-    table: list[Row] = []
-    seen = [(n, e) for n, e in zip(ns, errors) if e > 0]
-    if len(seen) > 1:
-        counts, left = ([float(v) for v in column] for column in zip(*seen))
-        found = power(counts, left)
-        falls = found._replace(slope=-found.slope, low=-found.high, high=-found.low)
-        table += rates("excess_w2", setting, counts, left, falls, 2 / (2 + intrinsic), seed)
-    for prior, values in copies.items():
-        table += rates(f"memorisation_{prior}", setting, [float(n) for n in ns], values, None, 0.5, seed)
-    return Result({"latent": rows, "latent_rates": table})
+                dense = model.encode(law(references, random.generator(seed, "dense codes")))
+                rungs = _ladder(model, dense, fresh.second, seed)
+                rows += [row("manifold", k + tail, seed, **about, w2=fresh.w2(x)) for k, x in rungs.items()]
+            samples = _sampled(model, method, fresh, about, denoise, seed)
+            rows += [row("manifold", name + tail, seed, **columns) for name, columns, _ in samples]
+            if method == "LSBDM":
+                errors.append(excess(samples[0][1]["w2"], fresh.floor))
+                for shares, (_, _, x) in zip(copies.values(), samples, strict=True):
+                    shares.append(memorisation(x[:points], train, held_out))
+    setting = f"d* {intrinsic}, d {ambient}{tail}"
+    decay = _excess_rates(setting, ns, errors, 2 / (2 + intrinsic), seed)
+    for prior, shares in copies.items():
+        decay += rates(f"memorisation_{prior}", setting, [float(n) for n in ns], shares, None, 0.5, seed)
+    return Result({"latent": rows, "latent_rates": decay})
 
 
-def _file(workdir: Path | None, name: str) -> Path | None:
-    return None if workdir is None else workdir / f"{name.replace(' ', '-')}.safetensors"
+@dataclasses.dataclass(frozen=True)
+class FreshDraws:
+    """Draws (n, *shape) of a law, twice, in groups of `points`: samples are measured against the first."""
+
+    first: Tensor
+    second: Tensor
+    points: int
+
+    @classmethod
+    def of(cls, law: Callable[[int, torch.Generator], Tensor], seed: int, pairs: int, points: int) -> FreshDraws:
+        """Draws of a run's seed, `pairs` groups of them."""
+        first, second = (law(pairs * points, random.generator(seed, name)) for name in ("w2 data", "w2 other"))
+        return cls(first, second, points)
+
+    def w2(self, samples: Tensor) -> float:
+        """Mean W2 of as many samples to the first draws, group by group."""
+        return mean_w2(samples, self.first, self.points)
+
+    @cached_property
+    def floor(self) -> float:
+        """What the law itself scores."""
+        return self.w2(self.second)
+
+
+def _pretrained(
+    data: Tensor, intrinsic: int, steps: int, seed: int, workdir: Path | None
+) -> tuple[latent.VectorAutoencoder, float]:
+    """An autoencoder trained on data (n, d), and the seconds that took."""
+    start = time.perf_counter()
+    autoencoder = latent.pretrain(
+        latent.VectorAutoencoder((data.shape[1],), intrinsic), data, steps=steps, seed=seed,
+        checkpoint=checkpoint_in(workdir, "autoencoder"),
+    )  # fmt: skip
+    return autoencoder, time.perf_counter() - start
+
+
+def _sampled(
+    model: latent.LatentModel, method: str, fresh: FreshDraws, about: Row, denoise: bool, seed: int
+) -> list[tuple[str, Row, Tensor]]:
+    """Name, columns (`about`, w2, seconds) and samples of a trained bridge; of LSBDM from its moments, too."""
+    starts = {method + "+denoise" * denoise: model}
+    if method == "LSBDM":
+        starts["LSBDM, moments start"] = model.with_prior("moments")
+    samples: list[tuple[str, Row, Tensor]] = []
+    for name, started in starts.items():
+        start = time.perf_counter()
+        x = _drawn(started, len(fresh.first), method, seed, denoise=denoise)
+        seconds = time.perf_counter() - start
+        samples.append((name, {**about, "sample_seconds": seconds, "w2": fresh.w2(x)}, x))
+    return samples
+
+
+def _excess_rates(setting: str, ns: list[int], errors: list[float], expected: float, seed: int) -> list[Row]:
+    """Rows excess_w2 of what each n leaves over the floor, where that is something, with their fitted decay."""
+    above = [(float(n), error) for n, error in zip(ns, errors) if error > 0]
+    if len(above) < 2:
+        return []
+    counts, left = (list(column) for column in zip(*above))
+    growth = power(counts, left)
+    decay = growth._replace(slope=-growth.slope, low=-growth.high, high=-growth.low)
+    return rates("excess_w2", setting, counts, left, decay, expected, seed)
 
 
 def _rms(difference: Tensor) -> float:
     return float(difference.double().flatten(1).square().sum(1).mean().sqrt())
 
 
-def _drawn(model: latent.LatentModel, n: int, method: str, seed: int, **options: Any) -> Tensor:
-    solver, steps = solver_of(method)
+def _drawn(
+    model: latent.LatentModel, n: int, method: str, seed: int, denoise: bool = False, batch_size: int = 20_000
+) -> Tensor:
+    """Samples (n, *shape) by the method's solver; nan where they diverge."""
+    solver, steps = solver_of(method, denoise)
     try:
-        return model.sample(n, solver, steps, seed, denoise=False, **options)
+        return model.sample(n, solver, steps, seed, denoise=denoise, batch_size=batch_size)
     except FloatingPointError:
         return torch.full((n, *model.shape), float("nan"))
 
@@ -210,54 +237,11 @@ def _ladder(model: latent.LatentModel, dense: Tensor, other: Tensor, seed: int) 
     known = process.with_prior("empirical", dense)
     bridge = dataclasses.replace(model.bridge, process=known, network=Exact(known, empirical_score(dense)))
     exact = dataclasses.replace(model, bridge=bridge)
-    drawn = _drawn(exact, len(other), "LSBDM", seed, batch_size=500)
-    return {"reconstruction": model.decode(codes), "early stop": model.decode(noisy), "exact drift": drawn}
+    steps_alone = _drawn(exact, len(other), "LSBDM", seed, batch_size=500)
+    return {"reconstruction": model.decode(codes), "early stop": model.decode(noisy), "exact drift": steps_alone}
 
 
 # --- mixture --------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Codes:
-    """A sampler of five Gaussians of equal weight in R^d, centred; one width an axis, from .5 down to .1."""
-
-    means: Tensor
-    std: Tensor
-
-    def __call__(self, n: int, generator: torch.Generator) -> Tensor:
-        which = torch.randint(len(self.means), (n,), generator=generator)
-        noise = torch.randn(n, len(self.std), generator=generator, dtype=torch.float64)
-        return (self.means[which] + self.std * noise).float()
-
-    def score(self, x: Tensor, s: float) -> Tensor:
-        """∇log q_s(x) in closed form, float64."""
-        var = self.std.square() + s**2
-        off = self.means - x[:, None]
-        weight = (-0.5 * (off.square() / var).sum(-1)).softmax(1)
-        return (weight[:, :, None] * off).sum(1) / var
-
-    def start(self, process: ForwardProcess) -> ForwardProcess:
-        """The process whose start is q_σ itself: a mixture law of the statistic, exact in the process's directions."""
-        mean, var = process.known()
-        snr = process.snr(torch.ones(1, dtype=torch.float64))[0][0]
-        norm = (1 + snr.square()).sqrt()
-        scale = snr / norm / var.sqrt()
-        centres = process.basis.into(self.means - mean) * scale
-        turned = process.basis.into(torch.diag(self.std))  # rows: the law's axes in directions
-        cov = turned.T @ turned
-        cov = scale[:, None] * cov * scale + torch.diag(1 / norm.square())
-        size = len(self.means)
-        factor = torch.linalg.cholesky(cov).expand(size, -1, -1).contiguous()
-        law = Mixture(torch.full((size,), 1 / size, dtype=torch.float64), centres, factor)
-        return dataclasses.replace(process, prior="mixture", mixture=law)
-
-
-def five_gaussians(dim: int) -> Codes:
-    """The codes' law in R^dim, a fixed one for each dim, of root mean square deviation near 1."""
-    means = torch.randn(5, dim, generator=random.generator(0, "five Gaussians", dim), dtype=torch.float64)
-    means = means - means.mean(0)
-    std = torch.logspace(np.log10(0.5), -1, dim, dtype=torch.float64)
-    return Codes(means / means.square().mean().sqrt() * 0.95, std)
 
 
 def run_mixture(
@@ -267,75 +251,42 @@ def run_mixture(
     steps: int = 3_000,
     pairs: int = 4,
     points: int = 2_000,
+    denoise: bool = False,
     workdir: Path | None = None,
 ) -> Result:
     """Codes that are a Gaussian mixture, without an autoencoder: the bridge started exactly at q_σ, its drift measured.
 
     Rows of `latent`: `real`, `exact drift` (closed form: the steps' error alone), LSBDM, and other `methods` with
-    priors of their own. Rows of `latent_rates`: drift_error, x = t of the paper's clock: E|b̂ - b|²/E|b|² at X_t ~ q,
-    and of the Gaussian part alone (`drift_error_gaussian`); girsanov_kl: (1/2σ²)∫E|b̂ - b|²dt by the trapezoid rule, a
-    bound on KL.
+    priors of their own. Rows of `latent_rates`: `drift_errors`. denoise: as for `run_manifold`.
     """
     codes = five_gaussians(dim)
-    count = pairs * points
-    fresh, other = (codes(count, random.generator(seed, name)) for name in ("w2 data", "w2 other"))
+    fresh = FreshDraws.of(codes, seed, pairs, points)
     shared: Row = {"ambient_dim": dim, "latent_dim": dim}
-    rows = [row("mixture", "real", seed, **shared, w2=mean_w2(other, fresh, points))]
-    table: list[Row] = []
-    for method in dict.fromkeys(["LSBDM", *methods]):
-        process = latent.schrodinger_bridge((dim,)) if method == "LSBDM" else bridge_of(method, (dim,))
-        if isinstance(process, str):
-            process = vsmd.forward_process(process, (dim,), basis="principal")
+    rows = [row("mixture", "real", seed, **shared, w2=fresh.floor)]
+    errors: list[Row] = []
+    for method in denoisable(["LSBDM", *methods], denoise):
         start = time.perf_counter()
-        model = vsmd.fit(process, codes, steps=steps, seed=seed, checkpoint=_file(workdir, method), **BRIDGE)
-        trained = time.perf_counter() - start
-        variants = {method: model}
+        checkpoint = checkpoint_in(workdir, method)
+        model = vsmd.fit(_process(method, dim), codes, steps=steps, seed=seed, checkpoint=checkpoint, **BRIDGE)
+        training = {"train_seconds": time.perf_counter() - start}
+        variants = {method: (model, training)}
         if model.process.row.early_stop:
-            variants = {method: _started(model, codes)}
-            exact = dataclasses.replace(variants[method], network=Exact(model.process, codes.score))
-            variants["exact drift"] = exact
-            table += drift_errors(variants[method], codes, seed)
-        for name, variant in variants.items():
-            solver, n_steps = solver_of(method)
+            bridge = stopped(dataclasses.replace(model, process=codes.start(model.process)), STOP)
+            exact = dataclasses.replace(bridge, network=Exact(model.process, codes.score))
+            variants = {method: (bridge, training), "exact drift": (exact, {})}
+            errors += drift_errors(bridge, codes, seed)
+        for name, (variant, timing) in variants.items():
+            solver, count = solver_of(method, denoise)
             start = time.perf_counter()
-            x = variant.sample(count, solver, n_steps, seed, denoise=False)
-            timing = {"sample_seconds": time.perf_counter() - start}
-            if name == method:
-                timing["train_seconds"] = trained
-            rows.append(row("mixture", name, seed, **shared, **timing, w2=mean_w2(x, fresh, points)))
-    return Result({"latent": rows, "latent_rates": table})
+            x = variant.sample(pairs * points, solver, count, seed, denoise=denoise)
+            columns = {**shared, **timing, "sample_seconds": time.perf_counter() - start, "w2": fresh.w2(x)}
+            rows.append(row("mixture", name + "+denoise" * denoise, seed, **columns))
+    return Result({"latent": rows, "latent_rates": errors})
 
 
-def _started(model: Model, codes: Codes) -> Model:
-    return stopped(dataclasses.replace(model, process=codes.start(model.process)), STOP)
-
-
-def drift_errors(model: Model, codes: Codes, seed: int, points: int = 4_000) -> list[Row]:
-    """How far the learned drift is from the closed form, on draws of the law that it moves."""
-    sigma, stream = sigma_of(model.process), random.generator(seed, "drift points")
-    gaussian = dataclasses.replace(model, network=_Zero())
-    found: dict[str, list[float]] = {"drift_error": [], "drift_error_gaussian": []}
-    squares: list[float] = []
-    nodes = [*TIMES, STOP]
-    for t in nodes:
-        s = sigma * (1 - t) ** 0.5
-        x = codes(points, stream).double() + s * torch.randn(points, len(codes.std), generator=stream).double()
-        true = sigma**2 * codes.score(x, s)
-        size = float(true.square().sum(1).mean())
-        for name, each in (("drift_error", model), ("drift_error_gaussian", gaussian)):
-            error = float((drift(each, x, t).double() - true).square().sum(1).mean())
-            found[name].append(error / size)
-            if name == "drift_error":
-                squares.append(error)
-    setting = f"five Gaussians, d {len(codes.std)}"
-    rows = [r for name, values in found.items() for r in rates(name, setting, nodes, values, None, 0.0, seed)]
-    bound = float(np.trapezoid(squares, nodes)) / (2 * sigma**2)
-    last = float(paper_time(model.process, torch.tensor(model.t_min, dtype=torch.float64)))
-    return rows + rates("girsanov_kl", setting, [last], [bound], None, 0.0, seed)
-
-
-class _Zero(nn.Module):
-    """The network that leaves the Gaussian part of the score alone."""
-
-    def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
-        return torch.zeros_like(z)
+def _process(method: str, dim: int) -> ForwardProcess:
+    """The process of a method on codes in R^dim, in their principal axes."""
+    if method == "LSBDM":
+        return latent.schrodinger_bridge((dim,))
+    process = bridge_of(method, (dim,))
+    return process if isinstance(process, ForwardProcess) else vsmd.forward_process(process, (dim,), basis="principal")

@@ -8,7 +8,6 @@ Rows of `latent_scores`: what A became on the codes, direction by direction.
 
 from __future__ import annotations
 
-import math
 import time
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 import vsmd
 from repro.grid.runs import Result
 from repro.studies.convergence import Row
-from repro.studies.latent import bridge_of, row, solver_of
+from repro.studies.latent import bridge_of, checkpoint_in, denoisable, row, solver_of
 from vsmd import latent, random
 from vsmd.data import images
 from vsmd.metrics.distances import frechet_distance_of
@@ -43,9 +42,9 @@ PIXELS: dict[str, Any] = {
 @cache
 def _set(dataset: str, n_train: int) -> tuple[Tensor, Tensor]:
     """Training pictures in a fixed random order (the first n_train; 0: all) and test pictures, uint8."""
-    found = images.load(dataset)
-    order = torch.randperm(len(found.train), generator=random.generator(0, "order"))
-    return found.train[order[: n_train or None]], found.test
+    pictures = images.load(dataset)
+    order = torch.randperm(len(pictures.train), generator=random.generator(0, "order"))
+    return pictures.train[order[: n_train or None]], pictures.test
 
 
 @cache
@@ -68,7 +67,7 @@ def cleared(pictures: Tensor) -> Tensor:
     return torch.where(pictures < FAINT, torch.zeros_like(pictures), pictures)
 
 
-def _kept(dataset: str, name: str, seed: int, pictures: Tensor) -> dict[str, Any]:
+def _shown(dataset: str, name: str, seed: int, pictures: Tensor) -> dict[str, Any]:
     """Pictures as rows of 0 … 255, for `Store.points`."""
     return {f"latent_{dataset}_{name.replace(' ', '-')}_{seed}": pictures[:SHOWN].flatten(1).numpy()}
 
@@ -89,8 +88,8 @@ def baseline(dataset: str, seed: int, samples: int, n_train: int = 0) -> Result:
     train, _ = _set(dataset, n_train)
     some = train[torch.randperm(len(train), generator=random.generator(seed, "real"))[:samples]]
     size = train[0].numel()
-    made = row(dataset, "real", seed, ambient_dim=size, n_train=len(train), fd=distance(some, dataset, samples))
-    return Result({"latent": [made]}, _kept(dataset, "real", seed, some))
+    floor = row(dataset, "real", seed, ambient_dim=size, n_train=len(train), fd=distance(some, dataset, samples))
+    return Result({"latent": [floor]}, _shown(dataset, "real", seed, some))
 
 
 def run_latent(
@@ -103,57 +102,72 @@ def run_latent(
     pretrain_steps: int = 2_000,
     steps: int = 3_000,
     width: int = 32,
+    denoise: bool = False,
     workdir: Path | None = None,
 ) -> Result:
     """Pre-train an autoencoder once, on the set itself, then every bridge on its codes.
 
     All bridges have the same network, steps and evaluations; training is checkpointed in `workdir`, bridge by bridge.
+    denoise: the last evaluation denoises; methods are then named `…+denoise`, and LSBDM, which is never denoised, is
+    left out.
     """
     train, test = _set(dataset, n_train)
-    shape, x = tuple(train.shape[1:]), images.to_float(train)
-    start = time.perf_counter()
+    x, start = images.to_float(train), time.perf_counter()
     autoencoder = latent.pretrain(
-        latent.ImageAutoencoder(shape, latent_dim, width), images.sampler(train), steps=pretrain_steps, batch_size=128,
-        learning_rate=1e-3, code_noise=CODE_NOISE, seed=seed,
-        checkpoint=None if workdir is None else workdir / "autoencoder.safetensors",
+        latent.ImageAutoencoder(tuple(train.shape[1:]), latent_dim, width), images.sampler(train), steps=pretrain_steps,
+        batch_size=128, learning_rate=1e-3, code_noise=CODE_NOISE, seed=seed,
+        checkpoint=checkpoint_in(workdir, "autoencoder"),
     )  # fmt: skip
-    pretrained = time.perf_counter() - start
-    shared: Row = {
-        "ambient_dim": math.prod(shape), "latent_dim": latent_dim, "n_train": len(train), "n_pretrain": len(train),
-    }  # fmt: skip
+    pretraining, n = time.perf_counter() - start, len(train)
+    shared: Row = {"ambient_dim": train[0].numel(), "latent_dim": latent_dim, "n_train": n, "n_pretrain": n}
     rows: list[Row] = []
     scores: list[Row] = []
-    kept: dict[str, Any] = {}
-    for method in methods:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(random.generator(seed, "network").initial_seed())
+    shown: dict[str, Any] = {}
+    for method in denoisable(methods, denoise):
+        with random.first_weights(random.generator(seed, "network")):
             network = MLP((latent_dim,), **NETWORK)
         start = time.perf_counter()
-        path = None if workdir is None else workdir / f"{method.replace(' ', '-')}.safetensors"
         model = latent.fit(
             x, autoencoder=autoencoder, bridge=bridge_of(method, (latent_dim,)), network=network, steps=steps,
-            seed=seed, checkpoint=path, **BRIDGE,
+            seed=seed, checkpoint=checkpoint_in(workdir, method), **BRIDGE,
         )  # fmt: skip
-        timing = {"train_seconds": pretrained + time.perf_counter() - start}
+        timing = {"train_seconds": pretraining + time.perf_counter() - start}
         if not rows:
-            y = images.to_float(test)
-            back = model.reconstruct(y)
-            shared["recon_error"] = float((back - y).flatten(1).square().sum(1).mean().sqrt())
-            again = images.to_uint8(model.reconstruct(x[:samples]))
-            rows.append(row(dataset, "reconstruction", seed, **shared, fd=distance(again, dataset, samples)))
-            half = SHOWN // 2
-            kept |= _kept(dataset, "reconstruction", seed, torch.cat([test[:half], images.to_uint8(back[:half])]))
-            path_between = model.interpolate(y[:5], y[5:10], points=8).transpose(0, 1).flatten(0, 1)
-            kept |= _kept(dataset, "interpolation", seed, images.to_uint8(path_between))
-        solver, count = solver_of(method)
-        start = time.perf_counter()
-        drawn = model.sample(samples, solver, count, seed, denoise=False)
-        timing["sample_seconds"] = time.perf_counter() - start
-        pictures = images.to_uint8(drawn)
-        rows.append(row(dataset, method, seed, **shared, **timing, fd=distance(pictures, dataset, samples)))
-        kept |= _kept(dataset, method, seed, pictures)
+            error, reconstructed, shown = _reconstructions(model, train[:samples], test, dataset, seed)
+            shared["recon_error"] = error
+            score = distance(reconstructed, dataset, samples)
+            rows.append(row(dataset, "reconstruction", seed, **shared, fd=score))
+        pictures, timing["sample_seconds"] = _pictures(model, samples, method, seed, denoise)
+        name, score = method + "+denoise" * denoise, distance(images.to_uint8(pictures), dataset, samples)
+        rows.append(row(dataset, name, seed, **shared, **timing, fd=score))
+        shown |= _shown(dataset, name, seed, images.to_uint8(pictures))
         scores += learned(model, dataset, method, seed)
-    return Result({"latent": rows, "latent_scores": scores}, kept)
+    return Result({"latent": rows, "latent_scores": scores}, shown)
+
+
+def _pictures(
+    model: vsmd.Model | latent.LatentModel, samples: int, method: str, seed: int, denoise: bool, **options: Any
+) -> tuple[Tensor, float]:
+    """Samples (n, C, H, W) float by the method's solver, and the seconds they took."""
+    solver, steps = solver_of(method, denoise)
+    start = time.perf_counter()
+    pictures = model.sample(samples, solver, steps, seed, denoise=denoise, **options)
+    return pictures, time.perf_counter() - start
+
+
+def _reconstructions(
+    model: latent.LatentModel, train: Tensor, test: Tensor, dataset: str, seed: int
+) -> tuple[float, Tensor, dict[str, Any]]:
+    """The test pictures' recon_error, training pictures as they come back, and pictures of both for the figures."""
+    y = images.to_float(test)
+    back = model.reconstruct(y)
+    error = float((back - y).flatten(1).square().sum(1).mean().sqrt())
+    half = SHOWN // 2
+    beside = torch.cat([test[:half], images.to_uint8(back[:half])])
+    lines = model.interpolate(y[:5], y[5:10], points=8).transpose(0, 1).flatten(0, 1)
+    shown = _shown(dataset, "reconstruction", seed, beside)
+    shown |= _shown(dataset, "interpolation", seed, images.to_uint8(lines))
+    return error, images.to_uint8(model.reconstruct(images.to_float(train))), shown
 
 
 def learned(model: latent.LatentModel, experiment: str, method: str, seed: int) -> list[Row]:
@@ -177,31 +191,28 @@ def run_pixels(
     n_train: int = 0,
     steps: int = 3_000,
     width: int = 32,
+    denoise: bool = False,
     workdir: Path | None = None,
 ) -> Result:
-    """The same method on the pixels themselves, with a small U-Net; named `pixel <method>`.
+    """The same method on the pixels themselves, with a small U-Net; named `pixel <method>`, and `…+denoise`.
 
     Where most of the training pictures is black, `pixel <method>, cleared` scores the samples without haze, too: an
     autoencoder's decoder knows the range of pixels, a diffusion does not, and the distance hears it.
     """
     train, _ = _set(dataset, n_train)
     channels, height, side = train.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random.generator(seed, "network").initial_seed())
-        patch = 2 if height >= 16 else 1
+    patch = 2 if height >= 16 else 1
+    with random.first_weights(random.generator(seed, "network")):
         network = UNet((channels, height, side), width, multipliers=(1, 2), depth=1, attention=(), patch=patch)
     process = vsmd.forward_process(method, (channels, height, side))
     start = time.perf_counter()
     model = vsmd.fit(
         process, images.sampler(train), network=network, steps=steps, seed=seed,
-        checkpoint=None if workdir is None else workdir / "training.safetensors", **PIXELS,
+        checkpoint=checkpoint_in(workdir, "training"), **PIXELS,
     )  # fmt: skip
     shared: Row = {"ambient_dim": train[0].numel(), "n_train": len(train), "train_seconds": time.perf_counter() - start}
-    solver, count = solver_of(method)
-    start = time.perf_counter()
-    drawn = model.sample(samples, solver, count, seed, batch_size=100, denoise=False)
-    shared["sample_seconds"] = time.perf_counter() - start
-    name = f"pixel {method}"
+    drawn, shared["sample_seconds"] = _pictures(model, samples, method, seed, denoise, batch_size=100)
+    name = f"pixel {method}" + "+denoise" * denoise
     if not bool(torch.isfinite(drawn).all()):
         return Result({"latent": [row(dataset, name, seed, **shared, fd=float("nan"))]})
     pictures = images.to_uint8(drawn)
@@ -209,4 +220,4 @@ def run_pixels(
     if float((train == 0).double().mean()) > 0.5:
         score = distance(cleared(pictures), dataset, samples)
         rows.append(row(dataset, f"{name}, cleared", seed, **shared, fd=score))
-    return Result({"latent": rows}, _kept(dataset, name, seed, pictures))
+    return Result({"latent": rows}, _shown(dataset, name, seed, pictures))

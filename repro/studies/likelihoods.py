@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from repro.grid.runs import Result
-from repro.studies.images import COLUMNS, Row, configured
+from repro.studies.image_quality import Row
+from repro.studies.images import COLUMNS, configured
 from vsmd import random
 from vsmd.data.images import load
 from vsmd.training import checkpoints, fit
@@ -46,24 +47,24 @@ def likelihood(
     covariance, and the uniform law.
     """
     chosen = configured(config, method, seed, {**settings, "steps": steps})
-    found, levels = load(chosen.data.images), LEVELS.get(chosen.data.images, 256)
+    pictures, levels = load(chosen.data.images), LEVELS.get(chosen.data.images, 256)
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(found.train), (n,), generator=generator)
-        return dequantised(found.train[rows], levels, generator)
+        rows = torch.randint(len(pictures.train), (n,), generator=generator)
+        return dequantised(pictures.train[rows], levels, generator)
 
     path = None if workdir is None else workdir / "training.safetensors"
     begun = checkpoints.step_of(path) if path is not None and path.exists() else 0
-    start, network = time.perf_counter(), chosen.build(found.shape, 0)
+    start, network = time.perf_counter(), chosen.build(pictures.shape, 0)
     model = fit(
-        chosen.process(found.shape), draw, **chosen.fitting, network=network, checkpoint=path,
+        chosen.process(pictures.shape), draw, **chosen.fitting, network=network, checkpoint=path,
         checkpoint_every=chosen.checkpoints.every,
     )  # fmt: skip
-    # Of what ran here, where a checkpoint was gone on from; nan if nothing did.
+    # The rate is this process's, which may have gone on from a checkpoint; nan where nothing was left to train.
     seen = chosen.training.steps * chosen.training.batch_size
-    here = seen - begun * chosen.training.batch_size
-    rate = here / (time.perf_counter() - start) if here else math.nan
-    x = dequantised(found.test[:images], levels, random.generator(seed, "dequantise"))
+    fresh = seen - begun * chosen.training.batch_size
+    rate = fresh / (time.perf_counter() - start) if fresh else math.nan
+    x = dequantised(pictures.test[:images], levels, random.generator(seed, "dequantise"))
     many = draw(20_000, random.generator(seed, "dequantise", "gaussian")).flatten(1).double()
     gaussian = torch.distributions.MultivariateNormal(many.mean(0), many.T.cov())
     values = {
@@ -71,14 +72,16 @@ def likelihood(
         "gaussian": gaussian.log_prob(x.flatten(1).double()),
         "uniform": torch.full((images,), -model.process.dim * math.log(2)),
     }
+    training = {
+        "params": sum(p.numel() for p in network.parameters()), "solver": "rk45", "images_seen": seen,
+        "train_seconds": seen / rate, "images_per_second": rate,
+    }  # fmt: skip
+    shared = {
+        "dataset": chosen.data.images, "metric": "bits per dimension", "n_samples": images, "world_size": 1,
+        "device": "cpu",
+    }  # fmt: skip
     rows = []
-    for name, value in values.items():
-        own = name == method
-        rows.append({
-            "dataset": chosen.data.images, "method": name, "metric": "bits per dimension", "n_samples": images,
-            "value": float(bits(value, model.process.dim, levels).mean()), "world_size": 1, "device": "cpu",
-            "params": sum(p.numel() for p in network.parameters()) if own else None, "solver": "rk45" if own else None,
-            "images_seen": seen if own else None, "train_seconds": seen / rate if own else None,
-            "images_per_second": rate if own else None,
-        })  # fmt: skip
+    for name, log_prob in values.items():
+        value = float(bits(log_prob, model.process.dim, levels).mean())
+        rows.append(shared | {"method": name, "value": value} | (training if name == method else {}))
     return Result({"images": [{c: row.get(c) for c in COLUMNS} for row in rows]})

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from repro.grid.runs import Result
-from repro.studies.approximation import forward_gap, mean_field, roots, steered
 from repro.studies.convergence import Row, backward_laws, gaussian_process, kl, power, rates, solver_law, target_law, w2
 from repro.studies.derivations import Zero, as_array
+from repro.studies.mean_fields import differences, forward_gap, mean_field, roots, steered
 from vsmd.family import forward_process
 from vsmd.metrics.distances import sliced_wasserstein2
 from vsmd.model import Model
@@ -129,7 +129,7 @@ def gap(std: float, beta: float, steps: list[int], pieces: int = 200) -> list[Ro
     for a_mode in ("zero", "adapted"):
         base = process_of(a_mode, torch.tensor([std**2], dtype=torch.float64), beta)
         s, c = steered(base).rates(middle)
-        found = []
+        measured = []
         for w in (0.0, 0.25, 0.5, 0.75, 0.875, 0.9375, 0.96875):
             stiffness, friction = (e + w * (best - e) for e, best in ((base.stiffness, s), (base.friction, c)))
             process = base.with_variational_score((1 - stiffness) / (2 * base.gamma), (1 - friction) / 2)
@@ -140,8 +140,8 @@ def gap(std: float, beta: float, steps: list[int], pieces: int = 200) -> list[Ro
             for n in steps:
                 law = solver_law(make_solver("heun", Score(process, Zero()), time_grid(n, 1e-3, 2.0)), start)
                 values.append(float(w2(law, laws[-1])[0]))
-            found.append((forward_gap(process, middle, d), *values))
-        gaps, *others = np.array(found).T
+            measured.append((forward_gap(process, middle, d), *values))
+        gaps, *others = np.array(measured).T
         quantities = ["gap_end", "gap_w2", *(f"gap_w2_heun_{2 * n}" for n in steps)]
         for quantity, y in zip(quantities, others):
             expected = {"gap_end": 1.0, "gap_w2": 0.5}.get(quantity)
@@ -171,8 +171,8 @@ def quality(
                 samples, solver, max(1, n // as_solver(solver).evaluations), seed, denoise=False
             )
             values.append(sliced_wasserstein2(x / scale, real, 64))
-        found = rates("ring_w2", f"{a_mode}, beta {beta:g}, {solver}", evaluations, values, None, None, seed)
-        rows += [row | {"fitted": gap_of(process)} for row in found]
+        ring = rates("ring_w2", f"{a_mode}, beta {beta:g}, {solver}", evaluations, values, None, None, seed)
+        rows += [row | {"fitted": gap_of(process)} for row in ring]
     return Result({"rates": rows})
 
 
@@ -182,5 +182,4 @@ def gap_of(process: ForwardProcess) -> float:
         return 0.0
     middle = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
     s, c = steered(process).rates(middle)
-    d = np.stack([(process.stiffness - s).numpy() / (2 * process.gamma), (process.friction - c).numpy() / 2], -1)
-    return forward_gap(process, middle, d)
+    return forward_gap(process, middle, differences(process, s, c))

@@ -57,8 +57,8 @@ def _order(solver: str, method: str, std: float, beta: float, steps: list[int], 
         h.append((1 - T_MIN) / n)
         evaluations = run.evaluations
     usable = np.flatnonzero(np.array(errors) > ROUNDING)[-max(3, len(steps) // 2) :]
-    found = power(np.array(h)[usable], np.array(errors)[usable])
-    shared = {"fitted_order": found.slope, "low": found.low, "high": found.high}
+    order_fit = power(np.array(h)[usable], np.array(errors)[usable])
+    shared = {"fitted_order": order_fit.slope, "low": order_fit.low, "high": order_fit.high}
     base = {"solver": solver, "method": method, "beta": beta, "std": std}
     return [{**base, "h": a, "nfe": n * evaluations, "error": e, **shared} for a, n, e in zip(h, steps, errors)]
 
@@ -134,11 +134,11 @@ def _dimension(
         by_d, by_e = fit(np.log(d), np.log(n), np.log(e)), fit(-np.log(e), np.log(n), np.log(d))
         setting = f"{method}-{beta:g} {solver}, std {std:g}, {name}"
         for eps in accuracies:
-            here = e == eps
-            rows += rates("steps_by_dimension", f"{setting} <= {eps:g}", d[here], n[here], by_d)
+            of_eps = e == eps
+            rows += rates("steps_by_dimension", f"{setting} <= {eps:g}", d[of_eps], n[of_eps], by_d)
         for dim in dims:
-            here = d == dim
-            rows += rates("steps_by_accuracy", f"{setting}, d = {dim}", 1 / e[here], n[here], by_e)
+            of_dim = d == dim
+            rows += rates("steps_by_accuracy", f"{setting}, d = {dim}", 1 / e[of_dim], n[of_dim], by_e)
     return rows
 
 

@@ -116,7 +116,7 @@ def _quietly(seed: int, *labels: str | int) -> Iterator[None]:
 FULL = 30  # series, beyond which a VAR is one of factors
 FACTORS = 20
 MOST_LAGS = 5
-TRIED = 5  # windows of the training part by which the differencing is order
+TRIED = 5  # windows of the training part that choose between differences
 
 
 @dataclass(frozen=True)

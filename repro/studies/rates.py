@@ -7,7 +7,6 @@ import torch
 from scipy.special import ndtri
 
 from repro.grid.runs import Result
-from repro.studies.approximation import mean_field, roots, stiffness_per_a
 from repro.studies.convergence import (
     Array,
     Fit,
@@ -24,6 +23,7 @@ from repro.studies.convergence import (
     w2,
 )
 from repro.studies.derivations import Zero, as_array, forward_covariance
+from repro.studies.mean_fields import mean_field, roots, stiffness_per_a
 from vsmd import kernels
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import make_solver, time_grid
@@ -65,10 +65,10 @@ def horizon(method: str, std: float, damping: float | None = None, longest: floa
     A = 0, so that Sigma_T is stationary and all differences are products, exact however small.
     """
     betas = np.linspace(longest / 4, longest, 41)
-    found: dict[str, list[float]] = {"forward_kl": [], "forward_kl_point": [], "end_sde": [], "end_flow": []}
+    series: dict[str, list[float]] = {"forward_kl": [], "forward_kl_point": [], "end_sde": [], "end_flow": []}
     for beta in betas:
         process = gaussian_process(method, std, float(beta), damping)
-        target, (here, data) = target_law(process), forward_covariance(process, np.array([1.0, 0.0]))
+        target, (end, data) = target_law(process), forward_covariance(process, np.array([1.0, 0.0]))
         f = as_array(process.terminal(0.0)[0].mean)
 
         def moved(m: Array, law: Array) -> Array:
@@ -76,14 +76,14 @@ def horizon(method: str, std: float, damping: float | None = None, longest: floa
 
         off, point = moved(f, data - target), moved(f, np.diag([0.0, 1.0][: process.k]) - target)  # from the target
         shift = f[0, :, 0] * std
-        found["forward_kl"].append(float(kl(off, target)[0]))
+        series["forward_kl"].append(float(kl(off, target)[0]))
         pull = 0.5 * shift @ np.linalg.solve(target[0], shift)
-        found["forward_kl_point"].append(float(kl(point, target)[0] + pull))
-        found["end_sde"].append(_largest(moved(data @ f.swapaxes(-1, -2) @ np.linalg.inv(here), off), data))
-        found["end_flow"].append(_largest(flow_end(process, off), data))
+        series["forward_kl_point"].append(float(kl(point, target)[0] + pull))
+        series["end_sde"].append(_largest(moved(data @ f.swapaxes(-1, -2) @ np.linalg.inv(end), off), data))
+        series["end_flow"].append(_largest(flow_end(process, off), data))
     name = f"{method}{'' if damping is None else f', R {damping:g}'}, std {std:g}"
     rows: list[Row] = []
-    for quantity, values in found.items():
+    for quantity, values in series.items():
         slope = fit(betas, np.log(values), *([np.log(betas)] if process.damping == 1 else []))
         rate = -spectral_rate(process) * (2 if quantity in ("forward_kl", "end_sde") else 1)
         rows += rates(quantity, name, betas, values, slope, rate)
@@ -171,11 +171,11 @@ def together(method: str, std: float, beta: float, steps: int, eps: float) -> li
         return float(w2(solver_law(perturbed(process, n, e, solver), start), exact)[0])
 
     fine = 400
-    found = {"term_start": error(wrong, fine, 0.0), "term_step": error(right, steps, 0.0)}
-    found["term_score"] = error(right, fine, eps)
-    total, share = error(wrong, steps, eps), sum(found.values())
+    terms_alone = {"term_start": error(wrong, fine, 0.0), "term_step": error(right, steps, 0.0)}
+    terms_alone["term_score"] = error(right, fine, eps)
+    total, share = error(wrong, steps, eps), sum(terms_alone.values())
     name = f"{method}-{beta:g}, std {std:g}, {steps} steps, eps {eps:g}"
-    rows = [row for k, v in found.items() for row in rates(k, name, [0.0], [v])]
+    rows = [row for k, v in terms_alone.items() for row in rates(k, name, [0.0], [v])]
     ratio = total / share
     return rows + rates("all_terms", name, [0.0], [total], Fit(ratio, ratio, ratio, 1), 1.0)
 
@@ -190,21 +190,21 @@ def adapted(std: float, beta: float, steps: int, method: str = "VSCLD") -> list[
     best = roots(lambda s: mean_field("duality", method, std, beta, s))[0]
     base = gaussian_process(method, std, beta, stiffness=best)
     etas, quantiles = np.geomspace(1e-5, 1e-3, 7), ndtri((np.arange(201) + 0.5) / 201)
-    found: dict[str, list[float]] = {"eta_stale": [], "eta_matched": [], "eta_matched_mean": []}
+    errors: dict[str, list[float]] = {"eta_stale": [], "eta_matched": [], "eta_matched_mean": []}
     table = make_solver("heun-sde", Score(base, Zero()), time_grid(steps, 1e-3, 2.0)).table
     reference = solver_law(make_solver("heun-sde", Score(base, Zero()), time_grid(steps, 1e-3, 2.0)), prior_law(base))
     for eta in etas:
         process = gaussian_process(method, std, beta, stiffness=best - stiffness_per_a(base) * eta**0.5 * quantiles)
         run = make_solver("heun-sde", Score(process, Zero()), time_grid(steps, 1e-3, 2.0))
         law = solver_law(run, prior_law(process))
-        found["eta_matched"].append(float(w2(law, reference).mean()))
+        errors["eta_matched"].append(float(w2(law, reference).mean()))
         mixed = law[:, 0, 0].mean() ** 0.5
-        found["eta_matched_mean"].append(float(abs(mixed - reference[0, 0, 0] ** 0.5)))
+        errors["eta_matched_mean"].append(float(abs(mixed - reference[0, 0, 0] ** 0.5)))
         run.table = run.arrival = run.table._replace(gain=table.gain)
         stale = solver_law(run, np.broadcast_to(prior_law(base), law.shape))
-        found["eta_stale"].append(float(w2(stale, reference).mean()))
+        errors["eta_stale"].append(float(w2(stale, reference).mean()))
     rows: list[Row] = []
     name = f"{method}-{beta:g}, std {std:g}"
-    for quantity, values in found.items():
+    for quantity, values in errors.items():
         rows += rates(quantity, name, etas, values, power(etas, values), 1.0 if quantity.endswith("mean") else 0.5)
     return rows

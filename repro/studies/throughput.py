@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from repro.grid.runs import Result
-from repro.studies.images import Row, configured, device, device_name
+from repro.studies.image_quality import Row, device
+from repro.studies.images import configured, device_name
 from vsmd import random
 from vsmd.data.images import load
 from vsmd.images.configs import Config
@@ -33,16 +34,16 @@ def throughput(
     what they lose to each other.
     """
     chosen, where = configured(config, method, 0, {**settings, "batch_size": batch_size}), device()
-    found = load(chosen.data.images)
-    network = chosen.build(found.shape, 0)
+    pictures = load(chosen.data.images)
+    network = chosen.build(pictures.shape, 0)
     trainer = Trainer(
-        chosen.process(found.shape), Pictures(found.train, chosen.data.flips), network,
+        chosen.process(pictures.shape), Pictures(pictures.train, chosen.data.flips), network,
         **chosen.fitting | {"steps": 1_000 * (steps + 2)}, device=where,
     )  # fmt: skip
     with closing(trainer):
         rate = steps * batch_size / _seconds(trainer.advance, steps, where)
     peak = torch.cuda.max_memory_allocated(where) / 1e9 if where.type == "cuda" else None
-    bare = steps * batch_size / _seconds(bare_step(network.to(where), chosen, batch_size, found.shape), steps, where)
+    bare = steps * batch_size / _seconds(bare_step(network.to(where), chosen, batch_size, pictures.shape), steps, where)
     row = {
         "config": config, "method": method, "params": sum(p.numel() for p in network.parameters()),
         "device": device_name(where), "precision": chosen.compute.precision, "batch_size": batch_size,

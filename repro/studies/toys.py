@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 
 import vsmd
 from repro.grid.runs import Result
-from repro.studies.drawing import GRID_POWER, Calls, drawn
-from repro.studies.plans import draws_of
+from repro.studies.drawing import GRID_POWER, by_prior, counted, drawn
+from repro.studies.plans import Draw, draws_of
 from vsmd import checks, random
 from vsmd.data.toys import toy
 from vsmd.metrics.distances import wasserstein2
@@ -128,8 +128,8 @@ def baseline(dataset: str, kind: str, seed: int, samples: int = 100_000) -> Resu
         from sklearn.mixture import GaussianMixture
 
         mixture = GaussianMixture(int(kind.split("-")[1]), random_state=seed).fit(data.numpy())
-        drawn = torch.from_numpy(mixture.sample(samples)[0])
-        x = drawn[torch.randperm(samples, generator=stream)].float()
+        sorted_draws = torch.from_numpy(mixture.sample(samples)[0])  # component by component
+        x = sorted_draws[torch.randperm(samples, generator=stream)].float()
     seconds = time.perf_counter() - start
     row = {"dataset": dataset, "method": kind, "seed": seed, **quality(x, dataset, seed, with_w2=True)}
     return Result({"toys": [ordered(row | {"train_seconds": seconds})]})
@@ -158,7 +158,7 @@ def run(
     """Train one setting with one seed and measure it: rows of `table`, `toys_curves` and `toys_adaptation`.
 
     plan: what is sampled from the trained model (`plans`); the last number of the first line is the setting's main row
-    (W2, kept points), and paths are measured from its prior. checkpoints: how many points the learning curve has (20
+    (W2, stored points), and paths are measured from its prior. checkpoints: how many points the learning curve has (20
     evaluations and 50,000 samples each). points: how many samples to keep for the scatter figures. basis: of a matrix
     A, the data's "coordinates" or their "principal" axes. a_mode: instead of the method's own ("steered").
     adaptation: those of `Adaptation`'s fields that differ from its defaults (ablations).
@@ -172,49 +172,66 @@ def run(
     }  # fmt: skip
     if table != "toys":
         base = {"ablation": ablation, **base}
-    curves: list[Row] = []
-    watching: list[float] = []  # seconds that the learning curve took, not part of training
-    reference = _reference(dataset)
-
-    def snapshot(step: int, model: Model) -> None:
-        begun, count = time.perf_counter(), min(samples, CURVE_POINTS)
-        rmse, outside = reference.rmse(model.sample(count, steps=10, seed=seed, grid_power=GRID_POWER, denoise=False))
-        quality = {"n_samples": count, "pmf_rmse": rmse, "outside": outside}
-        curves.append({**base, "seed": seed, "train_steps": step, "nfe": 20, **quality})
-        watching.append(time.perf_counter() - begun)
-
-    marks = [round(steps * (i + 1) / checkpoints) for i in range(checkpoints)]
-    start = time.perf_counter()
+    curve, start = LearningCurve(base, seed, min(samples, CURVE_POINTS)), time.perf_counter()
     model = vsmd.fit(
         process, toy(dataset), steps=steps, learning_rate=LEARNING_RATE, seed=seed, ema=ema,
         adaptation=adaptation_of(adaptation),
-        snapshots=marks, on_snapshot=snapshot,
+        snapshots=[round(steps * (i + 1) / checkpoints) for i in range(checkpoints)], on_snapshot=curve.look,
         checkpoint=None if workdir is None or checkpoints else workdir / "training.safetensors",
     )  # fmt: skip
-    shared: Row = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - start - sum(watching)}
+    training = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - start - curve.seconds}
+    rows, shown = measured(model, draws, main, base, training, samples)
+    tables = {table: [ordered(row) for row in rows] if table == "toys" else rows}
+    tables |= {"toys_curves": curve.rows} if curve.rows else {}
+    if model.history:
+        tables["toys_adaptation"] = adaptation_rows(model, curve.base)
+    name = f"{dataset}_{method}-{process.variational_score}-{beta:g}_{seed}" + "+denoise" * main.denoise
+    return Result(tables, {name: shown[:points].numpy()} if points else {})
+
+
+class LearningCurve:
+    """Rows of `toys_curves` from looks at a model in training. seconds: what they took, which is not training."""
+
+    def __init__(self, base: Row, seed: int, samples: int) -> None:
+        self.base, self.samples = base | {"seed": seed}, samples
+        self.rows: list[Row] = []
+        self.seconds = 0.0
+
+    def look(self, step: int, model: Model) -> None:
+        """PMF-RMSE of samples by 20 evaluations."""
+        begun, reference = time.perf_counter(), _reference(self.base["dataset"])
+        x = model.sample(self.samples, steps=10, seed=self.base["seed"], grid_power=GRID_POWER, denoise=False)
+        rmse, outside = reference.rmse(x)
+        columns = {"train_steps": step, "nfe": 20, "n_samples": self.samples, "pmf_rmse": rmse, "outside": outside}
+        self.rows.append(self.base | columns)
+        self.seconds += time.perf_counter() - begun
+
+
+def measured(
+    model: Model, draws: list[Draw], main: Draw, base: Row, training: Row, samples: int
+) -> tuple[list[Row], torch.Tensor]:
+    """A row for each draw, the columns of the setting, of the draw, of training and of quality; the samples of `main`.
+
+    W2 is measured for `main` alone, paths for all draws that start where it starts.
+    """
+    dataset, seed, main_samples = base["dataset"], training["seed"], torch.empty(0)
+    known = toy(dataset)(PRIOR_POINTS, random.generator(seed, "prior data"))
     rows: list[Row] = []
-    kept: dict[str, Any] = {}
-    for prior in dict.fromkeys(draw.prior for draw in draws):
-        data = toy(dataset)(PRIOR_POINTS, random.generator(seed, "prior data"))
-        started = model.with_prior(prior, data, seed=seed)
-        bend = _paths(started, min(samples, PATH_POINTS), seed) if prior == main.prior else {}
-        for draw in [draw for draw in draws if draw.prior == prior]:
-            calls = Calls(started.network)
-            x = drawn(started, samples, draw, seed)
-            nfe = calls.a_path(x, draw.evaluations)
-            row = {**base, "prior": prior, "solver": draw.name, "nfe": nfe, **shared, **bend}
-            row |= quality(x, dataset, seed, with_w2=draw == main)
-            rows.append(ordered(row) if table == "toys" else row)
-            if points and draw == main:
-                kept[f"{dataset}_{method}-{process.variational_score}-{beta:g}_{seed}"] = x[:points].numpy()
-    trace = [
-        {**base, "seed": seed, "step": h["step"], "eta": h["eta"], "stiffness_x": h["stiffness"][0][0],
+    for started, its_draws in by_prior(model, draws, known, seed):
+        bend = _paths(started, min(samples, PATH_POINTS), seed) if main in its_draws else {}
+        for draw in its_draws:
+            x, nfe = counted(started.network, draw.evaluations, partial(drawn, started, samples, draw, seed))
+            row = {**base, "prior": draw.prior, "solver": draw.name, "nfe": nfe, **training, **bend}
+            rows.append(row | quality(x, dataset, seed, with_w2=draw == main))
+            if draw == main:
+                main_samples = x
+    return rows, main_samples
+
+
+def adaptation_rows(model: Model, base: Row) -> list[Row]:
+    """Rows of `toys_adaptation`: the step size and the stiffness of either axis at each step that adapted A."""
+    return [
+        {**base, "step": h["step"], "eta": h["eta"], "stiffness_x": h["stiffness"][0][0],
          "stiffness_y": h["stiffness"][0][1]}
         for h in model.history
     ]  # fmt: skip
-    tables = {table: rows}
-    if curves:
-        tables["toys_curves"] = curves
-    if trace:
-        tables["toys_adaptation"] = trace
-    return Result(tables, kept)

@@ -12,6 +12,7 @@ from oracles import Array, kernel_np
 from scipy.integrate import quad_vec, solve_ivp
 
 from repro.studies import approximation as ap
+from repro.studies import mean_fields as mf
 from repro.studies.convergence import Row, exact_moments, free_gradient, gaussian_process, kl, target_law
 from repro.studies.derivations import Zero, as_array
 from vsmd.scores import Score
@@ -52,7 +53,7 @@ def field_by_ode(s: float, std: float, beta: float, policy: str) -> float:
 @pytest.mark.parametrize(("reading", "policy"), [("duality", "duality"), ("z = s", "score")])
 @pytest.mark.parametrize("s", [0.5, 3.0])
 def test_mean_field_against_an_ode(reading: str, policy: str, s: float) -> None:
-    got = ap.mean_field(reading, "VSCLD", 8.0, 5.0, np.array([s]))
+    got = mf.mean_field(reading, "VSCLD", 8.0, 5.0, np.array([s]))
     assert got[0] == pytest.approx(field_by_ode(s, 8.0, 5.0, policy), rel=1e-7)
 
 
@@ -75,7 +76,7 @@ def test_stability() -> None:
     assert max(near) < 2e-3
     bias = [r["y"] for r in picked(rows, "sa_bias", setting="duality")]
     assert bias[0] > 3 * bias[1] > 6 * bias[2] > 0
-    assert ap.roots(lambda s: ap.mean_field("duality", "VSCLD", 1.0, 5.0, s)) == pytest.approx([1.0])
+    assert mf.roots(lambda s: mf.mean_field("duality", "VSCLD", 1.0, 5.0, s)) == pytest.approx([1.0])
 
 
 def test_growth_never_rests() -> None:
@@ -88,12 +89,12 @@ def test_growth_never_rests() -> None:
 
 def test_simulated_field_is_the_mean_of_the_simulation() -> None:
     s = np.array([2.0])
-    exact = ap.simulated_field("duality", "VSCLD", 8.0, 5.0, s, 20)[0]
+    exact = mf.simulated_field("duality", "VSCLD", 8.0, 5.0, s, 20)[0]
     many = gaussian_process("VSCLD", np.full(100, 8.0), 5.0, stiffness=2.0)
-    how = ap.adaptation("duality", 20, 500)
+    how = mf.adaptation("duality", 20, 500)
     values = free_gradient(many, backward_moments(Score(many, Zero()), how, 0, 0), how)
     assert values.mean() == pytest.approx(exact, abs=4 * values.std() / 10)
-    fine = [abs(ap.simulated_field("duality", "VSCLD", 8.0, 5.0, s, n) - ap.mean_field("duality", "VSCLD", 8.0, 5.0, s))
+    fine = [abs(mf.simulated_field("duality", "VSCLD", 8.0, 5.0, s, n) - mf.mean_field("duality", "VSCLD", 8.0, 5.0, s))
             for n in (20, 40)]  # fmt: skip
     assert fine[1] < 0.5 * fine[0]
 
@@ -143,7 +144,7 @@ def test_stochastic_meets_its_constant() -> None:
 
 def test_averages_weigh_late_iterates_more() -> None:
     process = gaussian_process("VSCLD", np.full(3, 8.0), 5.0)
-    iterates, averages = ap.simulate(process, ap.adaptation("duality", 8, 4), [0.1] * 6, 0)
+    iterates, averages = ap.simulate(process, mf.adaptation("duality", 8, 4), [0.1] * 6, 0)
     weights = np.arange(1, 7)[:, None]
     np.testing.assert_allclose(averages[-1], (weights * iterates).sum(0) / weights.sum(), rtol=1e-12)
 
@@ -176,13 +177,13 @@ def test_forward_gap_is_the_kl_of_paths() -> None:
     exact = float(kl(laws[0] - laws[1], laws[1]))
     middle = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
     d = np.full((400, 1, 1), 0.25)
-    assert ap.forward_gap(one, middle, d) == pytest.approx(exact, rel=0.03)
-    assert ap.forward_gap(one, middle, 0 * d) == 0
+    assert mf.forward_gap(one, middle, d) == pytest.approx(exact, rel=0.03)
+    assert mf.forward_gap(one, middle, 0 * d) == 0
 
 
 def test_steered_meets_the_target() -> None:
     process = gaussian_process("VSULD", 6.0, 3.0, 0.7)
-    kernel = ap.steered(process).kernel(torch.ones(1, dtype=torch.float64))
+    kernel = mf.steered(process).kernel(torch.ones(1, dtype=torch.float64))
     law = as_array(process.covariance(kernel, process.known().var))[0]
     np.testing.assert_allclose(law, target_law(process), atol=1e-9)
-    assert float(exact_moments(process, ap.adaptation("duality")).weight) == pytest.approx(6.0)  # beta gamma
+    assert float(exact_moments(process, mf.adaptation("duality")).weight) == pytest.approx(6.0)  # beta gamma

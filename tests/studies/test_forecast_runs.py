@@ -43,6 +43,19 @@ def test_one_run() -> None:
     assert (np.diff(fan[:, 3:], axis=1) >= 0).all()
 
 
+def test_denoised_forecasts_are_rows_of_their_own() -> None:
+    """Named so, with fan charts of their own, and not what the solver leaves."""
+    plain, clean = (
+        forecasts.run("small", "CLD", 3, "scales", steps=3, samples=9, solvers=["heun"], denoise=d)
+        for d in (False, True)
+    )
+    (before,), (after,) = plain.tables["crps"], clean.tables["crps"]
+    assert (after["solver"], after["nfe"]) == ("heun+denoise", 10)
+    assert after["crps"] != before["crps"]
+    assert {row["solver"] for row in clean.tables["crps_pit"]} == {"heun+denoise"}
+    assert set(clean.points or {}) == {f"{name}+denoise" for name in plain.points or {}}
+
+
 def test_the_papers_model_is_run_alike() -> None:
     (row,) = forecasts.run("small", "CLD", 0, "paper", steps=2, samples=4, nfes=[4]).tables["crps"]
     assert (row["method"], row["model"], row["a_mode"], row["nfe"]) == ("CLD", "paper", "zero", 4)

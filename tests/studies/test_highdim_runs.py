@@ -67,11 +67,14 @@ def test_rows_of_the_family(a_mode: str) -> None:
     plan: list[dict[str, Any]] = [
         {"prior": "gaussian", "solver": "heun", "evaluations": [4, 6]},
         {"prior": "moments", "solver": "euler", "evaluations": [3]},
+        {"prior": "moments", "solver": "euler", "evaluations": [4], "denoise": True},
     ]
     rows = highdim.run("VSCLD", 1, 5.0, plan, a_mode=a_mode, steps=2, samples=40).tables["highdim"]
     assert [(r["prior"], r["solver"], r["nfe"]) for r in rows] == [
         ("gaussian", "heun", 4), ("gaussian", "heun", 6), ("moments", "euler", 3),
+        ("moments", "euler+denoise", 4),
     ]  # fmt: skip
+    assert rows[3]["rest_w2"] != rows[2]["rest_w2"]
     for row in rows:
         assert list(row) == highdim.HIGHDIM_COLUMNS
         assert (row["method"], row["a_mode"], row["beta"], row["train_steps"]) == ("VSCLD", a_mode, 5.0, 2)

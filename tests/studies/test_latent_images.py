@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +53,20 @@ def test_latent_run(tmp_path: Path) -> None:
     assert len({r["stiffness"] for r in scores[8:]}) == 4
     again = runs.run_latent("any", 1, methods, 4, 20, pretrain_steps=3, steps=2, width=4, workdir=tmp_path)
     assert [r["fd"] for r in again.tables["latent"]] == [r["fd"] for r in rows]
+
+
+def test_denoised_runs_are_rows_of_their_own() -> None:
+    """Named so, with pictures of their own, and not those that the solver leaves; LSBDM is never denoised."""
+    run: dict[str, Any] = {"latent_dim": 4, "samples": 20, "pretrain_steps": 3, "steps": 2, "width": 4}
+    plain, clean = (runs.run_latent("any", 1, ["LSBDM", "VSULD"], denoise=d, **run) for d in (False, True))
+    assert [r["method"] for r in clean.tables["latent"]] == ["reconstruction", "VSULD+denoise"]
+    assert clean.tables["latent"][0] == plain.tables["latent"][0]
+    assert clean.tables["latent"][1]["fd"] != plain.tables["latent"][2]["fd"]
+    assert "latent_any_VSULD+denoise_1" in (clean.points or {})
+    plain, clean = (runs.run_pixels("any", "VSULD", 2, 10, steps=2, width=4, denoise=d) for d in (False, True))
+    (before,), (after,) = plain.tables["latent"], clean.tables["latent"]
+    assert after["method"] == "pixel VSULD+denoise"
+    assert after["fd"] != before["fd"]
 
 
 def test_pixel_run_and_floor() -> None:

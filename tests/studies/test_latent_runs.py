@@ -1,4 +1,4 @@
-"""The latent runs at tiny sizes: columns and rungs as declared, closed forms right, pictures kept."""
+"""The latent runs at tiny sizes: columns and rungs as declared."""
 
 from __future__ import annotations
 
@@ -11,63 +11,13 @@ import pytest
 import torch
 
 from repro.studies import latent as runs
-from vsmd import forward_process, latent
-from vsmd.metrics.distances import sliced_wasserstein2
+from vsmd import forward_process
 from vsmd.model import Model
-from vsmd.random import generator
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "STEPS", 6)
-
-
-def five(dim: int) -> tuple[runs.Codes, Model]:
-    """The five Gaussians and a bridge started exactly at their smoothed law, with the exact drift."""
-    codes = runs.five_gaussians(dim)
-    bridge = latent.schrodinger_bridge((dim,)).with_data(codes(20_000, generator(0, "moments")))
-    process = codes.start(bridge)
-    return codes, Model(process, runs.Exact(process, codes.score))
-
-
-def test_score_of_the_five_gaussians_is_the_gradient() -> None:
-    codes = runs.five_gaussians(3)
-    x = torch.randn(6, 3, generator=generator(0, "x"), dtype=torch.float64).requires_grad_()
-    s = 0.7
-    var = codes.std.square() + s**2
-    log_density = (-0.5 * ((x[:, None] - codes.means).square() / var).sum(-1)).logsumexp(1)
-    (gradient,) = torch.autograd.grad(log_density.sum(), x)
-    torch.testing.assert_close(codes.score(x.detach(), s), gradient)
-    size = codes(50_000, generator(1, "codes")).square().mean().sqrt()
-    assert float(size) == pytest.approx(1.0, abs=0.1)
-
-
-def test_start_is_the_smoothed_law_exactly() -> None:
-    """Its log-density against that of Σ N(mean, diag(std² + σ²))/5, through the rotation into directions."""
-    codes, model = five(3)
-    process = model.process
-    x = 2 * torch.randn(20, 3, generator=generator(0, "x"), dtype=torch.float64)
-    var = codes.std.square() + latent.SIGMA**2
-    parts = -0.5 * ((x[:, None] - codes.means).square() / var + (2 * math.pi * var).log()).sum(-1)
-    expected = parts.logsumexp(1) - math.log(5)
-    found = process.prior_law().log_prob(process.to_directions(x)[:, None])
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-
-
-def test_exact_drift_is_the_closed_form_and_generates_the_law() -> None:
-    codes, model = five(2)
-    x = 2 * torch.randn(20, 2, generator=generator(0, "x"), dtype=torch.float64)
-    for t in (0.0, 0.5, 0.99):
-        expected = latent.SIGMA**2 * codes.score(x, latent.SIGMA * (1 - t) ** 0.5)
-        torch.testing.assert_close(latent.drift(model, x, t).double(), expected, rtol=1e-3, atol=1e-3)
-    drawn = model.sample(3_000, solver="euler-maruyama", steps=50)
-    assert sliced_wasserstein2(drawn, codes(3_000, generator(2, "codes"))) < 0.1
-
-
-def test_empirical_score_points_to_the_points() -> None:
-    points = torch.tensor([[0.0, 0.0], [4.0, 0.0]], dtype=torch.float64)
-    score = runs.empirical_score(points)(torch.tensor([[0.5, 0.0], [2.0, 1.0]], dtype=torch.float64), 0.5)
-    torch.testing.assert_close(score, torch.tensor([[-2.0, 0.0], [0.0, -4.0]], dtype=torch.float64), atol=1e-4, rtol=0)
 
 
 def test_excess() -> None:
@@ -120,6 +70,31 @@ def test_manifold_run(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} >= {"autoencoder.safetensors", "LSBDM-40.safetensors"}
     kinds = [r["quantity"] for r in made.tables["latent_rates"]]
     assert kinds.count("memorisation_empirical") == kinds.count("memorisation_moments") == 2
+
+
+def test_denoised_runs_are_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named so, within the same number of evaluations, and another law; LSBDM, which leaves noise, is left out."""
+    budgets: list[tuple[int, bool]] = []
+    sample = Model.sample
+
+    def watched(model: Model, n: int, solver: str, steps: int, *rest: Any, denoise: bool, **options: Any) -> Any:
+        budgets.append((model.generation(solver, steps, denoise=denoise).evaluations, denoise))
+        return sample(model, n, solver, steps, *rest, denoise=denoise, **options)
+
+    monkeypatch.setattr(Model, "sample", watched)
+    sizes: dict[str, Any] = {"steps": 3, "pairs": 1, "points": 60}
+    plain, clean = (runs.run_mixture(2, 3, ["SGM"], denoise=d, **sizes).tables["latent"] for d in (False, True))
+    assert [r["method"] for r in clean] == ["real", "SGM+denoise"]
+    assert clean[1]["w2"] != plain[-1]["w2"]
+    sizes |= {"n_pretrain": 200, "pretrain_steps": 5, "references": 80, "shift": 0.5}
+    plain, clean = (
+        runs.run_manifold(2, 16, 1, [40, 80], ["CLD"], denoise=d, **sizes).tables["latent"] for d in (False, True)
+    )
+    assert [r["method"] for r in clean] == ["real", "CLD+denoise (pre-trained at shift 0.5)"]
+    assert clean[1]["w2"] != plain[-1]["w2"]
+    assert clean[1]["n_train"] == 80
+    assert {n for n, denoised in budgets if not denoised} == {6}
+    assert {n for n, denoised in budgets if denoised} == {5}  # two Heun steps and one more, within six
 
 
 @pytest.mark.parametrize("name", ["LSBDM", "VSDM", "steered VSULD"])

@@ -54,6 +54,17 @@ def test_one_run(a_mode: str | None) -> None:
     assert made.points[f"spiral-8Y_VSCLD-{mode}-5_3"].shape == (20, 2)
 
 
+def test_denoised_samples_are_rows_of_their_own() -> None:
+    """Named so, within the same evaluations, and not what the solver leaves; as main row, under a name of its own."""
+    plan = [{**HEUN[0], "evaluations": [5], "denoise": True}, *HEUN]
+    result = toys.run("spiral-8Y", "SGM", 5, None, "constant", 0, plan, steps=1, samples=100, points=10)
+    clean, left = result.tables["toys"]
+    assert [(r["solver"], r["nfe"]) for r in (clean, left)] == [("heun+denoise", 5), ("heun", 4)]
+    assert clean["gen_std_x"] != left["gen_std_x"]
+    assert clean["w2"] is not None
+    assert list(result.points or {}) == ["spiral-8Y_SGM-zero-5_0+denoise"]
+
+
 def test_divergence_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     """A solver that gives up midway leaves a row that says so: all outside, moments nan, evaluations as asked."""
 
