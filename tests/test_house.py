@@ -281,7 +281,8 @@ def test_environment_yml_in_step() -> None:
     conda_names = {"pytorch": "torch"}
     entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
-    lines = [entry for entry in entries if isinstance(entry, str)] + [line for line in pip if line != "-e ."]
+    assert pip[-2:] == ["-e .", "-e ./repro"]
+    lines = [entry for entry in entries if isinstance(entry, str)] + pip[:-2]
     listed = {canonicalize_name(conda_names.get(r.name, r.name)): r.specifier for r in map(Requirement, lines)}
     python = listed.pop(canonicalize_name("python"))
     assert listed.pop(canonicalize_name("pip")) == ""
