@@ -22,15 +22,15 @@ help: ## print this list
 env: .venv/.stamp ## make .venv from the lock files (done once; again when they change)
 
 # An existing .venv is kept and brought in step. uv itself comes hashed through pip; --require-hashes covers the rest, and
-# the project is linked in with the locked setuptools, so that nothing unhashed is fetched.
-.venv/.stamp: requirements.lock requirements-uv.lock pyproject.toml
+# `vsmd` and `repro` are linked in with the locked setuptools, so that nothing unhashed is fetched.
+.venv/.stamp: requirements.lock requirements-uv.lock pyproject.toml repro/pyproject.toml
 	@$(PY) -c '' 2>/dev/null || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo 'make env: PYTHON=$(PYTHON): must be a Python >= 3.11, for example make env PYTHON=python3.12' >&2; exit 1; }; \
 	  echo 'make env: .venv, once; with nothing cached a few gigabytes are fetched'; $(PYTHON) -m venv --clear .venv; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
 	@$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@.venv/bin/uv pip sync -q --python $(PY) --require-hashes requirements.lock requirements-uv.lock
-	@.venv/bin/uv pip install -q --python $(PY) --no-deps --no-build-isolation --editable .
+	@.venv/bin/uv pip install -q --python $(PY) --no-deps --no-build-isolation --editable . --editable ./repro
 	@touch $@
 
 reproduce: env ## every notebook of PROFILE, then the report; continues where it was interrupted
@@ -64,7 +64,7 @@ lock: env ## solve the lock file anew after pyproject.toml changed (pins are kep
 	  --no-header pyproject.toml -o requirements.lock
 
 clean: ## remove caches and the reports of the smoke and quick profiles (.venv and reports/ stay)
-	@rm -rf reports/smoke reports/quick .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	@rm -rf reports/smoke reports/quick .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info repro/build repro/*.egg-info
 	@find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +
 
 distclean: clean ## remove .venv and unfinished runs too

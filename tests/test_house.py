@@ -21,7 +21,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted([*(ROOT / "vsmd").rglob("*.py"), *(ROOT / "repro").rglob("*.py")])
+METHOD = sorted((ROOT / "vsmd").rglob("*.py"))
+MODULES = [*sorted((ROOT / "repro").rglob("*.py")), *METHOD]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room imports only rooms that stand before it; those of the paper's part, `repro`, stand after all of the method's.
@@ -129,7 +130,71 @@ def test_upward_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_are_short(path: Path) -> None:
+    """At most 60 lines from `def` to the end, docstring and all."""
+    assert [f"{name}: {size}" for name, size in functions(path.read_text(encoding="utf-8")) if size > 60] == []
+
+
+def functions(source: str) -> Iterator[tuple[str, int]]:
+    """Name and length of every function of a module; methods and functions within functions too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            yield node.name, node.end_lineno - node.lineno + 1
+
+
+def test_the_method_is_compact() -> None:
+    """`vsmd` in total: what a user has to trust."""
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in METHOD) <= 9_000
+
+
+def test_nothing_stands_twice() -> None:
+    """No run of 12 or more lines of `vsmd` stands in a second place; see `telling` for the lines that count."""
+    assert repeated({path: telling(path.read_text(encoding="utf-8")) for path in METHOD}, 12) == []
+
+
+def telling(source: str) -> list[tuple[int, str]]:
+    """Number and text of the lines of a module that are not blank, not comments and not imports."""
+    imports: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            assert node.end_lineno is not None
+            imports |= set(range(node.lineno, node.end_lineno + 1))
+    lines = ((i, line.strip()) for i, line in enumerate(source.splitlines(), 1))
+    return [(i, line) for i, line in lines if line and not line.startswith("#") and i not in imports]
+
+
+def repeated(modules: dict[Path, list[tuple[int, str]]], length: int) -> list[str]:
+    """Where runs of `length` lines begin that stand in an earlier place too: "later:line = earlier:line"."""
+    first: dict[tuple[str, ...], tuple[Path, int]] = {}
+    places = []
+    for path, lines in modules.items():
+        for start in range(len(lines) - length + 1):
+            run = tuple(line for _, line in lines[start : start + length])
+            number = lines[start][0]
+            earlier, line = first.setdefault(run, (path, number))
+            if (earlier, line) != (path, number):
+                places.append(f"{path.name}:{number} = {earlier.name}:{line}")
+    return places
+
+
+def test_long_and_repeated_code_is_seen() -> None:
+    """The checks above on sources that break them."""
+    body = "".join(f"    x = {i}\n" for i in range(11))
+    once = f"def f():\n{body}"
+    assert list(functions(f"class A:\n    def f(self):\n        def g():\n            pass\n{once}")) == [
+        ("f", 12),
+        ("f", 3),
+        ("g", 2),
+    ]
+    twice = f"import a\n{once}\nfrom b import (\n    c,\n)\n# again\n\n{once.replace('    x = 3', '    # no')}{once}"
+    places = repeated({Path("one.py"): telling(twice), Path("two.py"): telling(once)}, 12)
+    assert places == ["one.py:32 = one.py:2", "two.py:1 = one.py:2"]
+    assert repeated({Path("one.py"): telling(once)}, 12) == []
 
 
 def unpickled(source: str) -> list[int]:
@@ -281,7 +346,8 @@ def test_environment_yml_in_step() -> None:
     conda_names = {"pytorch": "torch"}
     entries = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     (pip,) = (entry["pip"] for entry in entries if isinstance(entry, dict))
-    lines = [entry for entry in entries if isinstance(entry, str)] + [line for line in pip if line != "-e ."]
+    assert pip[-2:] == ["-e .", "-e ./repro"]
+    lines = [entry for entry in entries if isinstance(entry, str)] + pip[:-2]
     listed = {canonicalize_name(conda_names.get(r.name, r.name)): r.specifier for r in map(Requirement, lines)}
     python = listed.pop(canonicalize_name("python"))
     assert listed.pop(canonicalize_name("pip")) == ""

@@ -14,10 +14,13 @@ PROFILES = ("smoke", "quick", "full")
 
 
 def repository_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` (default: the current one) with a pyproject.toml; else ValueError."""
+    """The nearest folder at or above `start` (default: the current one) with a pyproject.toml; else ValueError.
+
+    A folder that is itself a package, as `repro/` with a pyproject.toml of its own is, is passed over.
+    """
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
-        if (folder / "pyproject.toml").is_file():
+        if (folder / "pyproject.toml").is_file() and not (folder / "__init__.py").exists():
             return folder
     raise ValueError(f"cwd={str(start)!r}: no pyproject.toml here or above; or set VSMD_REPORTS")
 

@@ -1,0 +1,97 @@
+"""The two packages: the wheel of `vsmd` stands alone, and `repro` is a package of its own beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from repro.grid.profiles import repository_root
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = "import setuptools.build_meta as backend; print(backend.build_wheel({out!r}))"
+
+
+def built(project: str, folder: Path) -> Path:
+    """The wheel of a project of the repository, built without network from a copy, so that no build folder is left."""
+    copy = folder / "copy"
+    for name in ("vsmd", "repro", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-c", BUILD.format(out=str(folder))]
+    done = subprocess.run(command, cwd=copy / project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.split()[-1]
+
+
+def sources(package: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}
+
+
+def contents(wheel: Path) -> set[str]:
+    """Files of a wheel, its own records aside."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of `vsmd`."""
+    return built(".", tmp_path_factory.mktemp("vsmd"))
+
+
+def test_the_wheel_holds_the_method_alone(wheel: Path) -> None:
+    assert contents(wheel) == sources("vsmd")
+
+
+def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
+    """Unpacked into a bare folder and run elsewhere, where no `repro` can be imported."""
+    target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with zipfile.ZipFile(wheel) as archive:  # all that installing a wheel without scripts does
+        archive.extractall(target)
+    code = (
+        "import importlib.util, vsmd\nassert importlib.util.find_spec('repro') is None\n"
+        "print(vsmd.__file__, vsmd.forward_process('VSULD', (2,)).method)"
+    )
+    # -S: without `site` the links of editable installs are not there, so the other packages' folder is named.
+    paths = [str(target), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    command = [sys.executable, "-S", "-P", "-c", code]
+    done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(target / "vsmd/__init__.py"), "VSULD"]
+
+
+def test_repro_is_a_package_of_its_own(tmp_path: Path) -> None:
+    assert contents(built("repro", tmp_path)) == sources("repro")
+
+
+def test_repro_lists_its_packages() -> None:
+    """Those with an `__init__.py`, no more and no less, at the version and with the extras of `vsmd`."""
+    method, paper = (
+        tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8")) for folder in (".", "repro")
+    )
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "repro").rglob("__init__.py")}
+    assert set(paper["tool"]["setuptools"]["packages"]) == packages
+    assert {path.parent for path in (ROOT / "repro").rglob("*.py")} == {ROOT / p.replace(".", "/") for p in packages}
+    for field in ("version", "license", "requires-python"):
+        assert paper["project"][field] == method["project"][field]
+    (needed,) = map(Requirement, paper["project"]["dependencies"])
+    assert needed.name == method["project"]["name"]
+    assert needed.extras == set(method["project"]["optional-dependencies"]) - {"backbones", "dev"}
+
+
+@pytest.mark.parametrize("folder", [".", "repro", "repro/grid", "notebooks"])
+def test_the_repository_is_found_from_any_of_its_folders(folder: str) -> None:
+    """repro/pyproject.toml does not make a repository of repro/."""
+    assert repository_root(ROOT / folder) == ROOT
