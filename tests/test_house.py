@@ -28,8 +28,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room imports only rooms that stand before it; those of the paper's part, `repro`, stand after all of the method's.
 ORDER = [
     *("checks", "random", "files", "durations", "memory", "data", "metrics"),
-    *("schedules", "kernels", "moments", "methods", "piecewise", "steering"),
-    *("priors", "processes", "family", "adaptation"),
+    *("schedules", "kernels", "moments", "bases", "methods", "piecewise", "steering"),
+    *("coefficients", "priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),
     *("forecasting", "images", "latent"),
     *("repro.grid", "repro.studies", "repro.reports", "repro.__main__"),
