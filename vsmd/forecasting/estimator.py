@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,17 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     """Probabilistic forecasts of d series together, by any of the six methods.
 
     A forward process `method` with `beta`, `damping` (default R = .9 where the method is underdamped) and
-    `variational_score` is trained on one step ahead, given the past; forecasts feed their draws back in. model: one of
-    `REPRESENTATIONS`, of which there are two:
+    `variational_score` is trained on one step ahead, given the past; forecasts feed their draws back in. model: any
+    representation in `REPRESENTATIONS`; `options` are those of its `configured`. "increments" (`Increments`) is the
+    step from a `location` over a local scale, the root mean square of the last `scale_window` ones (60), per series;
+    its network is a perceptron of `depth` layers of `width`. Its options:
 
-    - "increments": the step from a `location` over a local scale – the root mean square of the last `scale_window`
-      ones, per series (`Increments`). location: "last", "season", "profile" (the mean of the last 7 seasons), or
-      "linear", a rule fitted in closed form on the lags `lags_seq`, calendar, dynamic features and `factors` of the
-      panel. context: what the network is told: any of "scales", "lags" (the last `lags` steps), "levels" and "seasons",
-      or "none". drift: whether a drift may be learned (default: with a profile or a linear location). rank: of a panel
-      too wide for one network. The network is a perceptron of `depth` layers of `width`.
-    - "paper": windows scaled by `scaling` ("mean" or "std") and an LSTM, `depth` layers of `width`, that reads
-      `context_length` steps (default 3 horizons) of lags `lags_seq` and time features (`Windows`); batch_size windows.
+    - location: "last" (default), "season", "profile" (the mean of the last 7 seasons), or "linear", a rule fitted in
+      closed form on the lags `lags_seq`, calendar, dynamic features and `factors` (0) of the panel.
+    - context: what the network is told, any of "scales" (default), "lags" (the last `lags` steps, 2), "levels" and
+      "seasons", or "none".
+    - drift: whether a drift may be learned (default: with a profile or a linear location).
+    - rank: of a panel too wide for one network (default None).
 
     basis "principal" works in principal axes and starts from the data's exact Gaussian law, correlations included.
     steps, batch_size, learning_rate and the network's size have each representation's own `defaults`. bf16: the network
@@ -52,7 +52,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     sampling_steps, denoise: of the reverse process. checkpoint: a file to resume training from. Targets may have
     missing values (NaN).
 
-    Raises ValueError for bad arguments, and `train` for targets that are too short or constant.
+    Raises ValueError for bad arguments, TypeError for options that the representation does not have, and `train`
+    ValueError for targets that are too short or constant.
     """
 
     def __init__(
@@ -66,18 +67,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         damping: float | None = None,
         variational_score: str | None = None,
         basis: str | None = None,
-        context_length: int | None = None,
-        lags_seq: Sequence[int] | None = None,
-        scaling: str = "std",
         num_feat_dynamic_real: int = 0,
         num_feat_static_real: int = 0,
-        location: str = "last",
-        factors: int = 0,
-        scale_window: int = 60,
-        context: Sequence[str] | str = ("scales",),
-        lags: int = 2,
-        drift: bool | None = None,
-        rank: int | None = None,
         width: int | None = None,
         depth: int | None = None,
         steps: int | None = None,
@@ -93,6 +84,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         device: str = "cpu",
         progress: bool = False,
         checkpoint: str | Path | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
@@ -102,11 +94,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         chosen = _chosen(kind.defaults, basis=basis, width=width, depth=depth, steps=steps, batch_size=batch_size,
                          learning_rate=learning_rate)  # fmt: skip
         self.process = _process(method, beta, damping, variational_score, chosen["basis"])
-        self.representation = kind.configured(
-            self.prediction_length, freq, context_length=context_length, lags_seq=_lags(lags_seq), scaling=scaling,
-            location=location, factors=factors, scale_window=scale_window, context=context, lags=lags, drift=drift,
-            rank=rank,
-        )  # fmt: skip
+        self.representation = kind.configured(self.prediction_length, freq, **options)
         sizes = {name: checks.positive_int(name, chosen[name]) for name in ("width", "depth")}
         self.network: dict[str, Any] = {**sizes, "bf16": bool(bf16)}
         self.training = _training(chosen, self.representation.rows, adaptation, device, progress, checkpoint)
@@ -170,14 +158,6 @@ def _process(
     }  # fmt: skip
     forward_process(method, (1,), **options)
     return options
-
-
-def _lags(lags_seq: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The lags as a tuple, each checked; None for a representation's default."""
-    lags = None if lags_seq is None else tuple(checks.positive_int("lags_seq", lag) for lag in lags_seq)
-    if lags == ():
-        raise ValueError("lags_seq=(): must name at least one lag")
-    return lags
 
 
 def _training(
