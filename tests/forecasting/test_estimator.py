@@ -18,6 +18,7 @@ from repro.studies.recurrent import Recurrent
 from vsmd.adaptation import Adaptation
 from vsmd.data.panels import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
+from vsmd.forecasting.representation import REPRESENTATIONS
 from vsmd.methods import METHODS
 
 TINY: dict[str, Any] = {
@@ -181,6 +182,7 @@ warnings.simplefilter("ignore")
 from pathlib import Path
 import numpy as np, torch
 from gluonts.model.predictor import Predictor
+import repro.studies.windows
 from vsmd.data.panels import as_period
 torch.set_num_threads(1)
 target = np.array(json.loads(sys.argv[1]))
@@ -209,6 +211,13 @@ def test_a_saved_predictor_gives_the_same_samples_elsewhere(
     for one, there in zip(trained, json.loads(done.stdout)):
         expected = samples(one, [{**item, "target": target}], num_samples=5)[0]
         assert np.array_equal(np.array(there), expected)
+
+
+def test_an_unknown_representation(paper: VSMDPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper.serialize(tmp_path)
+    monkeypatch.delitem(REPRESENTATIONS, "paper")
+    with pytest.raises(ValueError, match=r"^model='paper': must be one of 'increments'"):
+        VSMDPredictor.deserialize(tmp_path)
 
 
 def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:

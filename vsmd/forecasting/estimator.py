@@ -24,7 +24,7 @@ from vsmd.schedules import BetaSchedule
 from vsmd.training import fit
 from vsmd.training.data import Data
 
-PAPER_DAMPING = 0.9  # R of the paper's underdamped forecasts
+DAMPING = 0.9  # R of underdamped forecasts
 ADAPTATION = Adaptation(rounds=10, paths=500, nodes=20)  # standardised data: A has little way to go
 LOOKS = 20  # how often early stopping looks at the loss, in a whole run
 
@@ -49,7 +49,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     steps, batch_size, learning_rate and the network's size have each representation's own `defaults`. bf16: the network
     works in bfloat16. patience: the last `prediction_length` steps of the training data are kept back; training stops
     where the loss on them has not improved in so many of 20 looks, and the best network is kept. solver,
-    sampling_steps, denoise: of the reverse process. checkpoint: a file to resume training from. Targets may have
+    sampling_steps: of the reverse process. checkpoint: a file to resume training from. Targets may have
     missing values (NaN).
 
     Raises ValueError for bad arguments, TypeError for options that the representation does not have, and `train`
@@ -91,14 +91,21 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         as_period("2000-01-03", freq)
         self.freq, self.method = freq, checks.one_of("method", method, METHODS)
         kind = REPRESENTATIONS[checks.one_of("model", model, REPRESENTATIONS)]
-        chosen = _chosen(kind.defaults, basis=basis, width=width, depth=depth, steps=steps, batch_size=batch_size,
-                         learning_rate=learning_rate)  # fmt: skip
+        choices = {"basis": basis, "width": width, "depth": depth, "steps": steps, "batch_size": batch_size,
+                   "learning_rate": learning_rate}  # fmt: skip
+        chosen = kind.defaults | {name: value for name, value in choices.items() if value is not None}
         self.process = _process(method, beta, damping, variational_score, chosen["basis"])
         self.representation = kind.configured(self.prediction_length, freq, **options)
-        sizes = {name: checks.positive_int(name, chosen[name]) for name in ("width", "depth")}
-        self.network: dict[str, Any] = {**sizes, "bf16": bool(bf16)}
-        self.training = _training(chosen, self.representation.rows, adaptation, device, progress, checkpoint)
-        self.sampling = _sampling(solver, sampling_steps, num_samples)
+        sizes = {n: checks.positive_int(n, chosen[n]) for n in ("width", "depth", "steps", "batch_size")}
+        self.network = {"width": sizes["width"], "depth": sizes["depth"], "bf16": bool(bf16)}
+        self.training: dict[str, Any] = {
+            "steps": sizes["steps"], "batch_size": sizes["batch_size"] * self.representation.rows,
+            "learning_rate": checks.positive("learning_rate", chosen["learning_rate"]), "progress": progress,
+            "adaptation": adaptation or ADAPTATION, "device": checks.device("device", device), "checkpoint": checkpoint,
+        }  # fmt: skip
+        as_solver(solver)
+        counts = {"sampling_steps": sampling_steps, "num_samples": num_samples}
+        self.sampling = {"solver": solver, **{n: checks.positive_int(n, count) for n, count in counts.items()}}
         features = {"num_feat_dynamic_real": num_feat_dynamic_real, "num_feat_static_real": num_feat_static_real}
         self.features = {name: checks.non_negative_int(name, value) for name, value in features.items()}
         self.patience = None if patience is None else checks.positive_int("patience", patience)
@@ -142,47 +149,14 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         return model
 
 
-def _chosen(defaults: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """The options, with the representation's `defaults` for those that are None."""
-    return {name: defaults[name] if value is None else value for name, value in options.items()}
-
-
 def _process(
     method: str, beta: float | BetaSchedule, damping: float | None, variational_score: str | None, basis: str
 ) -> dict[str, Any]:
     """Arguments of `forward_process`; wrong ones are told here, not after the data."""
     if damping is None and METHODS[method].damping not in (None, 1.0):
-        damping = PAPER_DAMPING
+        damping = DAMPING
     options: dict[str, Any] = {
         "beta": beta, "damping": damping, "variational_score": variational_score, "basis": basis,
     }  # fmt: skip
     forward_process(method, (1,), **options)
     return options
-
-
-def _training(
-    chosen: dict[str, Any],
-    rows: int,
-    adaptation: Adaptation | None,
-    device: str,
-    progress: bool,
-    checkpoint: str | Path | None,
-) -> dict[str, Any]:
-    """Arguments of `fit`; each of the batch stands for `rows` rows."""
-    return {
-        "steps": checks.positive_int("steps", chosen["steps"]),
-        "batch_size": checks.positive_int("batch_size", chosen["batch_size"]) * rows,
-        "learning_rate": checks.positive("learning_rate", chosen["learning_rate"]),
-        "adaptation": adaptation or ADAPTATION, "device": checks.device("device", device), "progress": progress,
-        "checkpoint": checkpoint,
-    }  # fmt: skip
-
-
-def _sampling(solver: str, sampling_steps: int, num_samples: int) -> dict[str, Any]:
-    """The predictor's arguments for the reverse process."""
-    as_solver(solver)
-    return {
-        "solver": solver,
-        "sampling_steps": checks.positive_int("sampling_steps", sampling_steps),
-        "num_samples": checks.positive_int("num_samples", num_samples),
-    }

@@ -11,15 +11,6 @@ from vsmd.metrics.neighbours import memorisation
 from vsmd.metrics.paths import path_energy, rectified_straightness, straightness
 
 __all__ = [
-    "CRPS_QUANTILES",
-    "crps",
-    "frechet_distance",
-    "frechet_distance_of",
-    "memorisation",
-    "path_energy",
-    "quantile_crps_sum",
-    "rectified_straightness",
-    "sliced_wasserstein2",
-    "straightness",
-    "wasserstein2",
-]
+    "CRPS_QUANTILES", "crps", "frechet_distance", "frechet_distance_of", "memorisation", "path_energy",
+    "quantile_crps_sum", "rectified_straightness", "sliced_wasserstein2", "straightness", "wasserstein2",
+]  # fmt: skip
