@@ -16,15 +16,15 @@ from torch import Tensor, nn
 import vsmd
 import vsmd.images
 from repro.grid.runs import Result
+from repro.studies.recurrent import Recurrent
+from repro.studies.sets.toys import toy
 from repro.studies.throughput import bare_step
+from repro.studies.windows import Windows
 from vsmd import kernels, random
-from vsmd.data.toys import toy
 from vsmd.forecasting.predictor import VSMDPredictor
 from vsmd.forecasting.series import Series
-from vsmd.forecasting.windows import Windows
 from vsmd.images.pictures import Pictures
 from vsmd.networks.mlp import MLP
-from vsmd.networks.recurrent import Recurrent
 from vsmd.samplers import make_solver, time_grid
 from vsmd.samplers.base import no_noise
 from vsmd.training.data import Data

@@ -17,11 +17,11 @@ from torch import Tensor
 import vsmd
 from repro.grid.runs import Result
 from repro.studies.derivations import reverse_covariance
+from repro.studies.pmf import PMFReference
+from repro.studies.sets.toys import toy
 from repro.studies.toys import process_of
 from vsmd import random
 from vsmd.adaptation import least_stiffness
-from vsmd.data.toys import toy
-from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
 from vsmd.samplers import as_solver
 from vsmd.training.pairs import loss, pairs_at

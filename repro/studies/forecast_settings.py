@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from repro.studies.windows import Windows
 from vsmd.methods import METHODS
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of l
     "linear, full rank, a day's lags, no steps": _LINEAR
     | {"rank": None, "lags_seq": _DAY, "context": ("scales", "levels", "seasons")},
 }
-SETTINGS = {"paper": {"model": "paper"}} | DAILY | HOURLY
+SETTINGS = {"paper": {"model": Windows.name}} | DAILY | HOURLY
 
 
 def candidates(freq: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from repro.grid.runs import Result
 from repro.studies.forecast_settings import SETTINGS, VARIANTS
 from repro.studies.peers import VAR, DeepAR
-from repro.studies.sets.shaped_panels import panel
+from repro.studies.sets.panels import panel
 from vsmd.data.panels import Panel
 from vsmd.forecasting import NAIVE, NaivePredictor, VSMDEstimator, accuracy, coverage, forecast, pit
 from vsmd.forecasting.evaluation import LEVELS, quantiles

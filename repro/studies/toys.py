@@ -15,11 +15,11 @@ import vsmd
 from repro.grid.runs import Result
 from repro.studies.drawing import GRID_POWER, by_prior, counted, drawn
 from repro.studies.plans import Draw, draws_of
+from repro.studies.pmf import PMFReference
+from repro.studies.sets.toys import toy
 from vsmd import checks, random
-from vsmd.data.toys import toy
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.paths import path_energy, straightness
-from vsmd.metrics.pmf import PMFReference
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import SOLVERS, time_grid

@@ -14,17 +14,19 @@ from gluonts.dataset.common import ListDataset
 from gluonts.evaluation import make_evaluation_predictions
 from gluonts.model.predictor import Predictor
 
+from repro.studies.recurrent import Recurrent
 from vsmd.adaptation import Adaptation
 from vsmd.data.panels import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
+from vsmd.forecasting.representation import REPRESENTATIONS
 from vsmd.methods import METHODS
-from vsmd.networks.recurrent import Recurrent
 
 TINY: dict[str, Any] = {
     "steps": 5, "batch_size": 32, "width": 16, "depth": 2, "scale_window": 10, "sampling_steps": 4,
     "adaptation": Adaptation(rounds=2, paths=50, nodes=5),
 }  # fmt: skip
-PAPER: dict[str, Any] = {**TINY, "model": "paper", "batch_size": 4, "width": 8, "context_length": 6}
+PAPER: dict[str, Any] = {k: v for k, v in TINY.items() if k != "scale_window"}
+PAPER |= {"model": "paper", "batch_size": 4, "width": 8, "context_length": 6}
 
 
 def data(*lengths: int, dim: int = 2, freq: str = "B", seed: int = 0) -> list[dict[str, Any]]:
@@ -67,11 +69,11 @@ def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) 
         {"context": ("scales", "lags", "levels", "seasons"), "location": "season", "variational_score": "steered"},
         {"location": "linear", "lags_seq": (1, 24), "factors": 1, "rank": 1},
         {"basis": "coordinates", "bf16": True},
-        {"model": "paper", "batch_size": 2, "scaling": "mean", "lags_seq": (2, 24), "bf16": True},
+        {**PAPER, "batch_size": 2, "scaling": "mean", "lags_seq": (2, 24), "bf16": True},
     ],
 )
 def test_options(options: dict[str, Any]) -> None:
-    trained = VSMDEstimator(3, "h", **{**TINY, **options}).train(data(120, freq="h"))
+    trained = VSMDEstimator(3, "h", **(options if "model" in options else TINY | options)).train(data(120, freq="h"))
     drawn = samples(trained, data(60, freq="h"), num_samples=5)[0]
     assert drawn.shape == (5, 3, 2)
     assert np.isfinite(drawn).all()
@@ -180,6 +182,7 @@ warnings.simplefilter("ignore")
 from pathlib import Path
 import numpy as np, torch
 from gluonts.model.predictor import Predictor
+import repro.studies.windows
 from vsmd.data.panels import as_period
 torch.set_num_threads(1)
 target = np.array(json.loads(sys.argv[1]))
@@ -208,6 +211,13 @@ def test_a_saved_predictor_gives_the_same_samples_elsewhere(
     for one, there in zip(trained, json.loads(done.stdout)):
         expected = samples(one, [{**item, "target": target}], num_samples=5)[0]
         assert np.array_equal(np.array(there), expected)
+
+
+def test_an_unknown_representation(paper: VSMDPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper.serialize(tmp_path)
+    monkeypatch.delitem(REPRESENTATIONS, "paper")
+    with pytest.raises(ValueError, match=r"^model='paper': must be one of 'increments'"):
+        VSMDPredictor.deserialize(tmp_path)
 
 
 def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
@@ -240,8 +250,6 @@ def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
         ({"factors": -1}, "factors=-1: must be an integer >= 0"),
         ({"lags_seq": (0,)}, "lags_seq=0: must be an integer >= 1"),
         ({"lags_seq": ()}, r"lags_seq=\(\): must name at least one lag"),
-        ({"scaling": "max", "model": "paper"}, "scaling='max'"),
-        ({"context_length": -1, "model": "paper"}, "context_length=-1"),
         ({"num_feat_static_real": -1}, "num_feat_static_real=-1: must be an integer >= 0"),
         ({"patience": 0}, "patience=0"),
     ],
@@ -250,6 +258,25 @@ def test_bad_arguments(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         VSMDEstimator(**{"prediction_length": 3, "freq": "B", **TINY, **changed})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (PAPER | {"scaling": "max"}, "scaling='max'"),
+        (PAPER | {"context_length": -1}, "context_length=-1"),
+        (PAPER | {"lags_seq": (0,)}, "lags_seq=0: must be an integer >= 1"),
+    ],
+)
+def test_bad_arguments_of_the_paper_model(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VSMDEstimator(3, "B", **options)
+
+
+@pytest.mark.parametrize(("options", "name"), [(TINY | {"scaling": "mean"}, "scaling"), (PAPER | {"rank": 2}, "rank")])
+def test_options_of_another_representation(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        VSMDEstimator(3, "B", **options)
 
 
 def spoiled(what: str) -> list[dict[str, Any]]:

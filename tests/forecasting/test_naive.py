@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vsmd.data.panel_sources import panel as named_panel
+from repro.studies.sets.panels import panel as named_panel
 from vsmd.data.panels import as_period
 from vsmd.forecasting import NaivePredictor, accuracy, forecast
 

@@ -37,7 +37,7 @@ class Standardised:
     std: Tensor | None = None
 
     @classmethod
-    def configured(cls, horizon: int, freq: str, scaling: str = "std", **others: Any) -> Standardised:
+    def configured(cls, horizon: int, freq: str, scaling: str = "std") -> Standardised:
         return cls(scaling)
 
     @property
@@ -108,6 +108,6 @@ def test_a_third_representation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_names_are_the_keys() -> None:
-    assert {name: kind.name for name, kind in REPRESENTATIONS.items()} == {"increments": "increments", "paper": "paper"}
-    with pytest.raises(ValueError, match=r"^model='standardised': must be one of 'increments', 'paper'"):
+    assert all(kind.name == name for name, kind in REPRESENTATIONS.items())
+    with pytest.raises(ValueError, match=r"^model='standardised': must be one of 'increments'"):
         VSMDEstimator(3, "D", model="standardised")

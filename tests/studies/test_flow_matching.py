@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from repro.studies import flow_matching as fm
 from repro.studies import toys
+from repro.studies.sets.toys import toy
 from vsmd import priors
-from vsmd.data.toys import toy
 from vsmd.family import forward_process
 from vsmd.random import generator
 from vsmd.training.trainer import Trainer

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from repro.studies import choices, toys
+from repro.studies.sets.toys import toy
 from vsmd import random
-from vsmd.data.toys import toy
 from vsmd.model import Model
 
 PLAN: list[dict[str, Any]] = [

@@ -1,5 +1,1 @@
-"""Data: generated toys, panels of series, images. One module a source."""
-
-from vsmd.data.toys import TOYS, Sampler, rotated, toy
-
-__all__ = ["TOYS", "Sampler", "rotated", "toy"]
+"""Data: panels of series and images, named ones and your own. One module a source."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import socket
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +19,6 @@ from vsmd import checks
 from vsmd.data.panels import Panel, as_period, some
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
-PATIENCE = 10.0  # seconds without a byte, after which a download is given up
 
 
 def read(path: Path, name: str, freq: str, prediction_length: int) -> Panel:
@@ -95,36 +92,3 @@ def _files(path: Path, split: str) -> Iterator[bytes]:
             *_, folder, name = ("", "", *member.name.split("/"))
             if folder == split and wanted(name) and (data := archive.extractfile(member)) is not None:
                 yield gzip.decompress(data.read()) if name.endswith(".gz") else data.read()
-
-
-def locate(name: str) -> Path:
-    """Where the data set `name` lies: folder or archive in VSMD_DATA, else GluonTS's own folder, downloaded if it must.
-
-    Raises FileNotFoundError, one line: what was looked for and where, why it was not downloaded, how to provide it.
-    """
-    folder = os.environ.get("VSMD_DATA")
-    if folder:
-        for path in (Path(folder) / name, Path(folder) / f"{name}.tar.gz"):
-            if path.exists():
-                return path
-    sought = f"neither {name}/ nor {name}.tar.gz in VSMD_DATA={folder!r}" if folder else "VSMD_DATA is not set"
-    try:
-        return _download(name)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, ImportError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-    raise FileNotFoundError(
-        f"{name}: not found, {sought}, and GluonTS could not download it ({reason}); offline, point VSMD_DATA to a "
-        f"folder that holds {name}/ or {name}.tar.gz, as gluonts.dataset.repository.get_dataset({name!r}) leaves it"
-    )
-
-
-def _download(name: str) -> Path:
-    """GluonTS's folder of a data set of its repository, made at the first call; `PATIENCE` without a byte ends it."""
-    from gluonts.dataset.repository.datasets import materialize_dataset
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
-    try:
-        return Path(materialize_dataset(name))
-    finally:
-        socket.setdefaulttimeout(before)

@@ -23,13 +23,6 @@ from vsmd.forecasting.naive import NAIVE, NaivePredictor
 from vsmd.forecasting.predictor import VSMDPredictor
 
 __all__ = [
-    "NAIVE",
-    "Increments",
-    "NaivePredictor",
-    "VSMDEstimator",
-    "VSMDPredictor",
-    "accuracy",
-    "coverage",
-    "forecast",
+    "NAIVE", "Increments", "NaivePredictor", "VSMDEstimator", "VSMDPredictor", "accuracy", "coverage", "forecast",
     "pit",
-]
+]  # fmt: skip

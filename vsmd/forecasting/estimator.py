@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from vsmd.schedules import BetaSchedule
 from vsmd.training import fit
 from vsmd.training.data import Data
 
-PAPER_DAMPING = 0.9  # R of the paper's underdamped forecasts
+DAMPING = 0.9  # R of underdamped forecasts
 ADAPTATION = Adaptation(rounds=10, paths=500, nodes=20)  # standardised data: A has little way to go
 LOOKS = 20  # how often early stopping looks at the loss, in a whole run
 
@@ -33,17 +33,17 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     """Probabilistic forecasts of d series together, by any of the six methods.
 
     A forward process `method` with `beta`, `damping` (default R = .9 where the method is underdamped) and
-    `variational_score` is trained on one step ahead, given the past; forecasts feed their draws back in. model: one of
-    `REPRESENTATIONS`, of which there are two:
+    `variational_score` is trained on one step ahead, given the past; forecasts feed their draws back in. model: any
+    representation in `REPRESENTATIONS`; `options` are those of its `configured`. "increments" (`Increments`) is the
+    step from a `location` over a local scale, the root mean square of the last `scale_window` ones (60), per series;
+    its network is a perceptron of `depth` layers of `width`. Its options:
 
-    - "increments": the step from a `location` over a local scale – the root mean square of the last `scale_window`
-      ones, per series (`Increments`). location: "last", "season", "profile" (the mean of the last 7 seasons), or
-      "linear", a rule fitted in closed form on the lags `lags_seq`, calendar, dynamic features and `factors` of the
-      panel. context: what the network is told: any of "scales", "lags" (the last `lags` steps), "levels" and "seasons",
-      or "none". drift: whether a drift may be learned (default: with a profile or a linear location). rank: of a panel
-      too wide for one network. The network is a perceptron of `depth` layers of `width`.
-    - "paper": windows scaled by `scaling` ("mean" or "std") and an LSTM, `depth` layers of `width`, that reads
-      `context_length` steps (default 3 horizons) of lags `lags_seq` and time features (`Windows`); batch_size windows.
+    - location: "last" (default), "season", "profile" (the mean of the last 7 seasons), or "linear", a rule fitted in
+      closed form on the lags `lags_seq`, calendar, dynamic features and `factors` (0) of the panel.
+    - context: what the network is told, any of "scales" (default), "lags" (the last `lags` steps, 2), "levels" and
+      "seasons", or "none".
+    - drift: whether a drift may be learned (default: with a profile or a linear location).
+    - rank: of a panel too wide for one network (default None).
 
     basis "principal" works in principal axes and starts from the data's exact Gaussian law, correlations included.
     steps, batch_size, learning_rate and the network's size have each representation's own `defaults`. bf16: the network
@@ -52,7 +52,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     sampling_steps, denoise: of the reverse process. checkpoint: a file to resume training from. Targets may have
     missing values (NaN).
 
-    Raises ValueError for bad arguments, and `train` for targets that are too short or constant.
+    Raises ValueError for bad arguments, TypeError for options that the representation does not have, and `train`
+    ValueError for targets that are too short or constant.
     """
 
     def __init__(
@@ -66,18 +67,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         damping: float | None = None,
         variational_score: str | None = None,
         basis: str | None = None,
-        context_length: int | None = None,
-        lags_seq: Sequence[int] | None = None,
-        scaling: str = "std",
         num_feat_dynamic_real: int = 0,
         num_feat_static_real: int = 0,
-        location: str = "last",
-        factors: int = 0,
-        scale_window: int = 60,
-        context: Sequence[str] | str = ("scales",),
-        lags: int = 2,
-        drift: bool | None = None,
-        rank: int | None = None,
         width: int | None = None,
         depth: int | None = None,
         steps: int | None = None,
@@ -88,29 +79,38 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         adaptation: Adaptation | None = None,
         solver: str = "heun",
         sampling_steps: int = 20,
+        denoise: bool = True,
         num_samples: int = 100,
         seed: int = 0,
         device: str = "cpu",
         progress: bool = False,
         checkpoint: str | Path | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
         as_period("2000-01-03", freq)
         self.freq, self.method = freq, checks.one_of("method", method, METHODS)
         kind = REPRESENTATIONS[checks.one_of("model", model, REPRESENTATIONS)]
-        chosen = _chosen(kind.defaults, basis=basis, width=width, depth=depth, steps=steps, batch_size=batch_size,
-                         learning_rate=learning_rate)  # fmt: skip
+        choices = {"basis": basis, "width": width, "depth": depth, "steps": steps, "batch_size": batch_size,
+                   "learning_rate": learning_rate}  # fmt: skip
+        chosen = kind.defaults | {name: value for name, value in choices.items() if value is not None}
         self.process = _process(method, beta, damping, variational_score, chosen["basis"])
-        self.representation = kind.configured(
-            self.prediction_length, freq, context_length=context_length, lags_seq=_lags(lags_seq), scaling=scaling,
-            location=location, factors=factors, scale_window=scale_window, context=context, lags=lags, drift=drift,
-            rank=rank,
-        )  # fmt: skip
-        sizes = {name: checks.positive_int(name, chosen[name]) for name in ("width", "depth")}
-        self.network: dict[str, Any] = {**sizes, "bf16": bool(bf16)}
-        self.training = _training(chosen, self.representation.rows, adaptation, device, progress, checkpoint)
-        self.sampling = _sampling(solver, sampling_steps, num_samples)
+        self.representation = kind.configured(self.prediction_length, freq, **options)
+        sizes = {n: checks.positive_int(n, chosen[n]) for n in ("width", "depth", "steps", "batch_size")}
+        self.network: dict[str, Any] = {"width": sizes["width"], "depth": sizes["depth"], "bf16": bool(bf16)}
+        self.training: dict[str, Any] = {
+            "steps": sizes["steps"], "batch_size": sizes["batch_size"] * self.representation.rows,
+            "learning_rate": checks.positive("learning_rate", chosen["learning_rate"]), "progress": progress,
+            "adaptation": adaptation or ADAPTATION, "device": checks.device("device", device), "checkpoint": checkpoint,
+        }  # fmt: skip
+        as_solver(solver)
+        counts = {"sampling_steps": sampling_steps, "num_samples": num_samples}
+        self.sampling: dict[str, Any] = {
+            "solver": solver,
+            "denoise": denoise,
+            **{n: checks.positive_int(n, count) for n, count in counts.items()},
+        }
         features = {"num_feat_dynamic_real": num_feat_dynamic_real, "num_feat_static_real": num_feat_static_real}
         self.features = {name: checks.non_negative_int(name, value) for name, value in features.items()}
         self.patience = None if patience is None else checks.positive_int("patience", patience)
@@ -154,55 +154,14 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         return model
 
 
-def _chosen(defaults: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """The options, with the representation's `defaults` for those that are None."""
-    return {name: defaults[name] if value is None else value for name, value in options.items()}
-
-
 def _process(
     method: str, beta: float | BetaSchedule, damping: float | None, variational_score: str | None, basis: str
 ) -> dict[str, Any]:
     """Arguments of `forward_process`; wrong ones are told here, not after the data."""
     if damping is None and METHODS[method].damping not in (None, 1.0):
-        damping = PAPER_DAMPING
+        damping = DAMPING
     options: dict[str, Any] = {
         "beta": beta, "damping": damping, "variational_score": variational_score, "basis": basis,
     }  # fmt: skip
     forward_process(method, (1,), **options)
     return options
-
-
-def _lags(lags_seq: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The lags as a tuple, each checked; None for a representation's default."""
-    lags = None if lags_seq is None else tuple(checks.positive_int("lags_seq", lag) for lag in lags_seq)
-    if lags == ():
-        raise ValueError("lags_seq=(): must name at least one lag")
-    return lags
-
-
-def _training(
-    chosen: dict[str, Any],
-    rows: int,
-    adaptation: Adaptation | None,
-    device: str,
-    progress: bool,
-    checkpoint: str | Path | None,
-) -> dict[str, Any]:
-    """Arguments of `fit`; each of the batch stands for `rows` rows."""
-    return {
-        "steps": checks.positive_int("steps", chosen["steps"]),
-        "batch_size": checks.positive_int("batch_size", chosen["batch_size"]) * rows,
-        "learning_rate": checks.positive("learning_rate", chosen["learning_rate"]),
-        "adaptation": adaptation or ADAPTATION, "device": checks.device("device", device), "progress": progress,
-        "checkpoint": checkpoint,
-    }  # fmt: skip
-
-
-def _sampling(solver: str, sampling_steps: int, num_samples: int) -> dict[str, Any]:
-    """The predictor's arguments for the reverse process."""
-    as_solver(solver)
-    return {
-        "solver": solver,
-        "sampling_steps": checks.positive_int("sampling_steps", sampling_steps),
-        "num_samples": checks.positive_int("num_samples", num_samples),
-    }

@@ -22,7 +22,7 @@ from vsmd import checks, random
 from vsmd.forecasting.contexts import CLIP, PARTS, Past, check_context
 from vsmd.forecasting.gaps import completed, covariance, root_mean_square
 from vsmd.forecasting.locations import BACK, PROFILE, Location, check_location, regressors
-from vsmd.forecasting.series import Series, seasons
+from vsmd.forecasting.series import Series, checked_lags, seasons
 from vsmd.forecasting.state import IncrementState
 from vsmd.networks.conditional import ConditionalMLP
 from vsmd.training.data import Data
@@ -73,20 +73,19 @@ class Increments:
         freq: str,
         *,
         location: str = "last",
-        lags_seq: tuple[int, ...] | None = None,
+        lags_seq: Sequence[int] | None = None,
         factors: int = 0,
         scale_window: int = 60,
         context: Sequence[str] | str = ("scales",),
         lags: int = 2,
         drift: bool | None = None,
         rank: int | None = None,
-        **others: Any,
     ) -> Increments:
-        """From the estimator's arguments; ValueError for bad ones. `others` are those of other representations."""
+        """From the estimator's options; ValueError for bad ones."""
         periods = seasons(freq)
         return cls(
             location=check_location(location, periods, freq),
-            lags_seq=lags_seq or tuple(sorted({1, 2, 3, *periods, *(p + 1 for p in periods)})),
+            lags_seq=checked_lags(lags_seq, sorted({1, 2, 3, *periods, *(p + 1 for p in periods)})),
             periods=periods,
             factors=checks.non_negative_int("factors", factors),
             scale_window=checks.positive_int("scale_window", scale_window),

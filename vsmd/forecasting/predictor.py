@@ -14,7 +14,8 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, files, random
-from vsmd.data.panels import as_period, later
+from vsmd.data.panels import as_period
+from vsmd.forecasting.naive import sample_forecast
 from vsmd.forecasting.representation import REPRESENTATIONS, Representation
 from vsmd.forecasting.series import Series, read
 from vsmd.model import Model, load
@@ -68,16 +69,8 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     @property
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that made it."""
-        names = (
-            "solver",
-            "sampling_steps",
-            "denoise",
-            "num_samples",
-            "num_feat_dynamic_real",
-            "num_feat_static_real",
-            "seed",
-        )
-        return {n: getattr(self, n) for n in names}
+        counts = ("sampling_steps", "num_samples", "num_feat_dynamic_real", "num_feat_static_real")
+        return {name: getattr(self, name) for name in ("solver", "denoise", "seed", *counts)}
 
     def with_solver(self, solver: str, evaluations: int, denoise: bool = True) -> VSMDPredictor:
         """The same predictor with another solver, within `evaluations` network evaluations a step of the horizon."""
@@ -100,9 +93,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         while items := list(islice(series, max(1, NUMBERS // (count * self.prediction_length * dim)))):
             samples = self._sample([self._past(item, dim) for item in items], count, number, seed)
             for item, draws in zip(items, samples):
-                flat = np.ndim(item["target"]) == 1
-                start = later(as_period(item["start"], self.freq), np.shape(item["target"])[-1])
-                yield SampleForecast(draws[..., 0] if flat else draws, start, item.get("item_id"))
+                yield sample_forecast(draws, {**item, "start": as_period(item["start"], self.freq)})
             number += len(items)
 
     def _past(self, item: dict[str, Any], dim: int) -> Series:
@@ -119,7 +110,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     @torch.no_grad()
     def _sample(self, pasts: list[Series], count: int, number: int, seed: int | None) -> np.ndarray:
         """Samples (windows, count, horizon, d) for windows number, number + 1, …; each window has its own stream."""
-        model, seed, how = self.model, self.seed if seed is None else seed, self.representation
+        model, seed, representation = self.model, self.seed if seed is None else seed, self.representation
         process, device, horizon = model.process, model.score.device, self.prediction_length
         assert isinstance(model.network, Conditional)
         law, codes = process.prior_law(), model.network.on_codes()
@@ -127,10 +118,9 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         generation = model.generation(self.solver, self.sampling_steps, denoise=self.denoise, network=codes)
         streams = [random.generator(seed, "forecast", number + w) for w in range(len(pasts))]
         noise = random.BatchNoise(random.generator(seed, "forecast noise", number))
-        draws = (count + 1) // 2 if how.symmetric else count
-        begin = type(how).begin
-        state, path = begin(how, pasts, model.network, horizon, device), []
-        left = how.dim - process.dim  # directions that the network does not model
+        draws = (count + 1) // 2 if representation.symmetric else count
+        state, path = representation.begin(pasts, model.network, horizon, device), []
+        left = representation.dim - process.dim  # directions that the network does not model
         for _ in range(horizon):
             start = torch.cat([law.sample(draws, stream) for stream in streams])
             x = generation(start, noise, state.codes(draws)).to(device)
@@ -139,11 +129,11 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
             others = torch.stack([torch.randn(draws, left, generator=stream) for stream in streams]).to(device)
             path.append(state.advance(x.unflatten(0, (len(pasts), draws)), others).cpu())
         paths = torch.stack(path, 2)
-        if how.symmetric:
-            middle = begin(how, pasts, model.network, horizon, device)
+        if representation.symmetric:
+            middle = representation.begin(pasts, model.network, horizon, device)
             nothing = torch.zeros(len(pasts), 1, process.dim, device=device)
             centre = torch.stack([middle.advance(nothing).cpu() for _ in range(horizon)], 2)
-            mirrored = torch.maximum(2 * centre - paths, how.tensors["least"])
+            mirrored = torch.maximum(2 * centre - paths, representation.tensors["least"])
             paths = torch.cat([paths, mirrored], 1)[:, :count]
         return paths.numpy()
 
@@ -162,13 +152,17 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
 
     @classmethod
     def deserialize(cls, path: Path | str, device: str = "cpu", **kwargs: Any) -> VSMDPredictor:
-        """Read a folder written by `serialize`; ValueError naming the path if something is missing or damaged."""
+        """Read a folder written by `serialize`, whose representation is in `REPRESENTATIONS`.
+
+        Raises ValueError, naming the path or the representation, if something is missing or damaged.
+        """
         path = Path(path)
         try:
             settings = json.loads((path / "predictor.json").read_text(encoding="utf-8"))
-            kind = REPRESENTATIONS[settings.pop("model")]
+            name = settings.pop("model")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"path={str(path)!r}: must be a folder written by VSMDPredictor.serialize") from None
+        kind = REPRESENTATIONS[checks.one_of("model", name, REPRESENTATIONS)]
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
         model = load(path / "model.safetensors")
         model.network.to(checks.device("device", device))

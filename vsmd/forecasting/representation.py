@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from vsmd.forecasting.increments import Increments
 from vsmd.forecasting.series import Series
-from vsmd.forecasting.windows import Windows
 from vsmd.training.data import Data
 
 
@@ -42,8 +41,8 @@ class Representation(Protocol):
     defaults: ClassVar[dict[str, Any]]
 
     @classmethod
-    def configured(cls, horizon: int, freq: str, **options: Any) -> Self:
-        """From the estimator's arguments, of which it takes and checks its own; `lags_seq` is checked already."""
+    def configured(cls, horizon: int, freq: str, *args: Any, **options: Any) -> Self:
+        """From the horizon, the frequency and the estimator's `options`, keywords of its own that it checks."""
 
     @property
     def history(self) -> int:
@@ -89,4 +88,4 @@ class Representation(Protocol):
         """Inverse of `settings` and `tensors`."""
 
 
-REPRESENTATIONS: dict[str, type[Representation]] = {kind.name: kind for kind in (Increments, Windows)}
+REPRESENTATIONS: dict[str, type[Representation]] = {Increments.name: Increments}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vsmd import checks
 from vsmd.data.panels import as_period, split_freq
 
 PERIODS = {  # base frequency of a pandas Period: its seasons, in base steps
@@ -52,6 +54,13 @@ def seasons(freq: str) -> tuple[int, ...]:
     """
     multiple, base = split_freq(freq)
     return tuple(p // multiple for p in PERIODS.get(base, ()) if p % multiple == 0 and p > multiple)
+
+
+def checked_lags(lags: Sequence[int] | None, default: Sequence[int]) -> tuple[int, ...]:
+    """Lags as a tuple, each checked (ValueError), or the default ones for None."""
+    if lags is not None and not len(lags):
+        raise ValueError("lags_seq=(): must name at least one lag")
+    return tuple(default) if lags is None else tuple(checks.positive_int("lags_seq", lag) for lag in lags)
 
 
 def fourier(position: Tensor, periods: tuple[int, ...], harmonics: int) -> Tensor:

@@ -1,27 +1,16 @@
-"""Measures of quality: histogram error, straightness of paths, optimal transport, Fréchet distance, CRPS, memorising.
+"""Measures of quality: straightness of paths, optimal transport, Fréchet distance, CRPS, memorising.
 
 Functions of tensors (numpy arrays are taken too), float64 inside. All raise a one-line ValueError that names
-the argument for an empty set, a wrong shape, or NaN and infinite values (`PMFReference.rmse` alone counts
-those instead), and TypeError for what is no array of real numbers.
+the argument for an empty set, a wrong shape, or NaN and infinite values, and TypeError for what is no array of real
+numbers.
 """
 
 from vsmd.metrics.distances import frechet_distance, frechet_distance_of, sliced_wasserstein2, wasserstein2
 from vsmd.metrics.forecasts import CRPS_QUANTILES, crps, quantile_crps_sum
 from vsmd.metrics.neighbours import memorisation
 from vsmd.metrics.paths import path_energy, rectified_straightness, straightness
-from vsmd.metrics.pmf import PMFReference
 
 __all__ = [
-    "CRPS_QUANTILES",
-    "PMFReference",
-    "crps",
-    "frechet_distance",
-    "frechet_distance_of",
-    "memorisation",
-    "path_energy",
-    "quantile_crps_sum",
-    "rectified_straightness",
-    "sliced_wasserstein2",
-    "straightness",
-    "wasserstein2",
-]
+    "CRPS_QUANTILES", "crps", "frechet_distance", "frechet_distance_of", "memorisation", "path_energy",
+    "quantile_crps_sum", "rectified_straightness", "sliced_wasserstein2", "straightness", "wasserstein2",
+]  # fmt: skip

@@ -85,9 +85,8 @@ def _root(name: str, cov: Tensor) -> Tensor:
 def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> float:
     """Return the Fréchet distance of N(mean1, cov1) and N(mean2, cov2): W₂², *not* its root, as FID has it.
 
-    ‖m₁ - m₂‖² + tr C₁ + tr C₂ - 2 tr(C₁^½ C₂ C₁^½)^½, means (d,), covariances (d, d). The last trace is the
-    sum of the singular values of C₁^½ C₂^½: no root of a product's rounding errors, so singular covariances
-    are safe.
+    ‖m₁ - m₂‖² + tr C₁ + tr C₂ - 2 tr(C₁^½ C₂ C₁^½)^½, means (d,), covariances (d, d). The last trace is the sum of the
+    singular values of C₁^½ C₂^½: no root of a product's rounding errors, so singular covariances are safe.
     """
     m1, c1, m2, c2 = (
         real(name, value).cpu() for name, value in (("mean1", mean1), ("cov1", cov1), ("mean2", mean2), ("cov2", cov2))

@@ -24,8 +24,7 @@ def _forecast(samples: Array, target: Array) -> tuple[Tensor, Tensor]:
 def _pinball(samples: Tensor, target: Tensor, quantiles: Sequence[float]) -> Tensor:
     """Return 2 (1[y ≤ ŷ_q] - q)(ŷ_q - y) for each q, (len(quantiles), *shape).
 
-    ŷ_q is the sample of rank (S - 1)q, rounded to the nearest and half to even, as in GluonTS's
-    `SampleForecast`.
+    ŷ_q is the sample of rank (S - 1)q, rounded to the nearest and half to even, as in GluonTS's `SampleForecast`.
     """
     if not quantiles:
         raise ValueError("quantiles=(): must name at least one level")

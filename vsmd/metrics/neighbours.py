@@ -21,9 +21,8 @@ def memorisation(samples: Array, train: Array, held_out: Array) -> float:
     """Return the share of `samples` (n, *shape) that lie nearer to the training points than to as many held-out ones.
 
     Of the longer set the first rows count, as many as the shorter one has: shuffle a set that is sorted. About 1/2 for
-    samples of the law itself, 1 for copies of the training data: the nearest-neighbour check. Standard error
-    1/(2 sqrt n).
-    ValueError for sets that are empty, not finite or of different width.
+    samples of the law itself, 1 for copies of the training data: the nearest-neighbour check. Standard error 1/(2 sqrt
+    n). ValueError for sets that are empty, not finite or of different width.
     """
     a, b, c = (rows(name, v) for name, v in (("samples", samples), ("train", train), ("held_out", held_out)))
     if not a.shape[1] == b.shape[1] == c.shape[1]:

@@ -26,10 +26,9 @@ def _path(trajectory: Array, times: Array) -> tuple[Tensor, Tensor]:
 def straightness(trajectory: Array, times: Array) -> Tensor:
     """Return the mean bend of paths per coordinate, (*shape); 0 for straight paths at constant speed.
 
-    With v_k = (x_{k+1} - x_k)/Δt on the uniform grid `times` (m + 1,), increasing or decreasing: the mean of
-    |v_{k+1} - v_k| / |Δt| over k and the n paths of `trajectory` (m + 1, n, *shape), that is E|ẍ|, in units
-    of x / t². The measure of the VSDM notebook, there on 100 steps. ValueError for a grid that is not
-    uniform.
+    With v_k = (x_{k+1} - x_k)/Δt on the uniform grid `times` (m + 1,), increasing or decreasing: the mean of |v_{k+1} -
+    v_k| / |Δt| over k and the n paths of `trajectory` (m + 1, n, *shape), that is E|ẍ|, in units of x / t². The measure
+    of the VSDM notebook, there on 100 steps. ValueError for a grid that is not uniform.
     """
     x, steps = _path(trajectory, times)
     step = steps.mean()
@@ -48,9 +47,8 @@ def _speeds(trajectory: Array, times: Array) -> tuple[Tensor, Tensor, Tensor]:
 def rectified_straightness(trajectory: Array, times: Array) -> float:
     """Return S = ∫₀¹ E‖(Z₁ - Z₀) - Ż_s‖² ds of `trajectory` (m + 1, n, *shape), in units of x².
 
-    `times` (m + 1,), uniform or not, is mapped to s = (t - t₀)/(t_m - t₀), so the value depends neither on
-    the horizon nor on the direction of time. Paths are taken as linear between the points. Liu, Gong, Liu
-    2023 (rectified flow).
+    `times` (m + 1,), uniform or not, is mapped to s = (t - t₀)/(t_m - t₀), so the value depends neither on the horizon
+    nor on the direction of time. Paths are taken as linear between the points. Liu, Gong, Liu 2023 (rectified flow).
     """
     chord, speed, weights = _speeds(trajectory, times)
     return ((chord - speed).square().sum(-1).mean(1) * weights).sum().item()

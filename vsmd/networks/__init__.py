@@ -26,7 +26,6 @@ NETWORKS: dict[str, str | Callable[..., nn.Module]] = {  # a class, or where it 
     "conditional": "vsmd.networks.conditional:ConditionalMLP",
     "mixer": "vsmd.networks.mixer:Mixer",
     "mlp": "vsmd.networks.mlp:MLP",
-    "recurrent": "vsmd.networks.recurrent:Recurrent",
     "unet": "vsmd.networks.unet:UNet",
 }
 TRAITS = ("backbone", "levels")  # class attributes by which `vsmd.scores` knows how to call a network

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from vsmd.networks.layers import zeroed
 from vsmd.networks.mlp import MLP
 
 
@@ -80,9 +81,7 @@ class ConditionalMLP(Conditional, MLP):
         }  # fmt: skip
         if features:
             end = nn.Linear(width, depth * width)
-            nn.init.zeros_(end.weight)
-            nn.init.zeros_(end.bias)
-            self.encoder = nn.Sequential(nn.Linear(features, width), nn.SiLU(), end)
+            self.encoder = nn.Sequential(nn.Linear(features, width), nn.SiLU(), zeroed(end))
 
     def encode(self, context: Tensor | None) -> Tensor | None:
         """Codes (n, depth * width) of contexts (n, features); None for an unconditional network."""

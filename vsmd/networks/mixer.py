@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from vsmd import checks
-from vsmd.networks.fourier import Fourier
+from vsmd.networks.layers import Fourier, zeroed
 
 
 class Mixer(nn.Module):
@@ -47,9 +47,7 @@ class Mixer(nn.Module):
         self.back = nn.ModuleList(nn.Linear(inner, width) for _ in range(depth))
         self.last = nn.Parameter(torch.zeros(dim, 1, width))
         self.bias = nn.Parameter(torch.zeros(dim, 1))
-        self.gate = nn.Linear(width, 1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
+        self.gate = zeroed(nn.Linear(width, 1))
 
     def forward(self, z: Tensor, log_snr: Tensor, context: Tensor | None = None) -> Tensor:
         x, level = z.flatten(1).T[..., None], log_snr.flatten(1).T[..., None]  # (d, n, 1): mixing is one product

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from vsmd import checks
-from vsmd.networks.fourier import Fourier
+from vsmd.networks.layers import Fourier, zeroed
 
 
 class MLP(nn.Module):
@@ -35,9 +35,7 @@ class MLP(nn.Module):
         self.shifts = nn.Linear(width, depth * width)
         self.first = nn.Linear(dim, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
-        self.last = nn.Linear(width, dim)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = zeroed(nn.Linear(width, dim))
 
     def perceptron(self, z: Tensor, log_snr: Tensor, codes: Tensor | None = None) -> Tensor:
         """The network's value; codes (n or 1, depth * width) are added to the layers' arguments."""

@@ -11,16 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsmd import checks
+from vsmd.networks.layers import Fourier, zeroed
 
 HEAD = 64  # channels of an attention head
-
-
-def _zero(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
-    """The same layer starting at zero."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -34,7 +27,7 @@ class _Residual(nn.Module):
         super().__init__()
         self.resize = resize
         self.norm1, self.conv1 = _norm(channels), nn.Conv2d(channels, out, 3, padding=1)
-        self.norm2, self.conv2 = _norm(out), _zero(nn.Conv2d(out, out, 3, padding=1))
+        self.norm2, self.conv2 = _norm(out), zeroed(nn.Conv2d(out, out, 3, padding=1))
         self.modulate = nn.Linear(embedding, 2 * out)
         self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
@@ -57,7 +50,7 @@ class _Attention(nn.Module):
         super().__init__()
         self.heads = next(h for h in range(max(1, channels // HEAD), 0, -1) if channels % h == 0)
         self.norm = _norm(channels)
-        self.qkv, self.out = nn.Linear(channels, 3 * channels), _zero(nn.Linear(channels, channels))
+        self.qkv, self.out = nn.Linear(channels, 3 * channels), zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         n, c, height, width = x.shape
@@ -111,8 +104,7 @@ class UNet(nn.Module):
         if len(sides) != 2 or any(side % least for side in sides):
             raise ValueError(f"shape={tuple(shape)}: must be (channels, height, width), both multiples of {least}")
         self.patch, self.classes, self.levels, e = patch, classes, levels, 4 * width
-        self.freqs: Tensor
-        self.register_buffer("freqs", 0.125 * 2 ** torch.linspace(0, 4.5, frequencies), persistent=False)
+        self.fourier = Fourier(frequencies)
         self.level = nn.Sequential(nn.Linear(2 * frequencies, e), nn.SiLU(), nn.Linear(e, e))
         self.label = nn.Embedding(classes, e) if classes else None
         size, c = sides[0] // patch, width
@@ -136,11 +128,10 @@ class UNet(nn.Module):
             if i:
                 self.up.append(_Residual(c, c, e, "up"))
                 size *= 2
-        self.norm, self.last = _norm(c), _zero(nn.Conv2d(c, channels * patch**2, 3, padding=1))
+        self.norm, self.last = _norm(c), zeroed(nn.Conv2d(c, channels * patch**2, 3, padding=1))
 
     def forward(self, image: Tensor, level: Tensor, context: Tensor | None = None) -> Tensor:
-        angle = level[:, None] * self.freqs
-        e = self.level(torch.cat([angle.sin(), angle.cos()], 1))
+        e = self.level(self.fourier(level[:, None]))
         if self.label is not None:
             if context is None or context.shape != image.shape[:1] or context.dtype != torch.int64:
                 got = None if context is None else f"{context.dtype} {tuple(context.shape)}"

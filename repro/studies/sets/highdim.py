@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repro.studies.sets.toys import Sampler, checkerboard_6x, eight_gaussians, spiral_8y
 from vsmd import checks
-from vsmd.data.toys import Sampler, checkerboard_6x, eight_gaussians, spiral_8y
 from vsmd.random import generator
 
 DIM = 64

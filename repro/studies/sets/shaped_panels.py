@@ -5,12 +5,9 @@ No real household or power plant is in them, and their names say so: `electricit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from vsmd import checks, random
-from vsmd.data import panel_sources
+from vsmd import random
 from vsmd.data.panels import Panel
 
 Array = np.ndarray
@@ -86,15 +83,3 @@ def _ar1(rng: np.random.Generator, series: int, steps: int, half_life: float) ->
     for t in range(1, steps):
         path[t] = memory * path[t - 1] + scale * noise[t]
     return path.T
-
-
-PANELS: dict[str, Callable[[], Panel]] = {
-    **panel_sources.PANELS,
-    "electricity_shaped": electricity_shaped,
-    "solar_shaped": solar_shaped,
-}
-
-
-def panel(name: str) -> Panel:
-    """The panel `name` of the studies: one of `vsmd.data.panel_sources`, or generated; ValueError for another name."""
-    return PANELS[checks.one_of("panel", name, PANELS)]()

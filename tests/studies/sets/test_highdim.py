@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from repro.studies.sets.highdim import DIM, SHAPES, STD_MAX, STD_MIN, blocks_64, white_block
-from vsmd.data.toys import toy
+from repro.studies.sets.toys import toy
 from vsmd.random import generator
 
 N = 200_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from repro.studies.sets.panels import BENCHMARKS
 from repro.studies.sets.shaped_panels import electricity_shaped, solar_shaped
-from vsmd.data.panel_sources import BENCHMARKS
 from vsmd.data.panels import Panel
 
 

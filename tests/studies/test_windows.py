@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.studies.recurrent import Recurrent
+from repro.studies.windows import LEAST, NO_CONTEXT, Windows, WindowState
 from vsmd.forecasting.series import Series, position_of
-from vsmd.forecasting.windows import LEAST, NO_CONTEXT, Windows, WindowState
-from vsmd.networks.recurrent import Recurrent
 from vsmd.random import generator
 
 WINDOWS = Windows(context_length=5, horizon=3, lags_seq=(1, 2), freq="D")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsmd.data.toys import TOYS, rotated, toy
+from repro.studies.sets.toys import TOYS, rotated, toy
 from vsmd.random import generator
 
 N = 400_000

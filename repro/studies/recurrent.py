@@ -10,7 +10,7 @@ from torch.nn.functional import silu
 
 from vsmd import checks
 from vsmd.networks.conditional import Conditional
-from vsmd.networks.fourier import Fourier
+from vsmd.networks.layers import Fourier, zeroed
 
 State = tuple[Tensor, Tensor]
 
@@ -65,10 +65,7 @@ class Recurrent(Conditional):
         )
         self.told = nn.ModuleList(nn.Conv1d(2, 2 * channels, 1) for _ in range(blocks))
         self.back = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(blocks))
-        self.last = nn.Conv1d(channels, 1, 1)
-        nn.init.zeros_(self.last.weight)
-        assert self.last.bias is not None
-        nn.init.zeros_(self.last.bias)
+        self.last = zeroed(nn.Conv1d(channels, 1, 1))
 
     # --- reading the past -------------------------------------------------------------------------------------------
     def inputs(self, context: Tensor | None) -> Tensor:

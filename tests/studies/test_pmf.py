@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vsmd.data import toy
-from vsmd.metrics import PMFReference
+from repro.studies.pmf import PMFReference
+from repro.studies.sets.toys import toy
 from vsmd.random import generator
 
 SEEDS = st.integers(0, 2**32)

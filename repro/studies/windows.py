@@ -2,8 +2,10 @@
 
     x_t = (y_t - m)/s,   m = 0 and s = mean |y| ("mean"), or mean and standard deviation of y ("std"), of the context
 
-per series. The network (`vsmd.networks.recurrent`) models x_t given the state of an LSTM that has read the lags of the
+per series. The network (`repro.studies.recurrent`) models x_t given the state of an LSTM that has read the lags of the
 scaled values and the time features of every step up to t; forecasts feed their draws back in, step after step.
+
+Importing this module makes it `VSMDEstimator(model="paper")`. A serialised predictor of it can be read after that too.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ import torch
 from gluonts.time_feature import time_features_from_frequency_str
 from torch import Tensor, nn
 
+from repro.studies.recurrent import Recurrent, State
 from vsmd import checks
 from vsmd.data.panels import as_period
 from vsmd.forecasting.gaps import carried
-from vsmd.forecasting.series import Series, seasons
+from vsmd.forecasting.representation import REPRESENTATIONS
+from vsmd.forecasting.series import Series, checked_lags, seasons
 from vsmd.forecasting.state import Paths
-from vsmd.networks.recurrent import Recurrent, State
+from vsmd.networks import NETWORKS
 from vsmd.training.data import Data, Sampler
 
 SCALINGS = ("mean", "std")
@@ -59,16 +63,15 @@ class Windows:
         freq: str,
         *,
         context_length: int | None = None,
-        lags_seq: tuple[int, ...] | None = None,
+        lags_seq: Sequence[int] | None = None,
         scaling: str = "std",
-        **others: Any,
     ) -> Windows:
-        """From the estimator's arguments; ValueError for bad ones. `others` are those of other representations."""
+        """From the estimator's options; ValueError for bad ones. context_length: by default three horizons."""
         steps = 3 * horizon if context_length is None else context_length
         return cls(
             context_length=checks.positive_int("context_length", steps),
             horizon=horizon,
-            lags_seq=lags_seq or (1, *(seasons(freq) or (2,))),
+            lags_seq=checked_lags(lags_seq, (1, *(seasons(freq) or (2,)))),
             freq=freq,
             scaling=checks.one_of("scaling", scaling, SCALINGS),
         )
@@ -219,3 +222,7 @@ class WindowState:
         """Append scaled values (windows, draws, d); the values (windows, draws, d)."""
         self.values.append(x)
         return self.middle + self.scale * x
+
+
+REPRESENTATIONS[Windows.name] = Windows
+NETWORKS[Recurrent.name] = "repro.studies.recurrent:Recurrent"

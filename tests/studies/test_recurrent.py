@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.studies.recurrent import Recurrent
 from vsmd import networks
-from vsmd.networks.recurrent import Recurrent
 from vsmd.random import generator
 
 HORIZON, LAGS, DIM, FEATURES = 4, (1, 3), 3, 2

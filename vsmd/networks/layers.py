@@ -1,9 +1,13 @@
-"""Fourier features of a noise level."""
+"""Layers that several networks have: Fourier features of a noise level, and maps that start at zero."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 class Fourier(nn.Module):
@@ -19,3 +23,10 @@ class Fourier(nn.Module):
     def forward(self, level: Tensor) -> Tensor:
         angle = level * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], -1)
+
+
+def zeroed(layer: Layer) -> Layer:
+    """The same layer with all its parameters zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
