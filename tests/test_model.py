@@ -308,6 +308,13 @@ def test_denoising_is_one_evaluation_more() -> None:
     assert model.generation("heun", 3).evaluations == 7
 
 
+def test_the_last_node_of_a_trajectory_is_denoised_where_asked_for() -> None:
+    model = random_model(known())
+    path = model.sample(6, "euler", 4, trajectory=True, denoise=True)
+    assert torch.equal(path[-1], model.sample(6, "euler", 4))
+    assert torch.equal(path[:-1], model.sample(6, "euler", 4, trajectory=True)[:-1])
+
+
 @pytest.mark.parametrize("solver", ["heun", "euler-maruyama"])
 def test_a_sample_is_a_function_of_its_seed(solver: str) -> None:
     model = random_model(known())

@@ -96,7 +96,7 @@ class Model:
             yes, but not along a trajectory, nor for a method that stops early on purpose.
         context: (n, …) for a conditional network.
         batch_size: samples drawn at once, default 20,000.
-        trajectory: return x at every node of the grid, (steps + 1, n, *shape).
+        trajectory: return x at every node of the grid, (steps + 1, n, *shape); with denoise the last is denoised.
         options: the solver's own (rtol, atol of "rk45").
 
         Raises ValueError for n, steps, batch_size < 1, seeds of another number, an unknown solver or one that needs a
@@ -113,7 +113,7 @@ class Model:
             nodes: list[Tensor] = []
             watch = (lambda _, x, nodes=nodes: nodes.append(x)) if trajectory else None
             end = run(start, noise, None if context is None else context[rows], watch)
-            batches.append(torch.stack(nodes) if trajectory else end)
+            batches.append(torch.stack([*nodes[:-1], end]) if trajectory else end)
         return torch.cat(batches, 1 if trajectory else 0)
 
     def _starts(
