@@ -79,10 +79,7 @@ def preconditioned(backbone: nn.Module, basis: Basis, z: Tensor, log_snr: Tensor
     full covariance that the basis gives them. A backbone with `levels` gets log w as C further channels: of every
     pixel where directions are pixels, zero in another basis, where all pixels have the same noise.
     """
-    power = (2 * log_snr).exp()
-    mean = power.mean(tuple(range(1, z.ndim)), keepdim=True)
-    level = 0.5 * mean.clamp(min=1e-24).log()
-    ratio = (log_snr - level).clamp(min=LEAST_LOG_RATIO)
+    power, mean, level, ratio = _shared_level(log_snr)
     w = ratio.exp()
     image = basis.back(z * ((1 + power) / (1 + mean)).sqrt())
     if getattr(backbone, "levels", False):
@@ -90,6 +87,21 @@ def preconditioned(backbone: nn.Module, basis: Basis, z: Tensor, log_snr: Tensor
         image = torch.cat([image, pixels.expand_as(z)], 1)
     out = basis.into(backbone(image, level.flatten(), context).to(z.dtype))
     return out * (1 / w + w * mean) * ((1 + power) * (1 + mean)).rsqrt()
+
+
+def backbone_gain(log_snr: Tensor) -> Tensor:
+    """What a backbone's output is multiplied with in `preconditioned`, per direction; 1 where all have one level."""
+    power, mean, _, ratio = _shared_level(log_snr)
+    w = ratio.exp()
+    return (1 / w + w * mean) * ((1 + power) * (1 + mean)).rsqrt()
+
+
+def _shared_level(log_snr: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """e^{2l} per direction and its mean e^{2m}, m, and log w = l - m, which a constant direction bounds."""
+    power = (2 * log_snr).exp()
+    mean = power.mean(tuple(range(1, log_snr.ndim)), keepdim=True)
+    level = 0.5 * mean.clamp(min=1e-24).log()
+    return power, mean, level, (log_snr - level).clamp(min=LEAST_LOG_RATIO)
 
 
 def combine(row: tuple[Tensor, ...], a: Tensor) -> Tensor:

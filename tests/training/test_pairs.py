@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from mixtures1d import MEANS, POSTERIOR, STD, VARIANCES, WEIGHTS, Zero, at, process_for
 
+import vsmd
 from vsmd.family import forward_process
+from vsmd.scores import preconditioned
 from vsmd.training.pairs import Pairs, hybrid_pairs, loss, pairs_at, plain_pairs
 
 
@@ -89,3 +93,57 @@ def test_rows_of_pairs() -> None:
     assert some.context.tolist() == [1, 2]
     assert some.z[:, 0].tolist() == [4, 8]
     assert Pairs(*whole[:4], None).map(lambda v: v[:1]).context is None
+
+
+@pytest.mark.parametrize("basis", ["coordinates", "principal"])
+def test_weightings(basis: str) -> None:
+    """kappa^2; 1; and the square of a backbone's gain taken out again: then the loss is that of the bare output."""
+    rng, shape = torch.Generator().manual_seed(0), (1, 4, 4)
+    x = torch.randn(64, *shape, generator=rng) * torch.logspace(-1, 1, 16).view(shape)
+    process = forward_process("CLD", shape, basis=basis).with_data(x)
+    t, network = torch.linspace(1e-3, 1, 64, dtype=torch.float64), Plain()
+    by_name = {
+        name: pairs_at(process, x, t, torch.Generator().manual_seed(1), weighting=name)
+        for name in ("score", "unit", "backbone")
+    }
+    score, unit, backbone = by_name.values()
+    assert torch.equal(score.z, backbone.z)
+    torch.testing.assert_close(score.weight, process.snr(t)[1].float().square().expand_as(score.weight))
+    assert torch.equal(unit.weight, torch.ones_like(unit.weight))
+    zero = preconditioned(Plain(0.0), process.basis, backbone.z, backbone.log_snr, None)
+    one = preconditioned(network, process.basis, backbone.z, backbone.log_snr, None)
+    assert float((backbone.weight * (one - zero).square()).mean()) == pytest.approx(1, rel=1e-4)  # U = 1 everywhere
+
+
+class Plain(torch.nn.Module):
+    """A backbone whose answer is one number in every pixel."""
+
+    backbone = True
+
+    def __init__(self, value: float = 1.0) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, image: torch.Tensor, level: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.full_like(image, self.value)
+
+
+def test_the_weighting_is_checked() -> None:
+    process = forward_process("CLD", (2,))
+    data = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="weighting='snr': must be one of score, unit, backbone"):
+        vsmd.fit(process, data, steps=1, weighting="snr")
+    with pytest.raises(ValueError, match="weighting='backbone': MLP is no backbone of images; use 'unit'"):
+        vsmd.fit(process, data, steps=1, weighting="backbone")
+
+
+def test_a_weighting_changes_the_training_and_the_checkpoint_knows_it(tmp_path: Path) -> None:
+    process = forward_process("CLD", (2,))
+    data = torch.randn(256, 2, generator=torch.Generator().manual_seed(0)).sign()
+    file = tmp_path / "run.safetensors"
+    unit = vsmd.fit(process, data, steps=3, batch_size=64, weighting="unit", checkpoint=file)
+    score = vsmd.fit(process, data, steps=3, batch_size=64)
+    weights = [torch.cat([p.flatten() for p in model.network.parameters()]) for model in (unit, score)]
+    assert not torch.equal(*weights)
+    with pytest.raises(ValueError, match="weighting"):
+        vsmd.fit(process, data, steps=3, batch_size=64, checkpoint=file)

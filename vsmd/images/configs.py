@@ -22,6 +22,7 @@ from vsmd.processes import ForwardProcess
 from vsmd.samplers import as_solver
 from vsmd.samplers.generation import steps_within
 from vsmd.training import Compute
+from vsmd.training.pairs import WEIGHTINGS
 from vsmd.training.trainer import SCHEDULES
 
 # The comment behind a field is its help on the command line.
@@ -93,6 +94,7 @@ class TrainingSettings:
     schedule: str = "step"  # of the learning rate: "cosine", "constant" or "step" (times .99 a hundred times)
     ema: float = 0.9999  # decay of the weight average that samples are drawn with
     clip: float = 1.0  # largest norm of the gradient; 0: none
+    weighting: str = "score"  # of the noise levels in the loss: "score", "unit" or "backbone"
 
     def __post_init__(self) -> None:
         checks.positive_int("steps", self.steps)
@@ -100,6 +102,7 @@ class TrainingSettings:
         checks.positive("learning_rate", self.learning_rate)
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.in_range("ema", self.ema, 0, 1)
+        checks.one_of("weighting", self.weighting, WEIGHTINGS)
 
 
 @dataclass(frozen=True)

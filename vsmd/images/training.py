@@ -162,7 +162,8 @@ def held_out_loss(model: Model, values: Tensor, labels: Tensor | None, config: C
         x = images.to_float(values[rows])
         share = (torch.arange(len(x)) + torch.rand(len(x), generator=stream)) / len(x)
         times = model.t_min + (1 - model.t_min) * share
-        pairs = pairs_at(process, x, times, stream, None if labels is None else labels[rows])
+        context, weighting = None if labels is None else labels[rows], config.training.weighting
+        pairs = pairs_at(process, x, times, stream, context, weighting)
         with torch.no_grad():
             total += len(x) * loss(network, process.basis, pairs.map(lambda v: v.to(device))).double().cpu()
     return float(world.total(total)) / len(values)

@@ -36,6 +36,7 @@ def fit(
     schedule: str = "cosine",
     ema: float = 0.999,
     clip: float = 1.0,
+    weighting: str = "score",
     adaptation: Adaptation | None = None,
     network: nn.Module | None = None,
     seed: int = 0,
@@ -49,13 +50,15 @@ def fit(
     on_snapshot: Callable[[int, Model], bool | None] | None = None,
     progress: bool = False,
 ) -> Model:
-    """Train a score network on `data`, min E kappa^2 |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
+    """Train a score network on `data`, min E w |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
     data: tensor (n, *shape), pair (tensor, context) or sampler (n, generator) -> either; where it has `all_batches()`,
         an iterator over all of the data, moments are measured with that.
     steps, batch_size: of Adam (default 6,000 of 1,024 points).
     learning_rate, schedule: its rate > 0 (default 4e-3) and decay, "cosine" (default), "step" or "constant".
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
+    weighting: of the noise levels: "score" (default), w = kappa^2, denoising score matching; "unit", w = 1; or, for
+        backbones of images, "backbone", w = 1 in the backbone's own output. See `vsmd.training.pairs`.
     adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
     network: of scores, copied (default `MLP(shape)`); see `vsmd.networks`.
     seed: of everything random (default 0); same seed, same machine, same bits.
@@ -76,7 +79,8 @@ def fit(
         raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
-        ema=ema, clip=clip, adaptation=adaptation, seed=seed, device=checks.device("device", device), compute=compute,
+        ema=ema, clip=clip, adaptation=adaptation, weighting=weighting, seed=seed,
+        device=checks.device("device", device), compute=compute,
     )  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)

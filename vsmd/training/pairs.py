@@ -5,7 +5,8 @@ The denoising loss E |eps_v - eps_v^|^2 of the momentum process is, sample by sa
     kappa^2 |target - net(z, log snr)|^2,   z = (snr xi + n)/sqrt(1 + snr^2),   target = (xi - snr n)/sqrt(1 + snr^2):
 
 training costs what a plain denoiser costs, and every method sees the same problem along its own path of signal-to-noise
-ratios. Whatever is trained or compared – other objectives too – is a `Pairs` and its `loss`.
+ratios. kappa^2 is one weighting of the levels of noise; `WEIGHTINGS` names others. Whatever is trained or compared –
+other objectives too – is a `Pairs` and its `loss`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vsmd import kernels
+from vsmd import checks, kernels
 from vsmd.bases import Basis
 from vsmd.processes import ForwardProcess
-from vsmd.scores import combine, in_directions
+from vsmd.scores import backbone_gain, combine, in_directions
+
+# Weight of |target - net|^2 at signal-to-noise ratios snr: kappa^2, what the score's error costs in units of the noise;
+# 1, the target's own variance everywhere; or 1 in the output of a backbone of images, before `scores.preconditioned`.
+WEIGHTINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "score": lambda kappa, log_snr: kappa.square(),
+    "unit": lambda kappa, log_snr: torch.ones_like(kappa),
+    "backbone": lambda kappa, log_snr: backbone_gain(log_snr).square().reciprocal().expand_as(kappa),
+}
+
+
+def weighting_of(name: str, network: nn.Module) -> str:
+    """The weighting, checked against the network; ValueError for an unknown one, or "backbone" where there is none."""
+    if checks.one_of("weighting", name, WEIGHTINGS) == "backbone" and not getattr(network, "backbone", False):
+        raise ValueError(f"weighting='backbone': {type(network).__name__} is no backbone of images; use 'unit'")
+    return name
 
 
 class Pairs(NamedTuple):
@@ -36,15 +52,23 @@ class Pairs(NamedTuple):
         return Pairs(*(None if v is None else f(v) for v in self))  # type: ignore[arg-type]
 
 
-def hybrid_pairs(xi: Tensor, snr: Tensor, kappa: Tensor, noise: Tensor, context: Tensor | None = None) -> Pairs:
-    """Pairs of standardised data xi at amplitudes snr with noise n; all (n, *shape)."""
+def hybrid_pairs(
+    xi: Tensor, snr: Tensor, kappa: Tensor, noise: Tensor, context: Tensor | None = None, weighting: str = "score"
+) -> Pairs:
+    """Pairs of standardised data xi at amplitudes snr with noise n; all (n, *shape). weighting: see `WEIGHTINGS`."""
     norm = (1 + snr.square()).rsqrt()
     z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
-    return Pairs(z, kernels.log_level(snr), target, kappa.square(), context)
+    log_snr = kernels.log_level(snr)
+    return Pairs(z, log_snr, target, WEIGHTINGS[weighting](kappa, log_snr), context)
 
 
 def plain_pairs(
-    process: ForwardProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
+    process: ForwardProcess,
+    x: Tensor,
+    t: Tensor,
+    stream: torch.Generator,
+    context: Tensor | None = None,
+    weighting: str = "score",
 ) -> Pairs:
     """Pairs of plain score matching at times t (n,): a_t drawn given (x_0, v_0), target -eps_v / L_vv of N.
 
@@ -64,15 +88,21 @@ def plain_pairs(
     state = torch.stack(a, 1)
     out = torch.where(channel.out.abs() > 1e-12, channel.out, torch.full_like(channel.out, torch.inf))
     z, target = combine(channel.inp, state).float(), ((score - combine(channel.gain, state)) / out).float()
-    return Pairs(z, kernels.log_level(channel.snr.float()), target, channel.kappa.float().square(), context)
+    log_snr, kappa = kernels.log_level(channel.snr.float()), channel.kappa.float()
+    return Pairs(z, log_snr, target, WEIGHTINGS[weighting](kappa, log_snr), context)
 
 
 def pairs_at(
-    process: ForwardProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
+    process: ForwardProcess,
+    x: Tensor,
+    t: Tensor,
+    stream: torch.Generator,
+    context: Tensor | None = None,
+    weighting: str = "score",
 ) -> Pairs:
     """Hybrid pairs of data x (n, *shape) at times t (n,), noise from `stream`: for losses on held-out data."""
     snr, kappa = (e.expand_as(x).float() for e in process.snr(t))
-    return hybrid_pairs(process.standardised(x), snr, kappa, torch.randn(x.shape, generator=stream), context)
+    return hybrid_pairs(process.standardised(x), snr, kappa, torch.randn(x.shape, generator=stream), context, weighting)
 
 
 def loss(network: nn.Module, basis: Basis, pairs: Pairs) -> Tensor:

@@ -63,6 +63,7 @@ class Trainer:
         ema: float,
         clip: float,
         adaptation: Adaptation | None,
+        weighting: str = "score",
         seed: int,
         device: torch.device,
         compute: Compute | None = None,
@@ -88,6 +89,7 @@ class Trainer:
         self.least = adapt.least_stiffness(process, self.adaptation) if self.adapts else None
         with random.first_weights(random.generator(seed, "network")):
             network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
+        self.weighting = pairs.weighting_of(weighting, network)
         self.network = self.compute.laid_out(network)
         self.wrapped = self.world.wrapped(self.network)
         self.called = self.compute.called(self.wrapped)  # the same weights, as training calls them
@@ -111,7 +113,7 @@ class Trainer:
             "data": [round(float(v), 6) for m in process.known() for v in m.flatten()[:8]],
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
-            "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
+            "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
         }  # fmt: skip
 
@@ -137,13 +139,13 @@ class Trainer:
         if self.process.score_matching == "plain":
             (x, context), stream = self.batch()
             x = self.process.to_directions(x)
-            whole = plain_pairs(self.process, x, self.levels.times(self.step), stream, context)
+            whole = plain_pairs(self.process, x, self.levels.times(self.step), stream, context, self.weighting)
             return whole.map(lambda v: v.expand(len(x), *v.shape[1:])[rows].to(self.device))
         snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
         xi, noise, context = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
         assert xi is not None
         assert noise is not None
-        return hybrid_pairs(xi, snr, kappa, noise, context)
+        return hybrid_pairs(xi, snr, kappa, noise, context, self.weighting)
 
     def loss(self) -> Tensor:
         """The loss of the micro-batch that the step is at."""
