@@ -131,7 +131,7 @@ class Plain(torch.nn.Module):
 def test_the_weighting_is_checked() -> None:
     process = forward_process("CLD", (2,))
     data = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="weighting='snr': must be one of score, unit, backbone"):
+    with pytest.raises(ValueError, match="weighting='snr': must be one of 'score', 'unit', 'backbone'"):
         vsmd.fit(process, data, steps=1, weighting="snr")
     with pytest.raises(ValueError, match="weighting='backbone': MLP is no backbone of images; use 'unit'"):
         vsmd.fit(process, data, steps=1, weighting="backbone")
