@@ -12,8 +12,6 @@ from repro.studies.plans import Draw
 from vsmd.model import Model
 from vsmd.samplers import as_solver
 
-GRID_POWER = 2.0  # t = u^2, half of the steps in the last quarter of the time; chosen in `choices`, for every method
-
 
 def counted(network: nn.Module, asked: int, sample: Callable[[], Tensor]) -> tuple[Tensor, int]:
     """What `sample` draws, and the network's calls a path meanwhile: where paths diverged, the number asked for."""
@@ -41,7 +39,7 @@ def drawn(model: Model, samples: int, draw: Draw, seed: int, batch_size: int = 2
     """Samples (n, *shape) of a plan's draw, within its number of network calls a path; what diverged is nan."""
     calls = draw.evaluations - draw.denoise
     steps = 1 if draw.solver == "rk45" else max(1, calls // as_solver(draw.solver).evaluations)
-    options: dict[str, Any] = {"grid_power": GRID_POWER, "batch_size": batch_size, "denoise": draw.denoise}
+    options: dict[str, Any] = {"grid_power": draw.grid_power, "batch_size": batch_size, "denoise": draw.denoise}
     nan = torch.full((1,), float("nan"))
     try:
         x = model.sample(samples, draw.solver, steps, seed, **options)

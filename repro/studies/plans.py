@@ -13,17 +13,22 @@ from typing import Any
 from vsmd import checks
 from vsmd.priors import PRIORS
 
-_FIELDS = ("prior", "solver", "evaluations", "denoise")
+_FIELDS = ("prior", "solver", "evaluations", "denoise", "grid_power")
+GRID_POWER = 2.0  # t = u^2, half of the steps in the last quarter of the time; chosen in `choices`, for every method
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One way to draw samples. prior: of the start, "" where a plan names none. denoise: by the last evaluation."""
+    """One way to draw samples.
+
+    prior: of the start, "" where a plan names none. denoise: by the last evaluation. grid_power: of the times t = u^p.
+    """
 
     solver: str
     evaluations: int
     prior: str = ""
     denoise: bool = False
+    grid_power: float = GRID_POWER
 
     @property
     def name(self) -> str:
@@ -36,10 +41,10 @@ def draws_of(
 ) -> list[Draw]:
     """The draws of a plan in its order, all of a line's evaluations before the next line.
 
-    solvers: names that are allowed. priors: every line names one. denoise: a line may ask for it.
+    solvers: names that are allowed. priors: every line names one. denoise: a line may ask for it, and for a grid.
     Raises ValueError, naming line and field, for a plan that is not of that form.
     """
-    fields = [f for f in _FIELDS if (priors or f != "prior") and (denoise or f != "denoise")]
+    fields = [f for f in _FIELDS if (priors or f != "prior") and (denoise or f not in ("denoise", "grid_power"))]
     draws: list[Draw] = []
     for number, line in enumerate(plan):
         where = f"plan[{number}]"
@@ -51,10 +56,11 @@ def draws_of(
         prior = checks.one_of(f"{where}: prior", line.get("prior"), PRIORS) if priors else ""
         if not isinstance(last := line.get("denoise", False), bool):
             raise ValueError(f"{where}: denoise={last!r}: must be true or false")
+        power = checks.positive(f"{where}: grid_power", line.get("grid_power", GRID_POWER))
         counts = line.get("evaluations")
         if not isinstance(counts, list) or not counts:
             raise ValueError(f"{where}: evaluations={counts!r}: must be a list of integers >= 1")
-        draws += [Draw(solver, checks.positive_int(f"{where}: evaluations", n), prior, last) for n in counts]
+        draws += [Draw(solver, checks.positive_int(f"{where}: evaluations", n), prior, last, power) for n in counts]
     if not draws:
         raise ValueError("plan=[]: must draw something")
     return draws

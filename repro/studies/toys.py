@@ -13,8 +13,8 @@ import torch
 
 import vsmd
 from repro.grid.runs import Result
-from repro.studies.drawing import GRID_POWER, by_prior, counted, drawn
-from repro.studies.plans import Draw, draws_of
+from repro.studies.drawing import by_prior, counted, drawn
+from repro.studies.plans import GRID_POWER, Draw, draws_of
 from repro.studies.pmf import PMFReference
 from repro.studies.sets.toys import toy
 from vsmd import checks, random
