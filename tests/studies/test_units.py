@@ -1,0 +1,83 @@
+"""repro.studies.units: rows of the family and of its peers on data in every unit, and the choice among settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from repro.studies import toys, units
+from repro.studies.sets.toys import toy
+
+PLAN: list[dict[str, Any]] = [
+    {"prior": "moments", "solver": "exponential", "evaluations": [3, 4], "denoise": True},
+    {"prior": "mixture", "solver": "heun", "evaluations": [4], "grid_power": 1.5},
+]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toys, "PATH_POINTS", 40)
+    monkeypatch.setattr(toys, "PRIOR_POINTS", 500)
+
+
+def test_the_family() -> None:
+    rows = units.run("spiral-8Y", "CLD", 1, 2, PLAN, units="whitened", R=1, steps=2, samples=100).tables["units"]
+    assert [(r["prior"], r["solver"], r["nfe"], r["grid_power"]) for r in rows] == [
+        ("moments", "exponential+denoise", 3, 2), ("moments", "exponential+denoise", 4, 2), ("mixture", "heun", 4, 1.5),
+    ]  # fmt: skip
+    assert all(tuple(row) == units.COLUMNS for row in rows)
+    first = rows[0]
+    assert (first["units"], first["weighting"], first["a_mode"]) == ("whitened", "score", "zero")
+    assert first["bend_y"] > 2 * first["net_bend_y"]  # the stretched axis, in its own units and in the network's
+
+
+@pytest.mark.parametrize(("method", "name", "unit"), [("ot-cfm-standardised", "ot-cfm", "standardised"),
+                                                      ("i-cfm", "i-cfm", "raw")])  # fmt: skip
+def test_flow_matching(method: str, name: str, unit: str) -> None:
+    plan = [{"solver": "midpoint", "evaluations": [4]}]
+    (row,) = units.run_flow("spiral-8Y", method, 0, plan, source="mixture", steps=2, samples=100).tables["units"]
+    assert (row["method"], row["units"], row["prior"], row["solver"], row["nfe"]) == (
+        name, unit, "mixture", "midpoint", 4,
+    )  # fmt: skip
+    assert tuple(row) == units.COLUMNS
+    assert (row["net_bend_y"] == row["bend_y"]) == (unit == "raw")
+
+
+def test_edm() -> None:
+    rows = units.run_edm("spiral-8Y", "edm-whitened", 0, [5, 10], steps=2, samples=100).tables["units"]
+    assert [(r["method"], r["units"], r["solver"], r["nfe"]) for r in rows] == [
+        ("edm", "whitened", "heun", 5), ("edm", "whitened", "heun", 9),
+    ]  # fmt: skip
+    assert rows[0]["path_energy"] is None
+
+
+def test_the_floor() -> None:
+    (row,) = units.baseline("spiral-8Y", "real", 0, 1_000).tables["units"]
+    assert tuple(row) == units.COLUMNS
+    assert row["pmf_rmse"] > 0
+
+
+def test_development_sets_are_stretched() -> None:
+    x = toy("moons-8Y")(5, torch.Generator().manual_seed(0))
+    assert torch.equal(x, toy("moons")(5, torch.Generator().manual_seed(0)) * torch.tensor([1.0, 8.0]))
+
+
+def test_the_choice() -> None:
+    """The least mean log over both sets and numbers; not one that diverged once, nor one that is not complete."""
+    floors = pd.Series({"moons-8Y": 1.0, "scurve-8Y": 2.0})
+
+    def rows(beta: float, values: list[float]) -> list[dict[str, Any]]:
+        places = [(d, n) for d in floors.index for n in (10, 20)]
+        setting = dict.fromkeys(units.SETTING) | {"method": "CLD", "units": "raw", "beta": beta}
+        return [{**setting, "dataset": d, "nfe": n, "pmf_rmse": v} for (d, n), v in zip(places, values)]
+
+    table = pd.DataFrame(
+        rows(2, [2, 2, 4, 4]) + rows(5, [1, 1, 2, 6]) + rows(10, [1, 1, 2, math.nan]) + rows(20, [1, 1, 2])
+    )
+    best = units.chosen(table, floors, by=("method", "units"))
+    assert best.beta.tolist() == [5]
+    assert best.gap.tolist() == [pytest.approx(math.log(3) / 4)]
