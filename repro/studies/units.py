@@ -168,7 +168,9 @@ def chosen(
     rows = rows[rows.nfe.isin(nfes) & rows.dataset.isin(floors.index)]
     gap = (rows.pmf_rmse / rows.dataset.map(floors)).map(lambda v: math.log(v) if v > 0 else math.nan)
     keys = list(SETTING)
-    groups = rows.assign(gap=gap).groupby(keys, dropna=False)
+    groups = rows.assign(gap=gap, **{key: rows[key].fillna("") for key in ("prior", "a_mode")}).groupby(
+        keys, dropna=False
+    )
     scores = groups.gap.agg(lambda v: v.mean() if v.notna().all() else math.inf).rename("gap")
     complete = groups.size() >= len(floors) * len(nfes)
     table = scores[complete].reset_index()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from repro.studies import toys, units
+from repro.studies import toys, unit_choices, units
 from repro.studies.sets.toys import toy
 
 PLAN: list[dict[str, Any]] = [
@@ -81,3 +81,31 @@ def test_the_choice() -> None:
     best = units.chosen(table, floors, by=("method", "units"))
     assert best.beta.tolist() == [5]
     assert best.gap.tolist() == [pytest.approx(math.log(3) / 4)]
+
+
+def test_rounds_of_choices() -> None:
+    """Every candidate once; what wins is run with its settings, two priors of one training in one run."""
+    runs = unit_choices.first(10, 100)
+    assert len(runs) == 7 * 2 * 3 * 2
+    assert len(set(runs)) == len(runs)
+    setting = dict.fromkeys(units.SETTING) | {
+        "method": "VSCLD", "units": "standardised", "a_mode": "steered", "beta": 2, "weighting": "unit",
+        "learning_rate": 4e-3, "grid_power": 1.5, "solver": "exponential+denoise", "prior": "moments",
+    }  # fmt: skip
+    flow = {"method": "ot-cfm", "units": "raw", "a_mode": "", "prior": "mixture", "solver": "ab2"}
+    best = pd.DataFrame([
+        setting, setting | {"prior": "mixture", "solver": "exponential"},
+        setting | flow | {"beta": None, "weighting": ""}, setting | flow | {"method": "edm", "prior": "", "beta": None},
+    ])  # fmt: skip
+    assert len(unit_choices.second(best[:2], 10, 100)) == 5 * 2
+    trained, ot, edm = unit_choices.final(best, ["spiral-8Y"], [0], 10, 100)
+    assert trained.config["a_mode"] == "steered"
+    assert (trained.config["R"], trained.config["beta"], trained.config["weighting"]) == (1, 2, "unit")
+    assert [(line["prior"], line["denoise"]) for line in trained.config["plan"]] == [
+        ("moments", True), ("mixture", False),
+    ]  # fmt: skip
+    assert (ot.config["method"], ot.config["source"], ot.config["plan"][0]["solver"]) == ("ot-cfm", "mixture", "ab2")
+    assert (edm.function, edm.config["method"]) == ("repro.studies.units:run_edm", "edm")
+    assert {run.config["method"] for run in unit_choices.peers(10, 100)} == {
+        "i-cfm", "ot-cfm", "i-cfm-standardised", "ot-cfm-standardised", "edm", "edm-standardised",
+    }  # fmt: skip
