@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from repro.grid import Store, profiles
 from repro.grid.files import read_json
 from repro.grid.rows import MAX_BYTES, check_name
-from repro.reports import summary
+from repro.reports import legible, summary
 from repro.reports.style import use_style
 from vsmd.files import write_atomic
 
@@ -76,8 +76,8 @@ class Report:
         """Save figures/<name>.png (150 dpi) and .pdf, each at most 2 MB, the same bytes for the same figure.
 
         paper: the items of the paper that it answers ("Figure 2"). tables: those it was made from; by
-        default, all that this report's store has read. Dense collections become pixels in the pdf. Returns
-        the png's path.
+        default, all that this report's store has read. Dense collections become pixels in the pdf. What
+        cannot be read in the picture (`legible.faults`) is noted beside it. Returns the png's path.
         """
         self._check(name)
         ids, fig = paper_ids(paper), getattr(fig, "figure", None) or fig
@@ -86,7 +86,7 @@ class Report:
                 data = artist.get_offsets() if hasattr(artist, "get_offsets") else artist.get_xydata()
                 if len(data) > _DENSE:
                     artist.set_rasterized(True)
-        path = self.root / "figures" / f"{name}.png"
+        path, unreadable = self.root / "figures" / f"{name}.png", legible.faults(fig)
         for dpi in (150, 110, 80):
             png = _render(fig, "png", dpi, {"Software": None})
             if len(png) <= MAX_BYTES:
@@ -101,7 +101,8 @@ class Report:
                 raise ValueError(f"figure={name!r}: {kind} of {len(data) / 1e6:.1f} MB, at most 2 MB: make it smaller")
             write_atomic(path.with_suffix(f".{kind}"), data)
         files = [f"figures/{name}.png", f"figures/{name}.pdf"]
-        self._note(name, {"kind": "figure", "caption": caption, "paper": ids, "files": files}, tables)
+        entry = {"kind": "figure", "caption": caption, "paper": ids, "files": files, "faults": unreadable}
+        self._note(name, entry, tables)
         return path
 
     def save_table(
