@@ -112,9 +112,11 @@ class Report:
         caption: str,
         paper: str | Iterable[str] | None = None,
         tables: Iterable[str] | None = None,
+        lowest: Iterable[str] = (),
     ) -> Path:
         """Save a summary table as tables/<name>.csv (floats %.6g) and .md, its provenance as <name>.meta.json.
 
+        lowest: columns of "mean ± std (n)" whose smallest mean the .md has in bold.
         Raises ValueError if `name` is a table of runs. Returns the csv's path. Other arguments as in
         `save_figure`.
         """
@@ -125,7 +127,7 @@ class Report:
         if any(level is not None for level in df.index.names):
             df = df.reset_index()
         text = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        md = f"{caption}\n\n{summary.markdown(df)}"
+        md = f"{caption}\n\n{summary.markdown(summary.lowest_bold(df, lowest))}"
         files = [f"tables/{name}.csv", f"tables/{name}.md"]
         entry = {"kind": "table", "caption": caption, "paper": ids, "files": files}
         meta = {

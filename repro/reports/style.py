@@ -87,7 +87,7 @@ def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequenc
     taken = [ax.transData.transform(place) for place in places]
     boxes: list[Any] = []
     sides: list[tuple[int, int, Literal["left", "center", "right"]]]
-    sides = [(7, 0, "left"), (-7, 0, "right"), (0, 10, "center"), (0, -10, "center")]
+    sides = [(7, 0, "left"), (0, 10, "center"), (0, -10, "center"), (-7, 0, "right")]
     sides += [(7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (9, 18, "left"), (9, -18, "left")]
     for place, name in zip(places, names, strict=True):
         text = ax.annotate(name, place, textcoords="offset points", va="center", **style)
