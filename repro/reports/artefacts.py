@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KIND = r"Figure|Table|Theorem|Lemma|Proposition|Section|Algorithm|Equation|Assumption"
-_PAPER = re.compile(rf"(?:({_KIND})s?\s+)?((?:[A-Z]\.)?[A-Z]?\d+)(?:\s*[–-]\s*(\d+))?")
+_PAPER = re.compile(rf"(?:({_KIND})s?\s+)?((?:[A-Z]\.)?[A-Z]?\d+(?:\.\d+)?)(?:\s*[–-]\s*(\d+))?")
 _DENSE = 3_000  # points in a collection beyond which a pdf holds it as pixels
 
 
