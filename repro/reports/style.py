@@ -77,7 +77,7 @@ def plain_log(*axes: Axis) -> None:
         inside = [[m * p for p in powers for m in step if low <= m * p <= high] for step in _STEPS]
         fitting = [ticks for ticks in inside if len(ticks) >= 3] or [list(ticker.MaxNLocator(5).tick_values(low, high))]
         ticks = [t for t in fitting[0] if low <= t <= high]
-        axis.set_ticks(ticks, [f"{t:.3g}" if 1e-3 <= t < 1e4 else f"$10^{{{round(math.log10(t))}}}$" for t in ticks])
+        axis.set_ticks(ticks, [f"{t:.10g}" if 1e-3 <= t < 1e4 else f"$10^{{{round(math.log10(t))}}}$" for t in ticks])
         axis.set_minor_formatter(ticker.NullFormatter())
 
 
