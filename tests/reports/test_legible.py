@@ -159,6 +159,7 @@ REDRAWN = [
     "04_learning_curves",
     "06_error_against_n",
     "06_ladder",
+    "06_memorisation",
     "08_beta",
     "08_evaluations",
     "08_rates",
