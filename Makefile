@@ -45,7 +45,7 @@ test: env ## unit tests, then every notebook in the smoke profile (exact facts c
 	  VSMD_PROFILE=smoke $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks; fi
 
 lab: env ## JupyterLab on the notebooks
-	@cd notebooks && ../$(PY) -m jupyter lab
+	@cd notebooks && ../$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: env ## time kernel, training step, solver step and import against their references
 	@$(PY) -m repro.studies.bench

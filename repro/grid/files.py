@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,19 @@ def read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise ValueError(f"{path}: not a JSON file ({error}); restore it or delete it") from None
+
+
+def check_writable(name: str, folder: Path) -> None:
+    """Raise ValueError, one line, unless files can be made in `folder`, which is made, and in the folders in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for place in (folder, *(path for path in folder.iterdir() if path.is_dir())):
+            tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ValueError(
+            f"{name}={str(folder)!r}: cannot be written ({error.strerror or error}); "
+            "make it writable, or name another folder in the environment variable VSMD_REPORTS"
+        ) from None
 
 
 def try_lock(path: Path) -> int | None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.grid.code import module_hash, source_hash
+from repro.grid.files import check_writable
 from repro.grid.pool import commit, execute
 from repro.grid.profiles import PROFILES, profile, repository_root
 from repro.grid.rekey import before, today
@@ -197,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: quick)")
     try:
         store, root = profile(parser.parse_args(arguments).profile).store, repository_root()
+        check_writable("reports", store.root)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

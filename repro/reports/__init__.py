@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 from repro.reports.artefacts import Report, paper_ids
-from repro.reports.style import METHOD_COLOURS, colour, palette, use_style
-from repro.reports.summary import mean_std, mean_std_text
+from repro.reports.style import METHOD_COLOURS, colour, curve, label_points, looks, palette, plain_log, use_style, words
+from repro.reports.summary import lowest_bold, markdown, mean_std, mean_std_text
 
-__all__ = ["METHOD_COLOURS", "Report", "colour", "mean_std", "mean_std_text", "palette", "paper_ids", "use_style"]
+__all__ = [
+    "METHOD_COLOURS", "Report", "colour", "curve", "label_points", "looks", "lowest_bold", "markdown", "mean_std",
+    "mean_std_text", "palette", "paper_ids", "plain_log", "use_style", "words",
+]  # fmt: skip

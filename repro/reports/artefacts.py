@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from repro.grid import Store, profiles
 from repro.grid.files import read_json
 from repro.grid.rows import MAX_BYTES, check_name
-from repro.reports import summary
+from repro.reports import legible, summary
 from repro.reports.style import use_style
 from vsmd.files import write_atomic
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _KIND = r"Figure|Table|Theorem|Lemma|Proposition|Section|Algorithm|Equation|Assumption"
-_PAPER = re.compile(rf"(?:({_KIND})s?\s+)?((?:[A-Z]\.)?[A-Z]?\d+)(?:\s*[–-]\s*(\d+))?")
+_PAPER = re.compile(rf"(?:({_KIND})s?\s+)?((?:[A-Z]\.)?[A-Z]?\d+(?:\.\d+)?)(?:\s*[–-]\s*(\d+))?")
 _DENSE = 3_000  # points in a collection beyond which a pdf holds it as pixels
 
 
@@ -76,8 +76,8 @@ class Report:
         """Save figures/<name>.png (150 dpi) and .pdf, each at most 2 MB, the same bytes for the same figure.
 
         paper: the items of the paper that it answers ("Figure 2"). tables: those it was made from; by
-        default, all that this report's store has read. Dense collections become pixels in the pdf. Returns
-        the png's path.
+        default, all that this report's store has read. Dense collections become pixels in the pdf. What
+        cannot be read in the picture (`legible.faults`) is noted beside it. Returns the png's path.
         """
         self._check(name)
         ids, fig = paper_ids(paper), getattr(fig, "figure", None) or fig
@@ -86,7 +86,7 @@ class Report:
                 data = artist.get_offsets() if hasattr(artist, "get_offsets") else artist.get_xydata()
                 if len(data) > _DENSE:
                     artist.set_rasterized(True)
-        path = self.root / "figures" / f"{name}.png"
+        path, unreadable = self.root / "figures" / f"{name}.png", legible.faults(fig)
         for dpi in (150, 110, 80):
             png = _render(fig, "png", dpi, {"Software": None})
             if len(png) <= MAX_BYTES:
@@ -101,7 +101,8 @@ class Report:
                 raise ValueError(f"figure={name!r}: {kind} of {len(data) / 1e6:.1f} MB, at most 2 MB: make it smaller")
             write_atomic(path.with_suffix(f".{kind}"), data)
         files = [f"figures/{name}.png", f"figures/{name}.pdf"]
-        self._note(name, {"kind": "figure", "caption": caption, "paper": ids, "files": files}, tables)
+        entry = {"kind": "figure", "caption": caption, "paper": ids, "files": files, "faults": unreadable}
+        self._note(name, entry, tables)
         return path
 
     def save_table(
@@ -111,9 +112,11 @@ class Report:
         caption: str,
         paper: str | Iterable[str] | None = None,
         tables: Iterable[str] | None = None,
+        lowest: Iterable[str] = (),
     ) -> Path:
         """Save a summary table as tables/<name>.csv (floats %.6g) and .md, its provenance as <name>.meta.json.
 
+        lowest: columns of "mean ± std (n)" whose smallest mean the .md has in bold.
         Raises ValueError if `name` is a table of runs. Returns the csv's path. Other arguments as in
         `save_figure`.
         """
@@ -124,7 +127,7 @@ class Report:
         if any(level is not None for level in df.index.names):
             df = df.reset_index()
         text = df.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        md = f"{caption}\n\n{summary.markdown(df)}"
+        md = f"{caption}\n\n{summary.markdown(summary.lowest_bold(df, lowest))}"
         files = [f"tables/{name}.csv", f"tables/{name}.md"]
         entry = {"kind": "table", "caption": caption, "paper": ids, "files": files}
         meta = {

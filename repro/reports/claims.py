@@ -131,7 +131,10 @@ def _outcome(rule: Rule, store: Store) -> tuple[str, str]:
     sign = {"<=": "≤", ">=": "≥"}[rule.relation]
     scale = f"{rule.factor:g} × " if rule.factor != 1 else ""
     few = " – a single seed decides nothing" if result == _UNDECIDED and 1 in (len(left), _len(values)) else ""
-    return result, f"{rule.left_measure} {mean_std_text(left)} {sign} {scale}{shown}: {result}{few}"
+    measure = rule.left_measure.replace("straightness", "bend")
+    if {"solver", "nfe"} <= rule.left.keys():  # what holds for one solver need not hold for another
+        measure += f" ({rule.left['solver']}, {rule.left['nfe']})"
+    return result, f"{measure} {mean_std_text(left)} {sign} {scale}{shown}: {result}{few}"
 
 
 def _len(values: list[float] | float) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 
 from repro.grid import PROFILES, Profile, profile
 from repro.grid.code import module_hash
-from repro.grid.files import locked, read_json
+from repro.grid.files import check_writable, locked, read_json
 from repro.grid.profiles import repository_root
 from repro.grid.progress import Watch
 from repro.reports import executed, page
@@ -244,11 +244,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = profile(options.profile)
         notebooks = options.notebooks.resolve() if options.notebooks else repository_root() / "notebooks"
         notebooks_in(notebooks, options.only)
+        check_writable("reports", where.root)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     try:
         return 1 if reproduce(where, notebooks, options.only, refresh) else 0
+    except OSError as error:  # a disk that fills up on the way, say; what notebooks raise is theirs
+        print(f"report: cannot be written: {error}; finished runs are kept", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted: finished runs are kept, the same command continues", file=sys.stderr)
         return 130

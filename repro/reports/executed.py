@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 from typing import Any
@@ -44,9 +45,10 @@ def _clean(nb: Any, kernelspec: Any) -> None:
 
 
 def _placeless(text: str) -> str:
-    """Paths in the repository relative to it, the folder of the data as "…"."""
-    for folder, shown in ((os.environ.get("VSMD_DATA"), "…"), (f"{repository_root()}{os.sep}", "")):
-        text = text.replace(folder, shown) if folder else text
+    """Paths in the repository, if the current folder is in one, relative to it; the folder of the data as "…"."""
+    text = text.replace(folder, "…") if (folder := os.environ.get("VSMD_DATA")) else text
+    with contextlib.suppress(ValueError):
+        text = text.replace(f"{repository_root()}{os.sep}", "")
     return text
 
 

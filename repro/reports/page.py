@@ -19,7 +19,13 @@ from vsmd.files import write_atomic
 if TYPE_CHECKING:
     from repro.reports.claims import Verdict
 
-_INLINE_ROWS = 40  # longer tables are linked only
+_INLINE_ROWS = 40  # longer tables are folded
+_MARKS = {
+    "P": "the paper's own tables",
+    "C": "the authors' published code, logs or arrays",
+    "L": "another paper",
+    "M": "measured by us",
+}
 
 
 class Reference(Listed):
@@ -165,6 +171,9 @@ def _entry(entry: Entry, ours: dict[str, dict[str, Any]], above: set[str], store
         lines += ["| " + " | ".join(map(str, reference.columns)) + " |", "|" + "---|" * len(reference.columns)]
         lines += ["| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in reference.rows]
         lines.append("")
+        told = {str(row[-1]) for row in reference.rows} | set((reference.source or "").split("; ")[1:])
+        if marks := [f"{mark}: {meaning}" for mark, meaning in _MARKS.items() if mark in told]:
+            lines.append(f"{'; '.join(marks)}.\n")
     if entry.note:
         lines.append(f"{entry.note}\n")
     if ours:
@@ -184,8 +193,9 @@ def _artefact(name: str, artefact: dict[str, Any], store: Store) -> str:
         lines.append(f"![{name}]({files[0]})\n")
     else:
         text = (root / files[1]).read_text(encoding="utf-8").split("\n\n", 1)[-1]
-        if text.count("\n") <= _INLINE_ROWS + 2:
-            lines.append(text)
+        rows = text.rstrip("\n").count("\n") - 1
+        folded = f"<details><summary>{rows} rows</summary>\n\n{text}\n</details>\n"
+        lines.append(text if rows <= _INLINE_ROWS else folded)
     for table in sorted(set(artefact["tables"]) & set(store.names())):
         source = store.provenance(table, artefact["runs"])
         stale = f" **{source['stale']} stale**," if source["stale"] else ""

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 # Okabe and Ito's palette: overdamped warm, momentum cold, variational the darker of each pair.
 METHOD_COLOURS = {
@@ -16,6 +25,9 @@ METHOD_COLOURS = {
     "real": "#404040",
 }
 _OTHERS = ("#7F7F7F", "#8C564B", "#A6761D", "#666633", "#996699", "#336666")
+_STRAIGHT = ("-", "--", ":", "-.")
+_MARKERS = "osD^v"
+_STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # ticks of a logarithmic scale in a decade
 
 
 def colour(label: str) -> str:
@@ -26,9 +38,77 @@ def colour(label: str) -> str:
     return _OTHERS[hashlib.sha256(label.encode()).digest()[0] % len(_OTHERS)]
 
 
+def looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, line style and marker by label, no two alike: what matplotlib's `plot` takes as keywords.
+
+    A label that names a method ("CLD-10", "steered VSCLD") has the method's colour, and the labels of one method
+    differ in line and marker; the others have colours of their own.
+    """
+    names = list(dict.fromkeys(labels))
+    method = {n: next((m for m in METHOD_COLOURS if m in re.split(r"\W+", n)), "") for n in names}
+    free, used = itertools.cycle(_OTHERS), dict[str, int]()
+    styles: dict[str, dict[str, Any]] = {}
+    for name in names:
+        tint = METHOD_COLOURS[method[name]] if method[name] else next(free)
+        turn = used[tint] = used.get(tint, -1) + 1
+        styles[name] = {"color": tint, "ls": _STRAIGHT[turn % 4], "marker": _MARKERS[turn % 5]}
+    return styles
+
+
+def curve(ax: Axes, table: pd.DataFrame, x: str, y: str, **look: Any) -> None:
+    """The mean of column `y` against `x`, and a band of one standard deviation (n − 1) over the rows of each x."""
+    import numpy as np
+
+    rows = table.groupby(x)[y].agg(["mean", "std"]).fillna(0)
+    at, mean, std = (np.asarray(column) for column in (rows.index, rows["mean"], rows["std"]))
+    (line,) = ax.plot(at, mean, **({"ms": 4} | look))
+    low = np.maximum(mean - std, mean / 2)  # a logarithmic scale has no 0
+    ax.fill_between(at, low, mean + std, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def plain_log(*axes: Axis) -> None:
+    """Logarithmic scales of axes (`ax.xaxis`) that show plain numbers, a few of them; call it after drawing."""
+    from matplotlib import ticker
+
+    for axis in axes:
+        axis.axes.set(**{"xscale" if axis is axis.axes.xaxis else "yscale": "log"})
+        low, high = sorted(axis.get_view_interval())
+        powers = [10.0**k for k in range(-30, 30)]
+        inside = [[m * p for p in powers for m in step if low <= m * p <= high] for step in _STEPS]
+        fitting = [ticks for ticks in inside if len(ticks) >= 3] or [list(ticker.MaxNLocator(5).tick_values(low, high))]
+        ticks = [t for t in fitting[0] if low <= t <= high]
+        axis.set_ticks(ticks, [f"{t:.10g}" if 1e-3 <= t < 1e4 else f"$10^{{{round(math.log10(t))}}}$" for t in ticks])
+        axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequence[str], **style: Any) -> None:
+    """Names beside points (x, y in data units), each on the first side where it meets no other name and no point."""
+    ax.figure.canvas.draw()
+    taken = [ax.transData.transform(place) for place in places]
+    boxes: list[Any] = []
+    sides: list[tuple[int, int, Literal["left", "center", "right"]]]
+    sides = [(7, 0, "left"), (0, 10, "center"), (0, -10, "center"), (-7, 0, "right")]
+    sides += [(7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (9, 18, "left"), (9, -18, "left")]
+    for place, name in zip(places, names, strict=True):
+        text = ax.annotate(name, place, textcoords="offset points", va="center", **style)
+        for dx, dy, side in sides:
+            text.xyann = dx, dy
+            text.set_horizontalalignment(side)
+            box = text.get_window_extent().padded(1)
+            inside = ax.bbox.x0 <= box.x0 and box.y1 <= ax.bbox.y1 and ax.bbox.y0 <= box.y0
+            if inside and not any(box.overlaps(b) for b in boxes) and not any(box.contains(*p) for p in taken):
+                break
+        boxes.append(box)
+
+
+def words(name: str) -> str:
+    """A name as tables hold it ("simbench_load"), in words."""
+    return {"var": "VAR", "deepar": "DeepAR"}.get(name, name.replace("_", " "))
+
+
 def palette(labels: Iterable[str]) -> dict[str, str]:
-    """Colours by label, as seaborn's `palette=` takes them."""
-    return {label: colour(label) for label in labels}
+    """Colours by label, as seaborn's `palette=` takes them: fixed ones for methods, else different ones in turn."""
+    return {label: look["color"] for label, look in looks(labels).items()}
 
 
 def use_style() -> None:

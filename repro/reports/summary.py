@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,21 @@ def mean_std(df: pd.DataFrame, by: str | Sequence[str], value: str | Sequence[st
             raise ValueError(f"column={column!r}: not in the table (it has: {', '.join(map(str, df.columns))})")
     groups = df.groupby(keys, sort=False, dropna=False)[columns]
     return groups.agg(mean_std_text).reset_index()
+
+
+_MEAN = re.compile(r"\(?(-?[\d.]+(?:e[+-]\d+)?)(?: ± [\d.]+\)?(e[+-]\d+)?)? \(\d")
+
+
+def lowest_bold(df: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """A copy in which, of each of the `columns`, the "mean ± std (n)" with the smallest mean is bold (markdown)."""
+    out = df.copy()
+    for column in columns:
+        found = [_MEAN.match(str(cell)) for cell in df[column]]
+        means = [float(m[1] + (m[2] or "")) if m else math.inf for m in found]
+        if min(means, default=math.inf) < math.inf:
+            row = means.index(min(means))
+            out.iloc[row, list(df.columns).index(column)] = f"**{df[column].iloc[row]}**"
+    return out
 
 
 def markdown(df: pd.DataFrame) -> str:

@@ -59,6 +59,25 @@ def test_missing_truth_counts_nowhere() -> None:
         accuracy(samples, changed)
 
 
+@pytest.mark.parametrize("measure", [accuracy, coverage, pit])
+def test_what_cannot_be_scored_is_refused(measure: Any) -> None:
+    rng = np.random.default_rng(0)
+    samples, targets = rng.standard_normal((2, 50, 4, 3)), rng.standard_normal((2, 4, 3)) + 5
+    for bad in (np.nan, np.inf):
+        broken = samples.copy()
+        broken[1, 7, 2, 0] = bad
+        with pytest.raises(ValueError, match="samples: 1 of 1200 values are NaN or infinite"):
+            measure(broken, targets)
+    with pytest.raises(ValueError, match="targets: hold infinite values"):
+        measure(samples, np.where(targets > targets.min(), targets, np.inf))
+    with pytest.raises(ValueError, match="targets: all are missing"):
+        measure(samples, np.full_like(targets, np.nan))
+    with pytest.raises(ValueError, match=r"targets: shape \(1, 4, 3\); must be"):
+        measure(samples, targets[:1])
+    with pytest.raises(TypeError, match="samples: must hold real numbers"):
+        measure(samples.astype(str), targets)
+
+
 def test_pit_by_hand() -> None:
     samples = np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
 

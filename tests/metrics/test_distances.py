@@ -48,6 +48,23 @@ def test_wasserstein_agrees_with_the_assignment_problem() -> None:
     assert metrics.wasserstein2(x, y) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("far", [1e3, 1e7, 1e9, 1e12])
+def test_wasserstein_is_exact_beside_a_far_point(far: float) -> None:
+    x, y = normal(100, 2, seed=1), normal(100, 2, seed=2)
+    point = torch.tensor([[far, 0.0]], dtype=torch.float64)  # in both sets: it stays where it is
+    expected = metrics.wasserstein2(x, y) * math.sqrt(100 / 101)
+    both = torch.cat([x, point]), torch.cat([y, point])
+    assert metrics.wasserstein2(*both) == pytest.approx(expected, rel=1e-12)
+    unequal = both[0], both[1].repeat(2, 1)  # the same laws: the right value, or one line
+    if far <= 1e3:
+        assert metrics.wasserstein2(*unequal) == pytest.approx(expected, rel=1e-6)
+    else:
+        with pytest.raises(
+            RuntimeError, match=r"wasserstein2: 101 x 202 points: found \S+ for its square, which may be"
+        ):
+            metrics.wasserstein2(*unequal)
+
+
 def test_wasserstein_of_gaussian_clouds_approaches_the_bures_distance() -> None:
     x, y = normal(2000, 2, seed=3), normal(2000, 2, seed=4) * 2 + 1
     exact = math.sqrt(metrics.frechet_distance(torch.zeros(2), torch.eye(2), torch.ones(2), 4 * torch.eye(2)))

@@ -32,17 +32,17 @@ def parabola(steps: int, horizon: float = 1.0) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("horizon", [1.0, 0.25])
-def test_straightness_of_a_parabola(horizon: float) -> None:
+def test_bend_of_a_parabola(horizon: float) -> None:
     x, t = parabola(100, horizon)
-    bend = metrics.straightness(x, t)
-    assert torch.allclose(bend, torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64) / horizon**2, atol=1e-7)
-    assert torch.allclose(metrics.straightness(x.flip(0), t.flip(0)), bend, atol=1e-7)  # the reverse clock
+    size = metrics.bend(x, t)
+    assert torch.allclose(size, torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64) / horizon**2, atol=1e-7)
+    assert torch.allclose(metrics.bend(x.flip(0), t.flip(0)), size, atol=1e-7)  # the reverse clock
 
 
-def test_straightness_averages_the_size_of_the_bend() -> None:
+def test_bend_is_a_mean_of_sizes() -> None:
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     x = t[:, None, None, None] ** 2 * torch.tensor([1.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
-    assert torch.allclose(metrics.straightness(x, t), torch.full((4, 5), 4.0, dtype=torch.float64))
+    assert torch.allclose(metrics.bend(x, t), torch.full((4, 5), 4.0, dtype=torch.float64))
 
 
 def test_rectified_straightness_and_energy_of_a_parabola() -> None:
@@ -74,12 +74,12 @@ T3, PATH = torch.linspace(0, 1, 3), torch.zeros(3, 5, 2)
 
 
 CASES: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: metrics.straightness(PATH, T3[:2]), ValueError, "times: shape (2,); must be (3,)"),
-    (lambda: metrics.straightness(PATH[:2], T3[:2]), ValueError, "trajectory: shape (2, 5, 2)"),
-    (lambda: metrics.straightness(PATH[:, :, 0], T3), ValueError, "trajectory: shape (3, 5)"),
-    (lambda: metrics.straightness(PATH[:, :0], T3), ValueError, "trajectory: is empty"),
-    (lambda: metrics.straightness(PATH * math.nan, T3), ValueError, "trajectory: 30 of 30 values"),
-    (lambda: metrics.straightness(PATH, torch.tensor([0.0, 0.1, 1.0])), ValueError, "must be a uniform grid"),
+    (lambda: metrics.bend(PATH, T3[:2]), ValueError, "times: shape (2,); must be (3,)"),
+    (lambda: metrics.bend(PATH[:2], T3[:2]), ValueError, "trajectory: shape (2, 5, 2)"),
+    (lambda: metrics.bend(PATH[:, :, 0], T3), ValueError, "trajectory: shape (3, 5)"),
+    (lambda: metrics.bend(PATH[:, :0], T3), ValueError, "trajectory: is empty"),
+    (lambda: metrics.bend(PATH * math.nan, T3), ValueError, "trajectory: 30 of 30 values"),
+    (lambda: metrics.bend(PATH, torch.tensor([0.0, 0.1, 1.0])), ValueError, "must be a uniform grid"),
     (lambda: metrics.path_energy(PATH, torch.tensor([0.0, 1.0, 1.0])), ValueError, "strictly"),
     (lambda: metrics.rectified_straightness(PATH, T3 * math.nan), ValueError, "times: 3 of 3 values"),
 ]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -12,6 +14,7 @@ import nbformat
 import pytest
 
 from repro import grid
+from repro.grid import verify
 from repro.reports import command
 
 HERE = Path(__file__).parents[1]
@@ -37,6 +40,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(path: Path, *cells: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in (PARAMETERS, *cells)])
     nb.cells[0].metadata["tags"] = ["parameters"]
     nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -176,6 +180,70 @@ def test_notebooks_of_any_folder(repository: Path, tmp_path: Path) -> None:
     assert (root / "31_mine.ipynb").exists()
     assert not (folder / "reports").exists()
     assert "31_mine: up to date" in drive("--notebooks", str(folder))[1]
+
+
+def test_notebooks_run_from_outside_any_repository(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "elsewhere/reports/quick"
+    write(tmp_path / "mine/31_mine.ipynb", "print(profile)")
+    (tmp_path / "bare").mkdir()
+    monkeypatch.chdir(tmp_path / "bare")
+    monkeypatch.setenv("VSMD_REPORTS", str(root.parent))
+    code, said = drive("--notebooks", str(tmp_path / "mine"))
+    assert code == 0, said
+    assert nbformat.read(root / "31_mine.ipynb", as_version=4).cells[2].outputs[0].text == "quick\n"
+    assert "31_mine: up to date" in drive("--notebooks", str(tmp_path / "mine"))[1]
+
+
+@pytest.mark.parametrize("place", ["reports", "reports/quick", "reports/quick/tables"])
+def test_reports_that_cannot_be_written_are_one_line(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """A file where the folder should be stands for a read-only disk, which root does not feel."""
+    write(repository / "notebooks/01_a.ipynb", "1 / 0")
+    if place.endswith("tables"):
+
+        def refuse(dir: Path) -> None:
+            if dir.name == "tables":
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        (repository / place).mkdir(parents=True)
+        monkeypatch.setattr("repro.grid.files.tempfile.TemporaryFile", lambda dir: refuse(dir) or io.BytesIO())
+    else:
+        (repository / place).parent.mkdir(exist_ok=True)
+        (repository / place).write_text("")
+    for call in (command.main, verify.main):
+        assert call([]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert f"reports={str(repository / 'reports/quick')!r}: cannot be written (" in err
+
+
+def test_a_disk_that_fills_up_is_one_line(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(command.page, "write", full)
+    assert command.main([]) == 1
+    assert (
+        capsys.readouterr().err
+        == "report: cannot be written: [Errno 28] No space left on device; finished runs are kept\n"
+    )
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_the_laboratory_starts_for_root_as_for_others(tmp_path: Path, user: int) -> None:
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    (tmp_path / "id").chmod(0o755)
+    said = subprocess.run(
+        ["make", "-n", "lab", "-o", "env"],
+        cwd=HERE.parent, env={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, capture_output=True, text=True,
+    )  # fmt: skip
+    (line,) = (line for line in said.stdout.splitlines() if "jupyter lab" in line)
+    assert line.endswith("--allow-root") == (user == 0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """CRPS-Sum and its companions, for any GluonTS predictor on any panel; what the `MultivariateEvaluator` gives.
 
-True values that are missing (NaN) are left out of every measure.
+True values that are missing (NaN) are left out of every measure; samples must be finite, and of the targets' shape.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from vsmd import checks
 from vsmd.data.panels import Panel
 from vsmd.metrics import CRPS_QUANTILES, crps, quantile_crps_sum
+from vsmd.metrics._inputs import real
 
 LEVELS = tuple(k / 10 for k in range(1, 10))
 """Nominal coverages of `coverage`."""
@@ -29,6 +30,18 @@ def quantiles(samples: np.ndarray, levels: Any) -> np.ndarray:
     return np.moveaxis(np.sort(samples, 1)[:, ranks], 1, 0)
 
 
+def _scored(samples: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Samples, targets in float64, and which of these are there; ValueError for what cannot be scored."""
+    drawn, targets = real("samples", samples).numpy(), real("targets", targets, finite=False).numpy()
+    if drawn.ndim < 2 or drawn.shape[:1] + drawn.shape[2:] != targets.shape:
+        raise ValueError(f"targets: shape {targets.shape}; must be (windows, horizon, d) of samples {drawn.shape}")
+    if np.isinf(targets).any():
+        raise ValueError("targets: hold infinite values; must be finite, or NaN where missing")
+    if not (known := ~np.isnan(targets)).any():
+        raise ValueError("targets: all are missing; at least one value is needed")
+    return np.asarray(samples), targets, known
+
+
 def accuracy(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Measures of samples (windows, S, horizon, d) at targets (windows, horizon, d); lower is better but for coverage.
 
@@ -37,8 +50,7 @@ def accuracy(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     true values between the .05 and the .95 quantile, over all series, windows and steps. Steps at which a series is
     missing do not count for the sum; ValueError where none is left.
     """
-    targets = np.asarray(targets, dtype=np.float64)
-    known = ~np.isnan(targets)
+    samples, targets, known = _scored(samples, targets)
     complete = known.all(-1)
     if not complete.any():
         raise ValueError("targets: no step at which every series has a value; the sum cannot be scored")
@@ -49,18 +61,18 @@ def accuracy(samples: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         "crps_sum": quantile_crps_sum(torch.from_numpy(draws[:, complete]), torch.from_numpy(targets[complete])),
         "crps": float(crps(each, truth, CRPS_QUANTILES).sum() / truth.abs().sum()),
         "nd_sum": float(np.abs(total - median).sum() / np.abs(total).sum()),
-        "coverage_90": _inside(samples, targets, 0.9),
+        "coverage_90": _inside(samples, targets, known, 0.9),
     }
 
 
 def coverage(samples: np.ndarray, targets: np.ndarray) -> list[float]:
     """Share of true values inside the central intervals of nominal coverage .1, …, .9 (`LEVELS`), in that order."""
-    return [_inside(samples, targets, level) for level in LEVELS]
+    scored = _scored(samples, targets)
+    return [_inside(*scored, level) for level in LEVELS]
 
 
-def _inside(samples: np.ndarray, targets: np.ndarray, level: float) -> float:
+def _inside(samples: np.ndarray, targets: np.ndarray, known: np.ndarray, level: float) -> float:
     low, high = quantiles(samples, [0.5 - level / 2, 0.5 + level / 2])
-    known = ~np.isnan(targets)
     return float(((low <= targets) & (targets <= high))[known].mean())
 
 
@@ -71,8 +83,7 @@ def pit(samples: np.ndarray, targets: np.ndarray, bins: int = 20) -> np.ndarray:
     without sun – are no spikes (Czado, Gneiting, Held 2009). Calibrated forecasts give 1 / bins everywhere; a hump is
     too wide a forecast, a bowl too narrow a one.
     """
-    targets, size = np.asarray(targets, dtype=np.float64), samples.shape[1]
-    known = ~np.isnan(targets)
+    (samples, targets, known), size = _scored(samples, targets), np.shape(samples)[1]
     low = ((samples < targets[:, None]).sum(1) / (size + 1))[known]
     high = (((samples <= targets[:, None]).sum(1) + 1) / (size + 1))[known]
     edges = np.linspace(0, 1, checks.positive_int("bins", bins) + 1)[:, None]

@@ -1,4 +1,4 @@
-"""Straightness and energy of generated paths.
+"""Bend and energy of generated paths.
 
 To be read beside quality: a process that covers too little looks straight.
 """
@@ -23,8 +23,8 @@ def _path(trajectory: Array, times: Array) -> tuple[Tensor, Tensor]:
     return x, steps.to(x.device)
 
 
-def straightness(trajectory: Array, times: Array) -> Tensor:
-    """Return the mean bend of paths per coordinate, (*shape); 0 for straight paths at constant speed.
+def bend(trajectory: Array, times: Array) -> Tensor:
+    """Return the mean bend of paths per coordinate, (*shape): 0 for straight paths at constant speed.
 
     With v_k = (x_{k+1} - x_k)/Δt on the uniform grid `times` (m + 1,), increasing or decreasing: the mean of |v_{k+1} -
     v_k| / |Δt| over k and the n paths of `trajectory` (m + 1, n, *shape), that is E|ẍ|, in units of x / t². The measure
@@ -35,6 +35,9 @@ def straightness(trajectory: Array, times: Array) -> Tensor:
     if (steps / step - 1).abs().max() > 1e-3:
         raise ValueError(f"times: steps from {steps.min():g} to {steps.max():g}; must be a uniform grid")
     return x.diff(n=2, dim=0).abs().mean((0, 1)) / step.square()
+
+
+straightness = bend  # as the papers and columns of stored tables call it
 
 
 def _speeds(trajectory: Array, times: Array) -> tuple[Tensor, Tensor, Tensor]:
