@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from repro.studies.windows import Windows
-from vsmd.methods import METHODS
+from vsmd.methods import FAMILY
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{name: {"method": name} for name in METHODS},
+    **{name: {"method": name} for name in FAMILY},
     "VSULD steered": {"method": "VSULD", "variational_score": "steered"},
 }
 

@@ -14,6 +14,7 @@ from repro.studies import forecast_choices, forecasts
 from repro.studies.forecast_settings import SETTINGS, VARIANTS, candidates
 from vsmd.data.panels import Panel, from_wide
 from vsmd.forecasting import VSMDEstimator
+from vsmd.methods import FAMILY
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +119,7 @@ def test_what_is_no_longer_chosen_is_found(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_one_the_estimator_takes() -> None:
+    assert set(VARIANTS) == {*FAMILY, "VSULD steered"}  # no other row of the methods' table: each is hours of training
     for variant in VARIANTS.values():
         VSMDEstimator(3, "h", **variant)
     for settings in SETTINGS.values():
