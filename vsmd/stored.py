@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -16,6 +15,8 @@ from vsmd import checks, files
 from vsmd.family import SCORE_MATCHING, VARIATIONAL_SCORES
 from vsmd.methods import METHODS
 from vsmd.priors import PRIORS
+
+SIZES = {"width", "depth", "expand", "frequencies", "features", "patch", "classes", "latent"}  # of networks
 
 
 def check(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -60,9 +61,8 @@ def within(weights: Mapping[str, Tensor], settings: Mapping[str, Any], shape: tu
     if "shape" in settings and tuple(settings["shape"]) != shape:
         raise ValueError(f"shape={settings['shape']} of the network; must be {list(shape)}")
     left, tensors, thread = sum(v.numel() for v in weights.values()), len(weights), threading.get_ident()
-    for name, value in settings.items():
-        if name != "shape" and isinstance(value, int) and not 0 <= value <= left:
-            raise ValueError(f"{name}={value}; must be between 0 and {left}, the numbers that the file holds")
+    for name in SIZES & settings.keys():
+        checks.in_range(name, settings[name], 0, left)  # of the numbers that the file holds
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
         nonlocal left, tensors
