@@ -1,4 +1,4 @@
-"""vsmd.files: whole or not at all, readable as the user's mask says, the same bytes each time, one line for what fails."""
+"""vsmd.files: whole or not at all, readable as the user's mask says, the same bytes each time, errors of one line."""
 
 from __future__ import annotations
 
@@ -86,11 +86,12 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     """The lock goes when it is left, by an error too, and leaves nothing behind."""
-    with pytest.raises(ZeroDivisionError), files.alone(tmp_path / "run", "taken"):
-        with pytest.raises(ValueError, match="^taken$"), files.alone(tmp_path / "run", "taken"):
+    with files.alone(tmp_path / "run", "taken"):
+        with pytest.raises(ValueError, match=r"^taken$"), files.alone(tmp_path / "run", "taken"):
             pass
         with files.alone(tmp_path / "other", "taken"):
             pass
+    with pytest.raises(ZeroDivisionError), files.alone(tmp_path / "run", "taken"):
         _ = 1 / 0
     with files.alone(tmp_path / "run", "taken"):
         assert list((tmp_path / "run").iterdir()) == []

@@ -433,7 +433,7 @@ def test_labels_refused(labels: list[Any], message: str, tmp_path: Path) -> None
 def test_labels_of_one_part_alone(tmp_path: Path) -> None:
     parts = {"train_images": noise(4, 6, 5), "test_images": noise(2, 6, 5)}
     np.savez(tmp_path / "own.npz", **parts, train_labels=np.zeros(4, np.int64))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="has labels of train alone; must be of train and test"):
+    with pytest.raises(ValueError, match=r"has labels of train alone; must be of"):
         load(tmp_path / "own.npz")
     np.savez(tmp_path / "own.npz", **parts, train_labels=np.zeros(4), test_labels=np.ones(2))  # type: ignore[arg-type]
     assert load(tmp_path / "own.npz").classes == ("0", "1")
@@ -459,7 +459,7 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_CACHE_HOME", "VSMD_CACHE", "VSMD_DATA"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    with pytest.raises(FileNotFoundError, match="^VSMD_CACHE='': must name a folder for downloads"):
+    with pytest.raises(FileNotFoundError, match=r"^VSMD_CACHE='': must name a folder for downloads"):
         load("cifar10")
 
 
@@ -472,7 +472,7 @@ def test_image_set_refuses() -> None:
     with pytest.raises(ValueError, match=r"train labels are torch.int64 \(3,\); must be int64 \(4,\)"):
         ImageSet("x", good, good, torch.zeros(3, dtype=torch.int64))
     for labels in ([0, 1, 2, 0], [0, 1, -1, 0]):
-        with pytest.raises(ValueError, match="x: train labels are .* must be those of 2 classes"):
+        with pytest.raises(ValueError, match=r"x: train labels are .* must be those of 2 classes"):
             ImageSet("x", good, good, torch.tensor(labels), classes=("a", "b"))
     with pytest.raises(ValueError, match="1 training images"):
         ImageSet("x", good[:1], good)
