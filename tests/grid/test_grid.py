@@ -420,7 +420,7 @@ def test_two_at_once_share_one_store_and_the_cores(tmp_path: Path) -> None:
 
 
 def test_the_slots_folder_is_the_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the temporary folder, where its name can be guessed: made closed to others, refused where it is open or a link.
+    """In the temporary folder, where its name can be guessed: closed to others, refused where it is open or a link.
 
     No name of the user is needed, which a container may not have.
     """

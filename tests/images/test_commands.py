@@ -255,7 +255,7 @@ def test_bad_samples(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     for options, message in (
         (["-n", "0"], "n=0: must be an integer >= 1"),
         (["--solver", "hein"], "solver='hein': must be one of"),
-        (["--evaluations", "2"], "evaluations=2: must be at least 3"),
+        (["--evaluations", "1"], "evaluations=1: must be at least 2"),
         (["--label", "3"], "label=3: must be one of the model's 0 classes"),
         (["--precision", "int8"], "precision='int8'"),
         (["--batch-size", "0"], "batch_size=0"),
