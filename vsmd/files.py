@@ -11,14 +11,9 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-try:
-    import fcntl
-except ImportError:  # no POSIX system
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,16 +62,18 @@ def alone(folder: Path, refusal: str) -> Iterator[None]:
     The lock is the system's and goes with the process, however that ends; where there are no locks nothing is checked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        if fcntl is not None:
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if isinstance(error, BlockingIOError):
-                    raise ValueError(refusal) from None
+            except BlockingIOError:
+                raise ValueError(refusal) from None
         yield
+    finally:
+        os.close(descriptor)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -28,17 +28,14 @@ def check(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     checks.positive("gamma", settings["gamma"])
     if row.k == 2:
         checks.positive("damping", settings["damping"])
-    for name, allowed in (
-        ("variational_score", (*VARIATIONAL_SCORES, "fixed")), ("prior", PRIORS), ("score_matching", SCORE_MATCHING)
-    ):  # fmt: skip
-        checks.one_of(name, settings[name], allowed)
+    checks.one_of("variational_score", settings["variational_score"], (*VARIATIONAL_SCORES, "fixed"))
+    checks.one_of("prior", settings["prior"], PRIORS)
+    checks.one_of("score_matching", settings["score_matching"], SCORE_MATCHING)
     checks.in_range("t_min", info["t_min"], 1e-12, 1 - 1e-12)
     if not isinstance(info["history"], list):
         raise TypeError("history is no list")
-    for name in ("mean", "var"):
-        _check_shape(name, fields[name], shape)
-    for name in ("stiffness", "friction")[: row.k]:
-        _check_shape(name, fields[name][0], shape)
+    for name in ("mean", "var", "stiffness", "friction")[: 2 + row.k]:
+        _check_shape(name, fields[name] if name in ("mean", "var") else fields[name][0], shape)
     least = {name: float(fields[name].min()) for name in ("var", "stiffness")}
     if least["var"] < 0 or (row.k == 2 and least["stiffness"] <= 0):
         raise ValueError(f"var={least['var']:g}, stiffness={least['stiffness']:g} at their least; must be >= 0 and > 0")

@@ -472,7 +472,7 @@ def test_image_set_refuses() -> None:
     with pytest.raises(ValueError, match=r"train labels are torch.int64 \(3,\); must be int64 \(4,\)"):
         ImageSet("x", good, good, torch.zeros(3, dtype=torch.int64))
     for labels in ([0, 1, 2, 0], [0, 1, -1, 0]):
-        with pytest.raises(ValueError, match=r"x: train labels are .* must be those of 2 classes"):
+        with pytest.raises(ValueError, match=r"x: train labels are .* must be of the 2 classes"):
             ImageSet("x", good, good, torch.tensor(labels), classes=("a", "b"))
     with pytest.raises(ValueError, match="1 training images"):
         ImageSet("x", good[:1], good)

@@ -246,7 +246,7 @@ def test_rows_cover_the_batch() -> None:
         (
             {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "RANK": "0", "VSMD_TIMEOUT": "soon"},
             "cpu",
-            r"^VSMD_TIMEOUT='soon': must be a number of seconds > 0",
+            r"^VSMD_TIMEOUT='soon': must be an integer",
         ),
         ({"WORLD_SIZE": "99", "LOCAL_RANK": "98", "RANK": "98"}, "cuda", r"^nproc_per_node=99 or more: must be"),
     ],

@@ -53,15 +53,9 @@ class ImageSet:
             if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
                 got = f"{labels.dtype} {tuple(labels.shape)}"
                 raise ValueError(f"{self.name}: {part} labels are {got}; must be int64 ({len(images)},)")
-            if (
-                labels is not None
-                and len(labels)
-                and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes)
-            ):
-                raise ValueError(
-                    f"{self.name}: {part} labels from {int(labels.min())} to {int(labels.max())}; must be 0 to "
-                    f"{len(self.classes) - 1}, there are {len(self.classes)} classes"
-                )
+            if labels is not None and not set(labels.tolist()) <= set(range(len(self.classes))):
+                got = f"{int(labels.min())} to {int(labels.max())}"
+                raise ValueError(f"{self.name}: {part} labels are {got}; must be of the {len(self.classes)} classes")
         if len(self.train) < 2:
             raise ValueError(f"{self.name}: {len(self.train)} training images; must be at least 2")
 

@@ -41,9 +41,8 @@ class World:
         """The world of the process group that is up, or of one process alone. Called by all processes together."""
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return cls()
-        group: Any = dist.group.WORLD
-        if dist.get_backend() != "gloo":
-            group = dist.new_group(backend="gloo", timeout=patience())
+        gloo = dist.get_backend() == "gloo"
+        group = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=patience())
         return cls(dist.get_rank(), dist.get_world_size(), group)
 
     @property
@@ -96,9 +95,8 @@ class World:
                 worst = int((high - low)[0].argmax())
                 differing = [f"data (mean {low[0, worst]:.4g} to {high[0, worst]:.4g})"]
         if differing:
-            raise ValueError(
-                f"{', '.join(differing)}: differ between the {self.size} processes; all must be given the same"
-            )
+            names = ", ".join(differing)
+            raise ValueError(f"{names}: differ between the {self.size} processes; all must be given the same")
 
     def shared(self, value: Tensor) -> Tensor:
         """The first process's CPU tensor."""
@@ -131,21 +129,17 @@ def unsynced(network: nn.Module) -> AbstractContextManager[object]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def _number(name: str) -> int:
-    """An integer that torchrun has put into the environment."""
-    text = os.environ.get(name, "")
+def _number(name: str, default: str = "") -> int:
+    """An integer in the environment, where torchrun has put most of them."""
+    text = os.environ.get(name, default)
     if not text.isdecimal():
         raise ValueError(f"{name}={text!r}: must be an integer, as torchrun sets it")
     return int(text)
 
 
 def patience() -> timedelta:
-    """How long a process waits for another that has stopped: VSMD_TIMEOUT, in seconds, by default ten minutes."""
-    text = os.environ.get("VSMD_TIMEOUT", "600")
-    try:
-        return timedelta(seconds=checks.positive("VSMD_TIMEOUT", float(text)))
-    except (ValueError, OverflowError):
-        raise ValueError(f"VSMD_TIMEOUT={text!r}: must be a number of seconds > 0") from None
+    """How long a process waits for another that does not answer: VSMD_TIMEOUT seconds, by default ten minutes."""
+    return timedelta(seconds=checks.positive_int("VSMD_TIMEOUT", _number("VSMD_TIMEOUT", "600")))
 
 
 @contextmanager
@@ -176,8 +170,8 @@ def launched(device: str) -> Iterator[torch.device]:
         yield ours
     except RuntimeError as error:
         if together and re.search("(?i)timed? ?out", str(error)):
-            seconds = patience().total_seconds()
-            raise TimeoutError(f"another process has not answered for {seconds:g} s (VSMD_TIMEOUT)") from None
+            seconds = _number("VSMD_TIMEOUT", "600")
+            raise TimeoutError(f"another process has not answered for {seconds} s (VSMD_TIMEOUT)") from None
         raise
     finally:
         if together:
