@@ -165,8 +165,9 @@ def launched(device: str) -> Iterator[torch.device]:
         torch.cuda.set_device(ours)
     if together:
         _number("RANK")
-        dist.init_process_group("nccl" if ours.type == "cuda" else "gloo", timeout=patience())
     try:
+        if together:
+            dist.init_process_group("nccl" if ours.type == "cuda" else "gloo", timeout=patience())
         yield ours
     except RuntimeError as error:
         if together and re.search("(?i)timed? ?out", str(error)):
@@ -174,5 +175,5 @@ def launched(device: str) -> Iterator[torch.device]:
             raise TimeoutError(f"another process has not answered for {seconds} s (VSMD_TIMEOUT)") from None
         raise
     finally:
-        if together:
+        if together and dist.is_initialized():
             dist.destroy_process_group()
