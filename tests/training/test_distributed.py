@@ -195,8 +195,8 @@ def test_a_signal_to_one_stops_and_saves_all(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("data", r"^data \(mean (\S+) to 1\S+\): differ between the 2 processes; all must be given the same$"),
-        ("spread", r"^data \(mean \S+ to \S+\): differ between the 2 processes"),
+        ("data", r"^data \(mean \S+ to 1\S+, std \S+ to \S+\): differ between the 2 processes; all must"),
+        ("spread", r"^data \(mean \S+ to \S+, std \S+ to \S+\): differ between the 2 processes"),
         ("settings", r"^learning_rate, ema: differ between the 2 processes; all must be given the same$"),
         ("method", r"^process: differ between the 2 processes"),
     ],

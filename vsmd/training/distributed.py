@@ -92,8 +92,9 @@ class World:
         if not differing:  # shapes are the same, then
             low, high = self.spread(torch.stack([moments.mean, moments.std]).flatten(1))
             if bool((high - low > 1e-6 * (high[1] + high.abs())).any()):
-                worst = int((high - low)[0].argmax())
-                differing = [f"data (mean {low[0, worst]:.4g} to {high[0, worst]:.4g})"]
+                worst = int((high - low).amax(0).argmax())
+                mean, std = (f"{a:.6g} to {b:.6g}" for a, b in zip(low[:, worst].tolist(), high[:, worst].tolist()))
+                differing = [f"data (mean {mean}, std {std})"]
         if differing:
             names = ", ".join(differing)
             raise ValueError(f"{names}: differ between the {self.size} processes; all must be given the same")
