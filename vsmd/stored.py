@@ -59,7 +59,8 @@ def within(weights: Mapping[str, Tensor], settings: Mapping[str, Any], shape: tu
         raise ValueError(f"shape={settings['shape']} of the network; must be {list(shape)}")
     left, tensors, thread = sum(v.numel() for v in weights.values()), len(weights), threading.get_ident()
     for name in SIZES & settings.keys():
-        checks.in_range(name, settings[name], 0, left)  # of the numbers that the file holds
+        if isinstance(settings[name], int):
+            checks.in_range(name, settings[name], 0, left)  # of the numbers that the file holds
 
     def count(module: nn.Module, name: str, parameter: object) -> None:
         nonlocal left, tensors
