@@ -113,7 +113,10 @@ def test_all_priors_and_networks_are_still_read(tmp_path: Path) -> None:
     for name in ("moments", "mixture", "empirical"):
         path = small().with_prior(name, points, components=2).save(tmp_path / "model.safetensors")
         assert load(path).process.prior == name
-    for name, settings in (("conditional", {"features": 2}), ("mixer", {}), ("unet", {"shape": [2, 8, 8], "width": 8})):
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("conditional", {"features": 2}), ("mixer", {}), ("unet", {"shape": [2, 8, 8], "width": 8})
+    ]  # fmt: skip
+    for name, settings in cases:
         network = networks.build(name, **{"shape": [2]} | settings)
         process = forward_process("CLD", tuple(settings.get("shape", [2])))
         process = process.with_moments(torch.zeros(process.shape), torch.ones(process.shape))

@@ -241,7 +241,7 @@ def test_figures_reach_a_terminal_without_signs(run: Path, tmp_path: Path, monke
     options = ["--metrics", "FD-EffNet", "-n", "8", "--evaluations", "2", "--out", str(tmp_path / "x.csv")]
     assert main(["evaluate", str(run), "--device", "cpu", *options]) == 0
     terminal.flush()
-    assert b"FD-EffNet" in terminal.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"FD-EffNet" in terminal.buffer.getvalue()
     assert (tmp_path / "x.csv").read_text().startswith("metric,value,floor")
 
 

@@ -205,7 +205,7 @@ def test_two_at_once(tmp_path: Path) -> None:
 def test_a_disk_too_full_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parameters = sum(p.numel() for p in config().build((1, 4, 4), 0).parameters())
     free = SimpleNamespace(free=parameters * (16 * 3 + 12) - 1)  # keep = 2, and one that is being written
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
     with pytest.raises(OSError, match=r"^out='.*': the run writes .* GB, more than is free there$"):
         train(config(), tmp_path, data=pictures())
     assert list(tmp_path.iterdir()) == []
