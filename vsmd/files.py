@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +24,56 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a new path beside `path`; what is written there takes its place at the end, or goes if anything is raised.
 
     `path` holds the old bytes or all of the new ones, whenever the process is killed. Folders are made. The suffix is
-    kept, by which writers choose a format.
+    kept, by which writers choose a format; the mode is what the user's mask leaves, whoever writes. OSError, one line
+    naming `path`, where it cannot be written, say on a full disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        os.chmod(temporary, mode)  # safetensors leaves files that their owner alone can read
         descriptor = os.open(temporary, os.O_RDWR)
         try:
             os.fsync(descriptor)  # else a crash of the machine may leave the new name and no bytes
         finally:
             os.close(descriptor)
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"path={str(path)!r}: could not be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """OSError, one line naming `path`, unless a file can be put there: asked before long work begins."""
+    if path.is_dir():
+        raise OSError(f"path={str(path)!r}: could not be written (Is a directory)")
+    with suppress(_Refused), replacing(path):
+        raise _Refused
+
+
+@contextmanager
+def alone(folder: Path, refusal: str) -> Iterator[None]:
+    """While entered no other process is let into `folder`, which is made; ValueError, `refusal`, where one is in it.
+
+    The lock is the system's and goes with the process, however that ends; where there are no locks nothing is checked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(refusal) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -74,31 +111,74 @@ def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def write(path: Path, kind: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Write tensors and JSON settings as a file of format `kind`: `path` holds the old bytes or all of the new ones."""
+    """Write tensors and JSON settings as a file of format `kind`: `path` holds the old bytes or all of the new ones.
+
+    The same tensors and settings give the same bytes. OSError as `replacing` has it.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     text = json.dumps(info, default=_plain)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"format": kind, "info": text, "digest": _digest(tensors, text)})
+        try:
+            save_file(tensors, temporary, {"format": kind, "info": text, "digest": _digest(tensors, text)})
+        except SafetensorError as error:
+            raise OSError(" ".join(str(error).split())[:200]) from None
+        _put_in_order(temporary)
+
+
+def _put_in_order(path: Path) -> None:
+    """Sort the metadata of a safetensors file, which the library leaves in another order each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(content) <= size:  # as long as before, that is
+            file.seek(8)
+            file.write(content.ljust(size))
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and settings of a file of format `kind`; a one-line ValueError if missing, damaged or foreign."""
-    from safetensors import SafetensorError, safe_open
+    with opened(path) as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != kind:
+            raise _Refused(f"holds {metadata.get('format', 'no vsmd format')!r}, must be a {kind!r} file")
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if _digest(tensors, metadata["info"]) != metadata["digest"]:
+            raise ValueError("its checksum does not match")
+        info = json.loads(metadata["info"])
+        if not isinstance(info, dict):
+            raise ValueError("its settings are no JSON object")
+        return tensors, info
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """A safetensors file, opened; whatever it raises is one line as of `refusing`, and so is what is no file."""
+    from safetensors import safe_open
 
     with refusing(path):
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+            raise _Refused("is no file; must be a safetensors file written by vsmd")
         with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != kind:
-                raise _Refused(f"holds {metadata.get('format', 'no vsmd format')!r}, must be a {kind!r} file")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if _digest(tensors, metadata["info"]) != metadata["digest"]:
-            raise SafetensorError("its checksum does not match")
-        return tensors, json.loads(metadata["info"])
+            yield file
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """ValueError that names a tensor with NaN or inf."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} has NaN or inf")
 
 
 class _Refused(Exception):
     pass
+
+
+# What is raised where a file holds other things than it should.
+_FOREIGN = (OSError, LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError, MemoryError)
 
 
 @contextmanager
@@ -112,7 +192,7 @@ def refusing(path: str | Path) -> Iterator[None]:
         raise ValueError(f"path={str(path)!r}: does not exist; must be a safetensors file written by vsmd") from None
     except _Refused as error:
         raise ValueError(f"path={str(path)!r}: {error}") from None
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+    except _FOREIGN + (SafetensorError,) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"path={str(path)!r}: is damaged or foreign ({reason}); must be a safetensors file written by vsmd"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks, files, networks, random
+from vsmd import checks, files, networks, random, stored
 from vsmd.bases import BASES
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
@@ -216,6 +216,7 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     """The model of `state`, on the CPU, its network ready for evaluation."""
+    stored.check(tensors, info)
     settings, fields, prior = dict(info["process"]), files.part(tensors, "process"), files.part(tensors, "prior")
     shape = tuple(settings["shape"])
     settings |= {"shape": shape, "schedule": BetaSchedule(**settings["schedule"])}
@@ -228,6 +229,8 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
         moments=Moments(fields["mean"], fields["var"]),
         mixture=Mixture(**prior) if prior else None,
     )
-    network = networks.build(info["network"]["name"], **info["network"]["settings"])
-    network.load_state_dict(files.part(tensors, "network"))
+    weights, about = files.part(tensors, "network"), info["network"]
+    with stored.within(weights, about["settings"], shape):
+        network = networks.build(about["name"], **about["settings"])
+    network.load_state_dict(weights)
     return Model(process, network.eval(), info["history"], info["t_min"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -45,10 +45,21 @@ class _Child:
 
 
 def slots_folder() -> Path:
-    """Where the slots of this user's machine-wide pool are locked (VSMD_SLOTS, or in the temporary folder)."""
+    """Where the slots of this user's machine-wide pool are locked (VSMD_SLOTS, or in the temporary folder).
+
+    Everybody can guess the name there, so the folder must be the user's own, closed to others and no link: else
+    PermissionError.
+    """
     if named := os.environ.get("VSMD_SLOTS"):
         return Path(named)
-    return Path(tempfile.gettempdir()) / f"vsmd-slots-{getpass.getuser()}"
+    folder = Path(tempfile.gettempdir()) / f"vsmd-slots-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = folder.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise PermissionError(
+            f"{folder}: must be a folder that this user owns and nobody else may enter; or set VSMD_SLOTS"
+        )
+    return folder
 
 
 def _take_slot() -> int | None:

@@ -100,8 +100,9 @@ def trained(config: Config, images: ImageSet, folder: Path, marks: list[int], no
     def keep(step: int, model: Model) -> None:
         nonlocal resting
         now = time.perf_counter()
-        rate = (step - first) * config.training.batch_size / (now - begun - resting)
-        notes.once(f"rate {step}", lambda: rate)
+        rate = (step - first) * config.training.batch_size / (now - begun - resting)  # none where a resume begins
+        if step > first:
+            notes.once(f"rate {step}", lambda: rate)
         model.save(folder / f"model-{step}.safetensors")
         resting += time.perf_counter() - now
 

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,13 +240,10 @@ def test_folder_with_classes(tmp_path: Path) -> None:
 def test_folder_of_mixed_sizes(tmp_path: Path) -> None:
     for i in range(4):
         save(tmp_path / f"{i}.png", noise(6, 6 + i // 3))
-    with pytest.raises(ValueError, match=r"3.png is 7 x 6 grey, 0.png is 6 x 6 grey; must be alike; give size="):
+    with pytest.raises(ValueError, match=r"3.png is 7 x 6, 0.png is 6 x 6; must be alike; give size="):
         load(tmp_path)
     assert load(tmp_path, size=4).shape == (1, 4, 4)
     assert load(str(tmp_path), size=4).train_labels is None
-    save(tmp_path / "a.png", noise(6, 6, 3))
-    with pytest.raises(ValueError, match=r"a.png is 4 x 4 RGB, 0.png is 4 x 4 grey; must be alike$"):
-        load(tmp_path, size=4)
 
 
 def test_folder_with_damage(tmp_path: Path) -> None:
@@ -267,9 +265,116 @@ def test_folder_with_damage(tmp_path: Path) -> None:
 def test_folder_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no image files"):
         load(tmp_path)
-    save(tmp_path / "x.png", noise(6, 6, 4))
-    with pytest.raises(ValueError, match=r"x.png has mode RGBA; must be grey \(L\) or RGB"):
+    save(tmp_path / ".hidden" / "x.png", noise(6, 6, 3))
+    with pytest.raises(ValueError, match="holds no image files"):
         load(tmp_path)
+
+
+def everything(found: ImageSet) -> list[bytes]:
+    """The images of both parts, in an order of their own."""
+    return sorted(v.numpy().tobytes() for v in torch.cat([found.train, found.test]))
+
+
+def test_pictures_are_turned_upright(tmp_path: Path) -> None:
+    """As their notes say which side is up; a damaged note is no reason to leave one out."""
+    stock = noise(4, 6, 5, 3)
+    for i, image in enumerate(stock):
+        notes = Image.Exif()
+        notes[274] = (1, 3, 6, 8)[i]  # upright, upside down, turned to the left, to the right
+        turned = np.rot90(image, (0, 2, 1, 3)[i])
+        Image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / f"{i}.png", exif=notes)
+    Image.fromarray(stock[0]).save(tmp_path / "x.png", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    found = load(tmp_path)
+    assert everything(found) == sorted(v.transpose(2, 0, 1).tobytes() for v in (*stock, stock[0]))
+
+
+def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
+    for i in range(6):
+        save(tmp_path / "ab"[i % 2] / f"{i}.png", noise(6, 6))
+    for hidden in (".ipynb_checkpoints/0.png", "__MACOSX/a/1.png", "a/.ipynb_checkpoints/2.png", "a/._3.png"):
+        save(tmp_path / hidden, noise(6, 6))
+    found = load(tmp_path)
+    assert found.classes == ("a", "b")
+    assert len(found.train) + len(found.test) == 6
+
+
+def test_stray_pictures(tmp_path: Path) -> None:
+    """The fewer: those beside class folders are left out, or a folder among pictures is no class."""
+    for i in range(6):
+        save(tmp_path / "ab"[i % 2] / f"{i}.png", noise(6, 6))
+    save(tmp_path / "stray.png", noise(6, 6))
+    with pytest.warns(UserWarning, match=r"1 of 7 files lie beside the class folders and are left out: stray.png"):
+        found = load(tmp_path)
+    assert found.classes == ("a", "b")
+    assert len(found.train) + len(found.test) == 6
+    for i in range(6):
+        save(tmp_path / f"{i}.png", noise(6, 6))
+    with pytest.warns(UserWarning, match=r"7 of 13 files lie in no class folder: there are no labels"):
+        found = load(tmp_path)
+    assert found.train_labels is None
+    assert len(found.train) + len(found.test) == 13
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    """In each of the modes that can carry it; what is opaque stays as it is, and nothing is said."""
+    (tmp_path / "colour").mkdir()
+    (tmp_path / "grey").mkdir()
+    half = Image.new("RGBA", (4, 4), (200, 100, 0, 128))
+    half.save(tmp_path / "colour" / "a.png")
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.save(tmp_path / "colour" / "b.png", transparency=0)
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "colour" / "c.png", transparency=(1, 2, 3))
+    with pytest.warns(UserWarning, match=r"of 3 files were converted: 3 \(transparency, laid on white\)$"):
+        found = load(tmp_path / "colour")
+    pixels = torch.cat([found.train, found.test])[:, :, 0, 0].tolist()
+    assert sorted(pixels) == [[227, 177, 127], [255] * 3, [255] * 3]
+    for i in range(3):
+        Image.new("LA", (4, 4), (0, (0, 51, 255)[i])).save(tmp_path / "grey" / f"{i}.png")
+    with pytest.warns(UserWarning, match=r"converted: 2 \(transparency"):
+        found = load(tmp_path / "grey")
+    assert sorted(torch.cat([found.train, found.test])[:, :, 0, 0].tolist()) == [[0], [204], [255]]
+
+
+def test_one_of_another_mode_among_many(tmp_path: Path) -> None:
+    """Grey, CMYK and 16 bits among RGB, and RGB among grey: as the most of them are, and how many is said."""
+    for i in range(5):
+        save(tmp_path / "rgb" / f"{i}.png", noise(6, 6, 3))
+        save(tmp_path / "grey" / f"{i}.png", noise(6, 6))
+    save(tmp_path / "rgb" / "x.png", np.full((6, 6), 90, np.uint8))
+    Image.new("CMYK", (6, 6), (0, 255, 0, 0)).save(tmp_path / "rgb" / "y.tif")
+    save(tmp_path / "grey" / "x.png", np.full((6, 6, 3), 70, np.uint8))
+    save(tmp_path / "grey" / "y.png", np.full((6, 6), 257 * 33, np.uint16))
+    with pytest.warns(UserWarning, match=r"rgb: of 7 files were converted: 1 \(CMYK\), 1 \(grey to RGB\)$"):
+        found = load(tmp_path / "rgb")
+    assert found.shape == (3, 6, 6)
+    ends = [v[:, 0, 0].tolist() for v in torch.cat([found.train, found.test])]
+    assert [90, 90, 90] in ends
+    assert [255, 0, 255] in ends
+    with pytest.warns(UserWarning, match=r"grey: of 7 files were converted: 1 \(16 bits\), 1 \(colours to grey\)$"):
+        found = load(tmp_path / "grey")
+    assert found.shape == (1, 6, 6)
+    ends = [v[0, 0, 0].item() for v in torch.cat([found.train, found.test])]
+    assert {33, 70} <= set(ends)
+
+
+@pytest.mark.parametrize("error", [KeyError("tag"), TypeError("none"), IndexError(), MemoryError()])
+def test_a_decoder_s_own_error_leaves_one_out(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Image.open
+
+    def damaged(file: Path) -> Any:
+        if file.suffix == ".tif":
+            raise error
+        return opened(file)
+
+    for i in range(4):
+        save(tmp_path / f"{i}.png", noise(6, 6))
+    (tmp_path / "x.tif").write_bytes(b"II*\x00")
+    monkeypatch.setattr(Image, "open", damaged)
+    with pytest.warns(UserWarning, match=r"1 of 5 files cannot be read and are left out: x.tif"):
+        assert len(load(tmp_path).train) == 3
 
 
 @pytest.mark.parametrize("shape", [(12, 6, 5), (12, 6, 5, 1), (12, 1, 6, 5)])
@@ -307,6 +412,57 @@ def test_npz_refused(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.0, 1.0, 0.7, 1.0], "hold 0.7; must be class numbers"),
+        ([0, 1, -1, 1], "hold -1; must be class numbers"),
+        ([0, 1, float("nan"), 1], "hold nan; must be class numbers"),
+        ([0, 1, 1], r"are int64 \(3,\); must be 4 class numbers, one an image"),
+        (["cat", "dog", "cat", "dog"], r"are <U3 \(4,\); must be 4 class numbers"),
+        ([0, 1, 100_000_000, 1], "hold 100000000; must be class numbers, whole ones from 0 to 3"),
+        ([0, 1, 4, 1], "hold 4; must be class numbers, whole ones from 0 to 3"),
+    ],
+)
+def test_labels_refused(labels: list[Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", images=noise(4, 6, 5), labels=np.array(labels))
+    with pytest.raises(ValueError, match=f"^own: labels {message}"):
+        load(tmp_path / "own.npz")
+
+
+def test_labels_of_one_part_alone(tmp_path: Path) -> None:
+    parts = {"train_images": noise(4, 6, 5), "test_images": noise(2, 6, 5)}
+    np.savez(tmp_path / "own.npz", **parts, train_labels=np.zeros(4, np.int64))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"has labels of train alone; must be of"):
+        load(tmp_path / "own.npz")
+    np.savez(tmp_path / "own.npz", **parts, train_labels=np.zeros(4), test_labels=np.ones(2))  # type: ignore[arg-type]
+    assert load(tmp_path / "own.npz").classes == ("0", "1")
+
+
+def test_an_npz_file_that_would_grow_beyond_reason(tmp_path: Path) -> None:
+    """70 MB of zeros in some 70 kB; 20 MB of them are small enough for any machine."""
+    np.savez_compressed(tmp_path / "own.npz", images=np.zeros((70, 1000, 1000), np.uint8))
+    assert (tmp_path / "own.npz").stat().st_size < 100_000
+    with pytest.raises(ValueError, match=r"own.npz': cannot be read as npz \(its .* bytes would become 70,000,128"):
+        load(tmp_path / "own.npz")
+    np.savez_compressed(tmp_path / "own.npz", images=np.zeros((20, 1000, 1000), np.uint8))
+    assert len(load(tmp_path / "own.npz").train) == 18
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME and without an entry in the table of users, as in a container."""
+    import pwd
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "VSMD_CACHE", "VSMD_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(FileNotFoundError, match=r"^VSMD_CACHE='': must name a folder for downloads"):
+        load("cifar10")
+
+
 def test_image_set_refuses() -> None:
     good = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(TypeError, match="float32; must be uint8"):
@@ -315,5 +471,8 @@ def test_image_set_refuses() -> None:
         ImageSet("x", good, good[:, :1])
     with pytest.raises(ValueError, match=r"train labels are torch.int64 \(3,\); must be int64 \(4,\)"):
         ImageSet("x", good, good, torch.zeros(3, dtype=torch.int64))
+    for labels in ([0, 1, 2, 0], [0, 1, -1, 0]):
+        with pytest.raises(ValueError, match=r"x: train labels are .* must be of the 2 classes"):
+            ImageSet("x", good, good, torch.tensor(labels), classes=("a", "b"))
     with pytest.raises(ValueError, match="1 training images"):
         ImageSet("x", good[:1], good)

@@ -419,6 +419,34 @@ def test_two_at_once_share_one_store_and_the_cores(tmp_path: Path) -> None:
     assert Store(tmp_path / "r").status(runs) == Status(4, 0, 0)
 
 
+def test_the_slots_folder_is_the_user_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the temporary folder, where its name can be guessed: closed to others, refused where it is open or a link.
+
+    No name of the user is needed, which a container may not have.
+    """
+    import pwd
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("VSMD_SLOTS", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    folder = pool.slots_folder()
+    assert folder == tmp_path / f"vsmd-slots-{os.getuid()}"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert pool.slots_folder() == folder
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError, match=r"must be a folder that this user owns"):
+        pool.slots_folder()
+    folder.rmdir()
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(PermissionError, match=r"or set VSMD_SLOTS$"):
+        pool.slots_folder()
+
+
 def test_no_slot_no_start(tmp_path: Path) -> None:
     held = [files.try_lock(pool.slots_folder() / f"{i}.lock") for i in range(os.cpu_count() or 1)]
     process = background(tmp_path, 'execute(product("tinyruns:run", method="CLD", seed=0), store, progress=False)')

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_image_evaluation import Pixels
 from tiny import pictures, words
 
+from vsmd.images import Painter, evaluation
 from vsmd.images.__main__ import Train, main, parsed
 from vsmd.images.configs import FIELDS, config
 
@@ -152,11 +158,104 @@ def test_mistakes_are_one_line(
     assert len(last) < 1_000
 
 
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_help_of_drawing_says_meaning_and_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    help_of([command])
+    said = " ".join(re.sub("[│─╭╮╰╯]", " ", capsys.readouterr().out).split())
+    entries = re.split(r" (?=--?[a-z][\w-]*[ ,])", said.split("options ", 1)[1])
+    for flag in ("solver", "evaluations", "grid-power", "device", "seed", "batch-size", "precision", "out"):
+        (entry,) = [e for e in entries if e.startswith(f"--{flag} ")]
+        assert re.match(r"--\S+ (\{None\}\|)?[A-Z]+ [^(]{8,}.*\((default: |required)", entry), entry
+    assert "(default: exponential)" in said
+    assert "(default: 20)" in said
+
+
+def test_one_sheet_of_samples(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["-n", "4", "--evaluations", "2", "--device", "cpu"]
+    assert main(["sample", str(run), "--out", str(tmp_path / "x.png"), *options]) == 0
+    assert np.asarray(Image.open(tmp_path / "x.png")).shape == (9, 9, 3)
+    assert main(["sample", str(run), "--out", str(tmp_path / "x.jpg"), *options]) == 2
+    assert "x.jpg': must be a folder, or a file ending in .npz or .png" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_own_images_need_no_configuration(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder and its size are enough, and the run has the folder's name; so it has where a configuration is named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flowers").mkdir()
+    for i, image in enumerate(pictures(3).train.permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(image).resize((6, 6)).save(tmp_path / "flowers" / f"{i}.png")
+    options = [*SMALL, "--checkpoints.grid", "0"]
+    assert main(["train", "--data.images", "flowers", "--data.size", "4", *options]) == 0
+    saved = json.loads((tmp_path / "runs" / "flowers" / "config.json").read_text())
+    assert saved["data"]["size"] == 4
+    assert saved["training"]["learning_rate"] == config("cifar10-small").training.learning_rate
+    assert main(["train", "--resume", "--data.images", "flowers", "--device", "cpu"]) == 0
+    assert main(["train", "--config", "digits", "--data.images", str(own), *options]) == 0
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {"flowers", "corners"}
+
+
+def test_before_the_first_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_bytes((run / "config.json").read_bytes())
+    for command in (["sample", "--out", str(tmp_path / "x")], ["evaluate"]):
+        assert main([command[0], str(tmp_path), *command[1:], "--device", "cpu"]) == 2
+        said = capsys.readouterr().err
+        assert f"error: model='{tmp_path}': holds no model.safetensors yet; its run writes one after" in said
+        assert len(said.splitlines()) == 1
+
+
+def test_evaluation_checks_before_it_draws(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metrics, solver, where the figures go, and weights that cannot be had here: one line each, nothing drawn."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("drawn")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(Painter, "batches", never)
+    monkeypatch.setitem(sys.modules, "cleanfid", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cleanfid.resize", SimpleNamespace(build_resizer=lambda mode: None))
+    monkeypatch.setitem(sys.modules, "cleanfid.features", SimpleNamespace(build_feature_extractor=offline))
+    (tmp_path / "file").write_text("in the way")
+    for options, message in (
+        (["--metrics", "FDI"], "metrics='FDI': must be one of"),
+        (["--metrics", "FID"], "FID: clean-fid or its Inception weights cannot be had here (no network)"),
+        (["--out", str(tmp_path / "file" / "x.csv")], "x.csv': could not be written"),
+        (["--solver", "hein"], "solver='hein': must be one of"),
+    ):
+        assert main(["evaluate", str(run), "--device", "cpu", *options]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert len(said.splitlines()) == 1
+
+
+def test_figures_reach_a_terminal_without_signs(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(evaluation, "METRICS", {"FD-EffNet": Pixels})
+    options = ["--metrics", "FD-EffNet", "-n", "8", "--evaluations", "2", "--out", str(tmp_path / "x.csv")]
+    assert main(["evaluate", str(run), "--device", "cpu", *options]) == 0
+    terminal.flush()
+    assert b"FD-EffNet" in terminal.buffer.getvalue()
+    assert (tmp_path / "x.csv").read_text().startswith("metric,value,floor")
+
+
+def test_models_are_readable_by_others(run: Path, tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    assert {p.stat().st_mode & 0o777 for p in run.glob("*.safetensors")} == {0o666 & ~mask}
+
+
 def test_bad_samples(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options, message in (
         (["-n", "0"], "n=0: must be an integer >= 1"),
         (["--solver", "hein"], "solver='hein': must be one of"),
-        (["--evaluations", "2"], "evaluations=2: must be at least 3"),
+        (["--evaluations", "1"], "evaluations=1: must be at least 2"),
         (["--label", "3"], "label=3: must be one of the model's 0 classes"),
         (["--precision", "int8"], "precision='int8'"),
         (["--batch-size", "0"], "batch_size=0"),

@@ -87,7 +87,7 @@ def test_step_decay_and_freezing() -> None:
         ({"variational_score": "fixed"}, r"^variational_score='fixed'"),
         ({"precision": "half"}, r"^precision='half'"),
         ({"solver": "aboba", "method": "SGM"}, r"^solver='aboba': SGM has no velocity"),
-        ({"evaluations": 2}, r"^evaluations=2: must be at least 3"),
+        ({"evaluations": 1}, r"^evaluations=1: must be at least 2"),
         ({"held_out": -1}, r"^held_out=-1"),
         ({"freeze": 1.5}, r"^freeze=1.5"),
         ({"learning_rate": 0.0}, r"^learning_rate=0.0"),

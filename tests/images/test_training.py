@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import torch
 from tiny import config, pictures
 
-from vsmd import Model, load, random
+from vsmd import Model, files, load, random
 from vsmd.bases import Coordinates
 from vsmd.data.images import to_float
 from vsmd.durations import duration
@@ -20,6 +22,7 @@ from vsmd.images import Painter, logs, train
 from vsmd.images import training as room
 from vsmd.images.pictures import Pictures
 from vsmd.images.training import held_out_loss, together
+from vsmd.training import checkpoints
 from vsmd.training.distributed import World
 
 
@@ -147,6 +150,67 @@ def test_changed_settings_are_named(run: tuple[Path, Model], tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors.*is damaged"):
         train(config(), tmp_path, data=pictures(), resume=True)
+
+
+def test_a_refused_resume_changes_nothing(run: tuple[Path, Model], tmp_path: Path) -> None:
+    """Settings and log stay those of the run, which can still be resumed."""
+    shutil.copytree(run[0], tmp_path / "run")
+    before = {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")}
+    with pytest.raises(ValueError, match=r"other settings \(batch_size: 8 -> 4\)$"):
+        train(config(batch_size=4), tmp_path / "run", data=pictures(), resume=True)
+    assert {p: p.read_bytes() for p in (tmp_path / "run").glob("*.*")} == before
+    train(config(), tmp_path / "run", data=pictures(), resume=True)
+
+
+@pytest.mark.parametrize("part", ["sheet", "save", "row"])
+@pytest.mark.parametrize("step", [5, 12])
+def test_a_snapshot_cut_short_is_made_by_the_resume(
+    part: str, step: int, run: tuple[Path, Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one too, without which there is no final model; what is whole is not made again."""
+    owner, name = {"sheet": (room.RunFolder, "sheet"), "save": (Model, "save"), "row": (logs.Log, "row")}[part]
+    before, calls = getattr(owner, name), []
+
+    def stop(self: Any, *arguments: Any, **cells: Any) -> Any:
+        calls.append(1)
+        snapshot = "loss" not in cells and (tmp_path / "checkpoint.safetensors").exists()
+        if snapshot and checkpoints.step_of(tmp_path / "checkpoint.safetensors") == step:
+            raise Stop
+        return before(self, *arguments, **cells)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stop)
+        with pytest.raises(Stop):
+            train(config(), tmp_path, data=pictures())
+    model = train(config(), tmp_path, data=pictures(), resume=True)
+    assert torch.equal(weights(load(tmp_path / "model.safetensors")), weights(run[1]))
+    for file in ("model.safetensors", "best.safetensors", *(f"samples/{s:08d}.png" for s in (5, 10, 12))):
+        assert (tmp_path / file).read_bytes() == (run[0] / file).read_bytes(), file
+    names = ("step", "loss", "held_out_loss", "stiffness_max")
+    assert [[r[n] for n in names] for r in rows(tmp_path)] == [[r[n] for n in names] for r in rows(run[0])]
+    (tmp_path / "samples" / "00000012.png").unlink()
+    assert torch.equal(weights(train(config(), tmp_path, data=pictures(), resume=True)), weights(model))
+    assert not (tmp_path / "samples" / "00000012.png").exists()
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    with (
+        files.alone(tmp_path / "run", ""),
+        pytest.raises(ValueError, match=r"^out='.*run': another process trains there"),
+    ):
+        train(config(), tmp_path / "run", data=pictures())
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_disk_too_full_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = sum(p.numel() for p in config().build((1, 4, 4), 0).parameters())
+    free = SimpleNamespace(free=parameters * (16 * 3 + 12) - 1)  # keep = 2, and one that is being written
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    with pytest.raises(OSError, match=r"^out='.*': the run writes .* GB, more than is free there$"):
+        train(config(), tmp_path, data=pictures())
+    assert list(tmp_path.iterdir()) == []
+    free.free += 1
+    train(config(steps=1, grid=0, method="CLD"), tmp_path, data=pictures())
 
 
 @pytest.mark.parametrize(

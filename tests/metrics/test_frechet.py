@@ -140,9 +140,7 @@ def test_inception_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cleanfid", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "cleanfid.resize", SimpleNamespace(build_resizer=lambda mode: None))
     monkeypatch.setitem(sys.modules, "cleanfid.features", SimpleNamespace(build_feature_extractor=refuse))
-    with pytest.raises(
-        RuntimeError, match=r"^FID: clean-fid or its Inception weights cannot be had here \(no network\)$"
-    ):
+    with pytest.raises(OSError, match=r"^FID: clean-fid or its Inception weights cannot be had here \(no network\)$"):
         InceptionFeatures()
     with pytest.raises(ValueError, match="did you mean 'clean'"):
         InceptionFeatures("cleen")

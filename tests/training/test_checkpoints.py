@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vsmd import Adaptation, BetaSchedule, Model, fit, forward_process
+from vsmd import Adaptation, BetaSchedule, Model, files, fit, forward_process
 from vsmd.networks.mlp import MLP
 from vsmd.training import checkpoints
 from vsmd.training.stopping import Held
@@ -140,12 +140,35 @@ def test_finished_run_returns_at_once(whole: Model, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_snapshots_before_a_resume_are_not_repeated(tmp_path: Path) -> None:
+def test_a_resume_makes_the_snapshot_that_it_goes_on_from(whole: Model, tmp_path: Path) -> None:
+    """It may have been cut short, the last one too; those before are not repeated."""
     path = tmp_path / "run.safetensors"
     interrupted(path, 60, checkpoint_every=50)
     seen: list[int] = []
-    run(path, checkpoint_every=50, snapshots=[10, 50, 51, STEPS], on_snapshot=lambda step, _: seen.append(step))
-    assert seen == [51, STEPS]
+
+    def look(step: int, model: Model) -> None:
+        seen.append(step)
+        if step == STEPS:
+            raise Interrupted
+
+    arguments: dict[str, Any] = {"checkpoint_every": 50, "snapshots": [10, 50, 51, STEPS], "on_snapshot": look}
+    with pytest.raises(Interrupted):
+        run(path, **arguments)
+    assert seen == [50, 51, STEPS]
+    models: list[Model] = []
+    run(path, **arguments | {"on_snapshot": lambda _, model: models.append(model)})
+    assert len(models) == 1
+    assert_same(models[0], whole)
+
+
+def test_on_start_is_told_what_has_been_accepted(tmp_path: Path) -> None:
+    path, seen = tmp_path / "run.safetensors", list[int]()
+    with pytest.raises(Interrupted):
+        run(path, Source(33), on_start=seen.append)
+    with pytest.raises(ValueError, match="seed: 5 -> 6"):
+        run(path, seed=6, on_start=seen.append)
+    run(path, on_start=seen.append)
+    assert seen == [0, 20]
 
 
 LONG = 300
@@ -255,6 +278,17 @@ def test_foreign_checkpoint(finished: Path, tmp_path: Path) -> None:
     refused(path, steps=20)
 
 
+@pytest.mark.parametrize("change", [{"settings": 3}, {"step": None}, {"history": 3}, {"step": "x"}])
+def test_a_checkpoint_that_cannot_be(finished: Path, change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    tensors, info = files.read(finished, checkpoints.FORMAT)
+    files.write(path, checkpoints.FORMAT, tensors, info | change)
+    assert "damaged or foreign" in refused(path, steps=20)
+    tensors["network.last.bias"][0] = float("nan")
+    files.write(path, checkpoints.FORMAT, tensors, info)
+    assert "network.last.bias has NaN or inf" in refused(path, steps=20)
+
+
 def test_numbers_of_other_libraries(tmp_path: Path) -> None:
     """numpy integers and floats are numbers too, also where settings are written down."""
     np = pytest.importorskip("numpy")
@@ -353,6 +387,28 @@ def test_a_signal_saves_before_it_stops(whole: Model, number: int, tmp_path: Pat
             signal.signal(s, old)
     assert step_of(path) == 33
     assert_same(run(path), whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_the_last_callback_takes_effect(number: int, tmp_path: Path) -> None:
+    """All is saved by then, and the call is not cut short."""
+    path, seen = tmp_path / "run.safetensors", list[int]()
+
+    def handler(*_: object) -> None:
+        raise Terminated
+
+    def look(step: int, model: Model) -> None:
+        signal.raise_signal(number)
+        seen.append(step)
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(Terminated):
+            run(path, steps=40, snapshots=[40], on_snapshot=look)
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
+    assert seen == [step_of(path)] == [40]
 
 
 def test_without_a_checkpoint_signals_are_left_alone() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,12 +47,14 @@ def source(until: int = 10**9) -> Callable[[int, torch.Generator], Tensor]:
     return draw
 
 
-def run(until: int = 10**9, method: str = "VSULD", matching: str = "hybrid", **arguments: Any) -> Model:
+def run(
+    until: int = 10**9, data: Tensor | None = None, method: str = "VSULD", matching: str = "hybrid", **arguments: Any
+) -> Model:
     torch.manual_seed(dist.get_rank() if dist.is_initialized() else 0)  # the first process's weights are everybody's
     network = MLP((2,), width=12, depth=2, frequencies=4)
     process = forward_process(method, (2,), score_matching=matching)
     settings: dict[str, Any] = {"steps": STEPS, "batch_size": 24, "seed": 5, "adaptation": HOW, "ema": 0.9}
-    return fit(process, source(until), network=network, **settings | arguments)
+    return fit(process, source(until) if data is None else data, network=network, **settings | arguments)
 
 
 def state(model: Model) -> dict[str, Tensor]:
@@ -84,7 +88,33 @@ def worker(rank: int, folder: Path) -> None:
         run(steps=10**6, checkpoint=folder / "stopped.safetensors", on_loss=lambda *_: begun.touch())
     except KeyboardInterrupt:
         (folder / f"stopped-{rank}").touch()
+    for name, arguments in unlike(rank).items():
+        try:
+            run(**arguments)
+        except ValueError as error:
+            (folder / f"unlike-{name}-{rank}").write_text(str(error))
     dist.destroy_process_group()
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "VSMD_TIMEOUT": "4"}
+    try:
+        with launched("cpu"):
+            World.current().wait()
+            if rank == 1:
+                signal.raise_signal(signal.SIGSTOP)
+            World.current().wait()
+    except TimeoutError as error:
+        (folder / "alone").write_text(str(error))
+
+
+def unlike(rank: int) -> dict[str, dict[str, Any]]:
+    """Arguments of runs whose processes have been given other data, other settings, the same data in another order."""
+    data = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    return {
+        "data": {"data": data + 10 * rank},
+        "spread": {"data": data * (1 + 1e-4 * rank)},
+        "settings": {"data": data, "learning_rate": 1e-3 * (1 + rank), "ema": 0.5 + 0.1 * rank},
+        "method": {"data": data, "method": ("CLD", "ULD")[rank]},
+        "order": {"data": data.flip(0) if rank else data},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +123,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     with pytest.raises(Interrupted):
         run(until=12, checkpoint=folder / "one.safetensors", checkpoint_every=5)
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     children = []
     for rank in range(2):
         code = f"from test_distributed import *; worker({rank}, Path({str(folder)!r}))"
@@ -104,7 +137,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert all(child.poll() is None for child in children)
             time.sleep(0.05)
         children[1].send_signal(signal.SIGINT)
-        assert [child.wait(300) for child in children] == [0, 0]
+        assert children[0].wait(300) == 0
     finally:
         for child in children:
             child.kill()
@@ -159,6 +192,29 @@ def test_a_signal_to_one_stops_and_saves_all(folder: Path) -> None:
     assert 50 <= steps.pop() < 10**6
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("data", r"^data \(mean \S+ to 1\S+, std \S+ to \S+\): differ between the 2 processes; all must"),
+        ("spread", r"^data \(mean \S+ to \S+, std \S+ to \S+\): differ between the 2 processes"),
+        ("settings", r"^learning_rate, ema: differ between the 2 processes; all must be given the same$"),
+        ("method", r"^process: differ between the 2 processes"),
+    ],
+)
+def test_processes_that_were_given_different_things(folder: Path, name: str, message: str) -> None:
+    """All of them say so, before the first step."""
+    for rank in range(2):
+        assert re.match(message, (folder / f"unlike-{name}-{rank}").read_text())
+
+
+def test_the_same_data_in_another_order_will_do(folder: Path) -> None:
+    assert not list(folder.glob("unlike-order-*"))
+
+
+def test_a_stopped_process_is_not_waited_for(folder: Path) -> None:
+    assert (folder / "alone").read_text() == "another process has not answered for 4 s (VSMD_TIMEOUT)"
+
+
 # --- alone ------------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +243,11 @@ def test_rows_cover_the_batch() -> None:
         ({"WORLD_SIZE": "0"}, "cpu", r"^WORLD_SIZE=0: must be an integer >= 1"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "x"}, "cpu", r"^LOCAL_RANK='x': must be an integer"),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "cpu", r"^RANK='': must be an integer"),
+        (
+            {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "RANK": "0", "VSMD_TIMEOUT": "soon"},
+            "cpu",
+            r"^VSMD_TIMEOUT='soon': must be an integer",
+        ),
         ({"WORLD_SIZE": "99", "LOCAL_RANK": "98", "RANK": "98"}, "cuda", r"^nproc_per_node=99 or more: must be"),
     ],
 )

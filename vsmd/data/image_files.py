@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +16,13 @@ from torch import Tensor
 
 from vsmd import random
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 TEST_SHARE = 0.1  # of a set that comes without a test part
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-_MODES = {"1": "L", "L": "L", "RGB": "RGB", "P": "RGB"}  # modes of files, and what they are read as
+_NPZ = tuple(f"{part}{kind}" for part in ("", "train_", "test_") for kind in ("images", "labels"))
+_UNPACKED = 300  # bytes that a byte of an npz file may hold; 64 MiB are always allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +53,9 @@ class ImageSet:
             if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
                 got = f"{labels.dtype} {tuple(labels.shape)}"
                 raise ValueError(f"{self.name}: {part} labels are {got}; must be int64 ({len(images)},)")
+            if labels is not None and not set(labels.tolist()) <= set(range(len(self.classes))):
+                got = f"{int(labels.min())} to {int(labels.max())}"
+                raise ValueError(f"{self.name}: {part} labels are {got}; must be of the {len(self.classes)} classes")
         if len(self.train) < 2:
             raise ValueError(f"{self.name}: {len(self.train)} training images; must be at least 2")
 
@@ -95,9 +105,15 @@ def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ())
     """The set in an npz file, as `load` describes it; ValueError naming the file where it is damaged or holds none."""
     name = name or path.stem
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist() if Path(entry.filename).stem in _NPZ)
+        if unpacked > max(2**26, _UNPACKED * path.stat().st_size):
+            raise ValueError(
+                f"its {path.stat().st_size:,} bytes would become {unpacked:,}, more than {_UNPACKED} times"
+            )
         with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, np.ndarray] = {k: file[k] for k in file.files if k.split("_")[-1] in ("images", "labels")}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            arrays: dict[str, np.ndarray] = {k: file[k] for k in file.files if k in _NPZ}
+    except Exception as error:  # a damaged file may raise anything
         raise ValueError(
             f"images={str(path)!r}: cannot be read as npz ({' '.join(str(error).split())[:120]})"
         ) from None
@@ -106,69 +122,132 @@ def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ())
         held = ", ".join(arrays) or "neither"
         raise ValueError(f"images={str(path)!r}: must hold images, or train_images and test_images; holds {held}")
     keys = ("train", "test") if has_parts else ("",)
-    labels: dict[str, np.ndarray] = {k: arrays[n] for k in keys if (n := f"{k}_labels".strip("_")) in arrays}
-    if set(labels) != set(keys):
-        labels = {}
-    elif not classes:
-        classes = tuple(map(str, range(1 + max(int(v.max()) for v in labels.values()))))
     images = {k: _channels_first(name, arrays[f"{k}_images".strip("_")]) for k in keys}
+    labels: dict[str, np.ndarray] = {k: arrays[n] for k in keys if (n := f"{k}_labels".strip("_")) in arrays}
+    if labels and set(labels) != set(keys):
+        raise ValueError(f"images={str(path)!r}: has labels of {next(iter(labels))} alone; must be of train and test")
+    most = len(classes) or sum(map(len, images.values()))
+    labels = {k: _class_numbers(f"{name}: labels", v, len(images[k]), most) for k, v in labels.items()}
+    if labels and not classes:
+        classes = tuple(map(str, range(1 + max(int(v.max()) for v in labels.values()))))
     if not has_parts:
         return split(name, images[""], labels.get(""), classes)
     order = _order(len(images["test"]))
     train, test = torch.from_numpy(images["train"]), torch.from_numpy(images["test"])[order]
     if not labels:
         return ImageSet(name, train, test)
-    train_labels, test_labels = (torch.from_numpy(labels[k].astype(np.int64)) for k in keys)
+    train_labels, test_labels = (torch.from_numpy(labels[k]) for k in keys)
     return ImageSet(name, train, test, train_labels, test_labels[order], classes)
 
 
-def _picture(file: Path, name: str, size: int | None) -> np.ndarray | None:
-    """A file's pixels, (height, width) or (height, width, 3), resized to `size`; None where it cannot be read."""
+def _class_numbers(where: str, values: np.ndarray, n: int, most: int) -> np.ndarray:
+    """Labels as int64 (n,); ValueError for another number of them, or what is no whole number from 0 below `most`."""
+    if values.shape != (n,) or values.dtype.kind not in "iuf":
+        raise ValueError(f"{where} are {values.dtype} {values.shape}; must be {n} class numbers, one an image")
+    wrong = values[~((values >= 0) & (values < most) & (values == np.floor(values)))]
+    if len(wrong):
+        raise ValueError(f"{where} hold {wrong[0]}; must be class numbers, whole ones from 0 to {most - 1}")
+    return values.astype(np.int64)
+
+
+def _plain(image: Image.Image) -> tuple[Image.Image, str]:
+    """A picture as grey (L) or RGB, and what had to be changed for that; transparency is laid on white."""
+    from PIL import Image
+
+    grey = image.mode in ("1", "L", "LA")
+    if image.mode.startswith("I"):  # grey with 16 bits
+        return Image.fromarray(np.rint(np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)), "16 bits"
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        opaque = image.getchannel("A").getextrema()[0] == 255
+        laid = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return laid.convert("L" if grey else "RGB"), "" if opaque else "transparency, laid on white"
+    return image.convert("L" if grey else "RGB"), "" if image.mode in ("1", "L", "P", "RGB") else image.mode
+
+
+def _picture(file: Path, size: int | None) -> tuple[np.ndarray, str] | None:
+    """A file's pixels, upright, (height, width) or (height, width, 3), resized to `size`, and what was changed.
+
+    None where it cannot be read.
+    """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as opened:
-            if opened.mode not in _MODES:
-                raise ValueError(f"images: {name} has mode {opened.mode}; must be grey (L) or RGB, 8 bits a channel")
-            image = opened.convert(_MODES[opened.mode])
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+            image: Image.Image = opened
+            with contextlib.suppress(Exception):  # the note on which side is up may be damaged alone
+                image = ImageOps.exif_transpose(opened)
+            image, change = _plain(image)
+            image = image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+            return np.asarray(image), change
+    except Exception:  # decoders of damaged files raise anything
         return None
-    return np.asarray(image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Paths of image files within a folder, sorted; hidden ones and those of macOS's archives are none.
+
+    Beside class folders, files at the top are left out, unless they are the most: then there are no classes.
+    """
+    paths = sorted(f.relative_to(folder) for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES and f.is_file())
+    paths = [p for p in paths if not any(part.startswith(".") or part == "__MACOSX" for part in p.parts)]
+    if not paths:
+        raise ValueError(f"images={str(folder)!r}: holds no image files ({', '.join(sorted(_SUFFIXES))})")
+    top = [path for path in paths if len(path.parts) == 1]
+    if 2 * len(top) >= len(paths) or not top:
+        return paths
+    text = (
+        f"{folder.name}: {len(top)} of {len(paths)} files lie beside the class folders and are left out: {_some(top)}"
+    )
+    warnings.warn(text, stacklevel=4)
+    return [path for path in paths if len(path.parts) > 1]
 
 
 def from_folder(folder: Path, size: int | None) -> ImageSet:
     """The images in a folder or its sub-folders, in the order of their names."""
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES and f.is_file())
-    if not files:
-        raise ValueError(f"images={str(folder)!r}: holds no image files ({', '.join(sorted(_SUFFIXES))})")
-    pictures: dict[Path, np.ndarray] = {}  # by path within the folder
-    unreadable: list[str] = []
-    for path in (file.relative_to(folder) for file in files):
-        pixels = _picture(folder / path, str(path), size)
-        if pixels is None:
-            unreadable.append(str(path))
+    paths = _files(folder)
+    pictures: dict[Path, tuple[np.ndarray, str]] = {}
+    for path in paths:
+        if (picture := _picture(folder / path, size)) is None:
             continue
-        pictures[path] = pixels
-        first = next(iter(pictures))
-        if pixels.shape != pictures[first].shape:
-            hint = "" if size is not None else "; give size=… to resize them all"
-            kinds = f"{path} is {_kind(pixels)}, {first} is {_kind(pictures[first])}"
-            raise ValueError(f"images: {kinds}; must be alike{hint}")
-    if unreadable:
-        some = ", ".join(unreadable[:5]) + (" …" if len(unreadable) > 5 else "")
-        text = f"{folder.name}: {len(unreadable)} of {len(files)} files cannot be read and are left out: {some}"
-        warnings.warn(text, stacklevel=3)
+        pictures[path] = picture
+        first, here = (p[0].shape[1::-1] for p in (next(iter(pictures.values())), picture))
+        if first != here:
+            hint = f"{path} is {here[0]} x {here[1]}, {next(iter(pictures))} is {first[0]} x {first[1]}"
+            raise ValueError(f"images: {hint}; must be alike; give size=… to resize them all")
+    if unreadable := [path for path in paths if path not in pictures]:
+        text = f"{len(unreadable)} of {len(paths)} files cannot be read and are left out: {_some(unreadable)}"
+        warnings.warn(f"{folder.name}: {text}", stacklevel=3)
     if len(pictures) < 3:
-        count = f"{len(pictures)} of {len(files)} files can be read"
+        count = f"{len(pictures)} of {len(paths)} files can be read"
         raise ValueError(f"images={str(folder)!r}: {count}; at least 3 are needed")
-    images = _channels_first(folder.name, np.stack(list(pictures.values())))
+    images, changes = _alike([pixels for pixels, _ in pictures.values()], [change for _, change in pictures.values()])
+    if changes:
+        warnings.warn(f"{folder.name}: of {len(pictures)} files were converted: {changes}", stacklevel=3)
     owners = [path.parts[0] if len(path.parts) > 1 else "" for path in pictures]
     if not all(owners):
+        if any(owners):
+            text = f"{owners.count('')} of {len(owners)} files lie in no class folder: there are no labels"
+            warnings.warn(f"{folder.name}: {text}", stacklevel=3)
         return split(folder.name, images, None, ())
     classes = tuple(sorted(set(owners)))
     return split(folder.name, images, np.array([classes.index(o) for o in owners]), classes)
 
 
-def _kind(pixels: np.ndarray) -> str:
-    height, width = pixels.shape[:2]
-    return f"{width} x {height} {'grey' if pixels.ndim == 2 else 'RGB'}"
+def _alike(pictures: list[np.ndarray], changes: list[str]) -> tuple[np.ndarray, str]:
+    """Pictures (n, 1 or 3, H, W), grey or RGB as the most of them are, and in words what was changed in how many."""
+    from PIL import Image
+
+    rgb = 2 * sum(pixels.ndim == 3 for pixels in pictures) >= len(pictures)
+    counts = Counter(filter(None, changes))
+    for i, pixels in enumerate(pictures):
+        if (pixels.ndim == 3) != rgb:
+            pictures[i] = np.asarray(Image.fromarray(pixels).convert("RGB" if rgb else "L"))
+            counts["grey to RGB" if rgb else "colours to grey"] += 1
+    images = np.stack(pictures)
+    first = images.transpose(0, 3, 1, 2) if rgb else images[:, None]
+    return np.ascontiguousarray(first), ", ".join(f"{n} ({change})" for change, n in counts.items())
+
+
+def _some(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:5])) + (" …" if len(paths) > 5 else "")

@@ -81,15 +81,18 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
 def load(name: str | Path, size: int | None = None) -> ImageSet:
     """The set of that name in `SETS` ("digits", "mnist5k", "cifar10"), or your own: a folder of images, or an npz file.
 
-    A folder holds grey or RGB files; one sub-folder a class, or no classes. Those that cannot be read are left out and
-    named in a warning. An npz file holds arrays train_images and test_images, or images, uint8 (n, H, W[, C]) or
-    (n, C, H, W), and optionally train_labels and test_labels, or labels. Without a test part, a tenth is taken for it.
+    A folder holds image files; one sub-folder a class, or no classes. They are turned upright, transparency is laid on
+    white, and all become grey or RGB as the most of them are; warnings say how many were changed, could not be read, or
+    lie beside the class folders and are left out. Hidden files and folders are no part of it. An npz file holds arrays
+    train_images and test_images, or images, uint8 (n, H, W[, C]) or (n, C, H, W), and optionally train_labels and
+    test_labels, or labels. Without a test part, a tenth is taken for it.
 
     name: of a set, or path of a folder or npz file.
     size: side in pixels that a folder's images are resized to, after a crop to the middle square; None: they have
         one size already.
-    Raises ValueError for an unknown name, an empty folder, mixed sizes or modes, or arrays that are no image set;
-    TypeError for values that are not uint8; FileNotFoundError for CIFAR-10 where it cannot be had.
+    Raises ValueError for an unknown name, an empty folder, mixed sizes, arrays that are no image set, labels that are
+    no class numbers (whole, from 0, fewer than images), or an npz file that would grow more than 300 times; TypeError
+    for values that are not uint8; FileNotFoundError for CIFAR-10 where it cannot be had.
     """
     path, is_named = Path(name), str(name) in SETS
     if not is_named and path.is_dir():
@@ -124,8 +127,12 @@ def mnist5k() -> ImageSet:
 
 def cache_folder() -> Path:
     """Where downloads and unpacked sets are kept: VSMD_CACHE, by default the folder `vsmd` of the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("VSMD_CACHE") or Path(base) / "vsmd")
+    if named := os.environ.get("VSMD_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vsmd"
+    except RuntimeError:  # a user without HOME and without an entry in the table of users
+        raise FileNotFoundError("VSMD_CACHE='': must name a folder for downloads, there is no home folder") from None
 
 
 def cifar10() -> ImageSet:

@@ -1,4 +1,7 @@
-"""`python -m vsmd.images`: train, sample, evaluate; on N devices `torchrun --nproc_per_node=N -m vsmd.images`."""
+"""`python -m vsmd.images`: train, sample, evaluate; on N devices `torchrun --nproc_per_node=N -m vsmd.images`.
+
+A process whose peer does not answer for ten minutes, or VSMD_TIMEOUT seconds, ends with an error.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from vsmd import checks, files
+from vsmd.data.images import tile
 from vsmd.images.configs import CONFIGS, Config, SamplingSettings, config
 from vsmd.images.evaluation import METRICS, evaluate, report
 from vsmd.images.pictures import save_png
@@ -26,6 +30,7 @@ from vsmd.training import checkpoints
 from vsmd.training.compute import PRECISIONS, Compute
 from vsmd.training.distributed import World, launched
 
+OWN = "cifar10-small"  # the configuration that images of your own start from, unless one is named
 # The comment behind a field is its help on the command line, the docstring of a class that of its command.
 
 
@@ -46,22 +51,34 @@ class Start(Command):
     config: Annotated[
         str | None, arg(help=f"settings to start from: {', '.join(CONFIGS)}; on resume the run's own")
     ] = None
-    out: Path | None = None  # the run's folder; runs/<config> by default
+    out: Path | None = None  # the run's folder; runs/<config> by default, runs/<name> for images of your own
     resume: bool = False  # go on from the folder's checkpoint
 
-    @property
-    def folder(self) -> Path:
+    def folder_for(self, images: str | None) -> Path:
         """The run's folder."""
-        if self.out is None and self.config is None:
-            raise ValueError(f"config=None: must be given, one of {', '.join(map(repr, CONFIGS))}, or --out of a run")
-        return Path("runs") / str(self.config) if self.out is None else self.out
+        if self.out is not None:
+            return self.out
+        if images is None or (self.config is not None and images == config(self.config).data.images):
+            if self.config is None:
+                known = ", ".join(map(repr, CONFIGS))
+                raise ValueError(f"config=None: must be given, one of {known}, or --data.images, or --out of a run")
+            return Path("runs") / self.config
+        return Path("runs") / (Path(images).resolve().stem if Path(images).exists() else images)
 
-    def settings_before(self) -> Config:
-        """The settings that options override."""
-        saved = self.folder / SETTINGS
+
+@dataclass(frozen=True, kw_only=True)
+class Before(Start):
+    """What says where the settings come from that other options override."""
+
+    images: Annotated[str | None, arg(name="data.images")] = None
+
+    def settings(self) -> Config:
+        """Those of a run that goes on, of the configuration, or for images of your own of a small one."""
+        saved = self.folder_for(self.images) / SETTINGS
         if self.resume and self.config is None and saved.exists():
             return Config.from_text(saved.read_text(encoding="utf-8"))
-        return config(self.config)
+        name = self.images if self.images in CONFIGS or self.images is None else OWN
+        return config(self.config or name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +88,7 @@ class Train(Start):
     settings: Annotated[Config, arg(name="")]
 
     def __call__(self, device: torch.device) -> None:
-        folder, world = self.folder, World.current()
+        folder, world = self.folder_for(self.settings.data.images), World.current()
         if world.first:
             head = f"out={folder} device={device} processes={world.size}"
             print(self.settings.text, head, sep="\n", file=sys.stderr)
@@ -89,15 +106,18 @@ class Drawing(Command, SamplingSettings):
     """A command that draws images from a model."""
 
     model: Positional[Path]  # a model file, or a run's folder
-    best: bool = False  # of a run, the best model in place of the last
+    best: bool = False  # of a run, the model with the lowest held-out loss in place of the last
     seed: int = 0  # of the first image; the next ones count up
-    solver: Annotated[str, arg(help=", ".join(FIXED))] = "heun"
+    solver: Annotated[str, arg(help=f"how the reverse process is solved: {', '.join(FIXED)}")] = "exponential"
     batch_size: int = 64  # images that each process draws at once
-    precision: Annotated[str, arg(help=" or ".join(PRECISIONS))] = "float32"
+    precision: Annotated[str, arg(help=f"of the network: {' or '.join(PRECISIONS)}")] = "float32"
 
     def painter(self, device: torch.device) -> Painter:
         """The model on its device, with the solver."""
         name = BEST if self.best else LAST
+        if self.model.is_dir() and not (self.model / name).exists():
+            hint = f"its run writes one after `checkpoints.every` steps: train --resume --out {self.model} goes on"
+            raise ValueError(f"model={str(self.model)!r}: holds no {name} yet; {hint}")
         model = load(self.model / name if self.model.is_dir() else self.model)
         model.network.to(device)
         return Painter(
@@ -110,18 +130,24 @@ class Drawing(Command, SamplingSettings):
 class Sample(Drawing):
     """Draw images from a model."""
 
-    out: Path  # a folder for PNG files, or a file ending in .npz
+    out: Path  # a folder for PNG files, or a file: ending in .npz, or in .png for one sheet of all
     n: Annotated[int, arg(aliases=["-n"])] = 64  # images
-    label: int | None = None  # of all images, for a conditional model; None: the labels take turns
+    label: int | None = None  # class of all images, for a conditional model; None: the classes take turns
 
     def __call__(self, device: torch.device) -> None:
+        is_file = self.out.suffix in (".npz", ".png")
+        if self.out.suffix and not is_file and not self.out.is_dir():
+            raise ValueError(f"out={str(self.out)!r}: must be a folder, or a file ending in .npz or .png")
+        files.check_writable(self.out if is_file else self.out / "000000.png")
         n, painter, world = checks.positive_int("n", self.n), self.painter(device), World.current()
         labels = self.labels(getattr(painter.model.network, "classes", 0))
         seeds = range(self.seed, self.seed + n)
-        if self.out.suffix == ".npz":
-            drawn = together(painter, seeds, labels, world).permute(0, 2, 3, 1).numpy()
-            if world.first:
-                arrays: dict[str, Any] = {"images": drawn, "seeds": np.array(seeds)}
+        if is_file:
+            drawn = together(painter, seeds, labels, world)
+            if world.first and self.out.suffix == ".png":
+                save_png(self.out, tile(drawn, round(n**0.5)))
+            elif world.first:
+                arrays: dict[str, Any] = {"images": drawn.permute(0, 2, 3, 1).numpy(), "seeds": np.array(seeds)}
                 arrays |= {} if labels is None else {"labels": labels.numpy()}
                 with files.replacing(self.out) as temporary:
                     np.savez(temporary, **arrays)
@@ -151,16 +177,20 @@ class Evaluate(Drawing):
     n: Annotated[int, arg(aliases=["-n"])] = 2_000  # samples
 
     def __call__(self, device: torch.device) -> None:
+        for metric in self.metrics:
+            checks.one_of("metrics", metric, METRICS)
+        if self.out is not None:
+            files.check_writable(self.out)
         saved = self.model / SETTINGS if self.model.is_dir() else self.model.with_name(SETTINGS)
         if self.images is None and not saved.exists():
             raise ValueError("images=None: must name the images that the model was trained on; no run's folder tells")
         settings = Config.from_text(saved.read_text(encoding="utf-8")) if saved.exists() else Config()
         if self.images is not None:
             settings = settings.with_overrides({"images": self.images})
+        painter, reference = self.painter(device), checks.positive_int("reference", self.reference)
         image_set = loaded(settings, World.current())
-        reference = checks.positive_int("reference", self.reference)
         rows = evaluate(
-            self.painter(device), image_set, self.n, metrics=self.metrics, reference=reference, seed=self.seed,
+            painter, image_set, self.n, metrics=self.metrics, reference=reference, seed=self.seed,
             device=device,
         )  # fmt: skip
         report(rows, self.out)
@@ -171,9 +201,9 @@ def parsed(argv: list[str]) -> Command:
     asked = {"-h", "--help"} & set(argv)
     settings = Config()
     if argv[:1] == ["train"]:
-        start, _ = _tyro(Start, args=argv[1:], add_help=False, return_unknown_args=True)
+        start, _ = _tyro(Before, args=argv[1:], add_help=False, return_unknown_args=True)
         if not asked or start.config is not None:
-            settings = start.settings_before()
+            settings = start.settings()
     trains = Annotated[Train, tyro.conf.subcommand("train", default=Train(settings=settings))]
     samples = Annotated[Sample, tyro.conf.subcommand("sample")]
     evaluates = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -200,6 +230,9 @@ def _tyro(command: Any, **options: Any) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; errors of the user's are one line, and 2 is returned."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # figures are worth more than a sign that a terminal does not have
+            stream.reconfigure(errors="replace")
     try:
         command = parsed(sys.argv[1:] if argv is None else argv)
         with launched(command.device) as device:

@@ -51,7 +51,7 @@ def evaluate(
     metrics: names in `METRICS`, a row each; KID is of EfficientNet's features, as FD-EffNet.
     reference: training images to compare with (all, where there are not so many).
     device: where features are computed.
-    Raises ValueError for an unknown metric or images of another shape, RuntimeError without Inception's weights.
+    Raises ValueError for an unknown metric or images of another shape, OSError without Inception's weights.
     """
     world, shape = World.current(), painter.model.process.shape
     for metric in metrics:
@@ -82,16 +82,16 @@ def _distance(metric: str, features: Tensor, known: Tensor) -> float:
 
 
 def report(rows: list[Row], path: Path | None) -> None:
-    """Print rows, and write them as CSV where a path is given."""
-    for row in rows:
-        print(
-            f"{row['metric']} {row['value']:.5g} (real images: {row['floor']:.5g}, n = {row['n_floor']}) · "
-            f"n = {row['n_samples']}, {row['evaluations']} evaluations, against {row['n_reference']} training images · "
-            f"{row['features']}"
-        )
+    """Write rows as CSV where a path is given, and print them."""
     if path is not None and rows:
         with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
         print(f"written to {path}", file=sys.stderr)
+    for row in rows:
+        print(
+            f"{row['metric']} {row['value']:.5g} (real images: {row['floor']:.5g}, n = {row['n_floor']}) · "
+            f"n = {row['n_samples']}, {row['evaluations']} evaluations, against {row['n_reference']} training images · "
+            f"{row['features']}"
+        )

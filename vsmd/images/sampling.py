@@ -23,8 +23,8 @@ class Painter:
     But for rounding, that is: a network adds up in another order in batches of another size, which moves a value by
     about 1e-6, and once in a while a pixel by one of its 256 steps.
 
-    solver: a name of `vsmd.samplers.SOLVERS` with fixed steps (default "heun").
-    evaluations: network calls an image (default 250), of which Heun takes two a step.
+    solver: a name of `vsmd.samplers.SOLVERS` with fixed steps (default "exponential").
+    evaluations: network calls an image (default 20), of which Heun takes two a step.
     grid_power: of the times t = u^power (default 2).
     denoise: the last evaluation takes off the noise that is left where the grid ends (default True); SGM's is seen.
     batch_size: images drawn at once (default 64).
@@ -36,8 +36,8 @@ class Painter:
     def __init__(
         self,
         model: Model,
-        solver: str = "heun",
-        evaluations: int = 250,
+        solver: str = "exponential",
+        evaluations: int = 20,
         *,
         grid_power: float = 2.0,
         denoise: bool = True,

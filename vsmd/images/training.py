@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from vsmd.images.logs import Log
 from vsmd.images.pictures import Pictures, save_png
 from vsmd.images.sampling import Painter
 from vsmd.model import Model
-from vsmd.training import checkpoints, fit
+from vsmd.training import fit
 from vsmd.training.distributed import World
 from vsmd.training.pairs import loss, pairs_at
 
@@ -46,27 +48,24 @@ def train(
     device: of this process.
     resume: go on from the folder's checkpoint, bit for bit on as many processes as before.
     data: the images, in place of those that `config.data.images` names.
-    Raises ValueError for bad settings, a folder that holds a run already, or a checkpoint of other settings.
+    Raises ValueError for bad settings, a folder that holds a run already or another process trains in, or a checkpoint
+    of other settings; OSError where the disk is too full for the run.
     """
     world, folder = World.current(), Path(folder)
     if (folder / CHECKPOINT).exists() and not resume:
         raise ValueError(f"out={str(folder)!r}: holds a run; --resume goes on with it, or choose another folder")
-    image_set = loaded(config, world) if data is None else data
-    run = RunFolder(config, image_set, folder, world)
-    every, steps = config.checkpoints.every, config.training.steps
-    return fit(
-        config.process(image_set.shape),
-        run.pictures,
-        **config.fitting,
-        network=config.build(image_set.shape, len(image_set.classes)),
-        device=device,
-        checkpoint=folder / CHECKPOINT,
-        checkpoint_every=every,
-        keep=config.checkpoints.keep,
-        on_loss=run.report,
-        snapshots={*range(every, steps, every), steps},
-        on_snapshot=run.snapshot,
-    )
+    refusal = f"out={str(folder)!r}: another process trains there; wait for it, or choose another folder"
+    with files.alone(folder, refusal) if world.first else nullcontext():
+        image_set = loaded(config, world) if data is None else data
+        run = RunFolder(config, image_set, folder, world)
+        network = config.build(image_set.shape, len(image_set.classes))
+        run.check_disk(sum(p.numel() for p in network.parameters()))
+        every, steps = config.checkpoints.every, config.training.steps
+        return fit(
+            config.process(image_set.shape), run.pictures, **config.fitting, network=network, device=device,
+            checkpoint=folder / CHECKPOINT, checkpoint_every=every, keep=config.checkpoints.keep, on_start=run.begin,
+            on_loss=run.report, snapshots={*range(every, steps, every), steps}, on_snapshot=run.snapshot,
+        )  # fmt: skip
 
 
 def loaded(config: Config, world: World) -> ImageSet:
@@ -99,13 +98,25 @@ class RunFolder:
         self.pictures = Pictures(trained_on, data.flips, None if labels is None else labels[rest])
         self.log: Log | None = None
         self.best: tuple[int, float] | None = None  # `mark` of the best model so far
-        if world.first:
-            files.write_atomic(folder / SETTINGS, config.text)
-            self.log = Log(folder, config.training.steps, config.training.batch_size)
-            begun = (folder / CHECKPOINT).exists()
-            rows = self.log.begin(checkpoints.step_of(folder / CHECKPOINT) if begun else 0)
+        self.made: int | None = None  # the step that a run goes on from, where its snapshot is whole
+
+    def check_disk(self, parameters: int) -> None:
+        """OSError where less is free than a new run writes: checkpoints (16 bytes a parameter) and models (4)."""
+        need = parameters * (16 * (self.config.checkpoints.keep + 1) + 4 * 3)
+        if self.world.first and not (self.folder / CHECKPOINT).exists() and shutil.disk_usage(self.folder).free < need:
+            raise OSError(f"out={str(self.folder)!r}: the run writes {need / 1e9:.2g} GB, more than is free there")
+
+    def begin(self, step: int) -> None:
+        """Training begins after `step`, its checkpoint accepted: settings and log are the run's."""
+        made = False
+        if self.world.first:
+            files.write_atomic(self.folder / SETTINGS, self.config.text)
+            self.log = Log(self.folder, self.config.training.steps, self.config.training.batch_size)
+            rows = self.log.begin(step)
             marks = [self.mark(int(row["step"]), float(row["held_out_loss"])) for row in rows if row["held_out_loss"]]
             self.best = min(marks, default=None)
+            made = any(int(row["step"]) == step and not row["loss"] for row in rows) and (self.folder / LAST).exists()
+        self.made = step if self.world.largest(made) else None
 
     def mark(self, step: int, loss: float) -> tuple[int, float]:
         """What models are compared by, less is better: first the later A, then the lower loss."""
@@ -119,7 +130,9 @@ class RunFolder:
             self.log.report(step, loss)
 
     def snapshot(self, step: int, model: Model) -> None:
-        """The model of this step: its loss on the held-out images, a sheet of samples, and its files."""
+        """The model of this step: its loss on the held-out images, a sheet of samples, its files, at last its row."""
+        if step == self.made:
+            return
         began, cells = time.perf_counter(), {}
         if not model.process.steered:
             s = model.process.stiffness
@@ -129,7 +142,6 @@ class RunFolder:
         sheet = self.sheet(model)
         if self.log is None:
             return
-        self.log.row(step, **cells)
         if sheet is not None:
             save_png(self.folder / "samples" / f"{step:08d}.png", sheet)
             self.log.sheet(step, sheet)
@@ -139,6 +151,7 @@ class RunFolder:
             if self.best is None or mark < self.best:
                 self.best = mark
                 model.save(self.folder / BEST)
+        self.log.row(step, **cells)
         self.log.pause(time.perf_counter() - began)
 
     def sheet(self, model: Model) -> np.ndarray | None:

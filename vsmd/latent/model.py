@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import vsmd
-from vsmd import checks, files
+from vsmd import checks, files, stored
 from vsmd import model as models
 from vsmd.family import forward_process
 from vsmd.latent import bridge as bridges
@@ -104,17 +104,21 @@ def load(path: str | Path, autoencoder: Codec | None = None) -> LatentModel:
     autoencoder: needed for models whose autoencoder is none of ours (the file holds the bridge only), and only then.
     """
     tensors, info = files.read(path, FORMAT)
-    about = info["autoencoder"]
+    with files.refusing(path):
+        about = {"class": "autoencoder"} | info["autoencoder"]
     if ("name" in about) == (autoencoder is not None):
         need = "holds its own; leave it out" if "name" in about else f"holds no {about['class']}; it must be given"
         raise ValueError(f"autoencoder={type(autoencoder).__name__}: the file {need}")
     with files.refusing(path):
         bridge = models.from_state(files.part(tensors, "bridge"), info["bridge"])
+        shape = tuple(checks.positive_int("shape", n) for n in info["shape"])
         if autoencoder is None:
-            stored = AUTOENCODERS[about["name"]](**about["settings"])
-            stored.load_state_dict(files.part(tensors, "autoencoder"))
-            autoencoder = stored.eval().requires_grad_(False)
-        return LatentModel(autoencoder, bridge, info["scale"], tuple(info["shape"]))
+            weights = files.part(tensors, "autoencoder")
+            with stored.within(weights, about["settings"], shape):
+                ours = AUTOENCODERS[about["name"]](**about["settings"])
+            ours.load_state_dict(weights)
+            autoencoder = ours.eval().requires_grad_(False)
+        return LatentModel(autoencoder, bridge, checks.positive("scale", info["scale"]), shape)
 
 
 def fit(

@@ -46,7 +46,8 @@ def pretrain(
     checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit.
     progress: show a bar.
 
-    Raises ValueError for bad arguments, FloatingPointError when the loss is not finite.
+    Raises ValueError for bad arguments, FloatingPointError when the loss is not finite, OSError where a checkpoint
+    cannot be written.
     """
     steps, batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
     learning_rate = checks.positive("learning_rate", learning_rate)
@@ -102,7 +103,10 @@ def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, r
 def _resumed(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:
     """Bring model and optimiser to a checkpoint's state; its step. ValueError names the settings that differ."""
     tensors, info = files.read(path, FORMAT)
-    checkpoints.check_settings(path, info["settings"], settings)
+    with files.refusing(path):
+        files.check_finite(tensors)
+        old, step = dict(info["settings"]), int(info["step"])
+    checkpoints.check_settings(path, old, settings)
     with files.refusing(path):
         checkpoints.load_state(tensors, {"network": model}, optimizer)
-        return int(info["step"])
+    return step

@@ -133,8 +133,8 @@ class InceptionFeatures(_Features):
     """The 2,048 features of clean-fid's InceptionV3: the Fréchet distance of these is FID.
 
     mode: "clean" (PIL's bicubic on each channel, to 299) or "legacy_tensorflow" (bilinear inside the network, as in
-    published CIFAR-10 tables). The weights (91 MB) are downloaded by clean-fid. Raises RuntimeError in one line where
-    that is not possible or clean-fid is missing.
+    published CIFAR-10 tables). The weights (91 MB) are downloaded by clean-fid. Raises OSError in one line where that
+    is not possible or clean-fid is missing.
     """
 
     def __init__(self, mode: str = "clean", device: str | torch.device = "cpu") -> None:
@@ -146,7 +146,7 @@ class InceptionFeatures(_Features):
             extract = build_feature_extractor(mode, checks.device("device", device), use_dataparallel=False)
         except (ImportError, OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
-            raise RuntimeError(f"FID: clean-fid or its Inception weights cannot be had here ({reason})") from None
+            raise OSError(f"FID: clean-fid or its Inception weights cannot be had here ({reason})") from None
         resize = "PIL bicubic to 299 px" if mode == "clean" else "bilinear to 299 px inside the network"
         self.name, self.describes = "FID", f"clean-fid's InceptionV3, mode {mode}, 2,048 features, {resize}"
         self.extract, self.resize = extract, build_resizer(mode)

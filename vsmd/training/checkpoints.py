@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vsmd import files
@@ -36,8 +35,8 @@ def save(trainer: Trainer, path: Path, keep: int = 1) -> None:
         if keep > 1 and path.exists():
             _set_aside(path, trainer.saved)
         files.write(path, FORMAT, tensors, info)
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except OSError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
         stands = "the checkpoint before it stands" if path.exists() else "there is none yet"
         raise OSError(
             f"checkpoint={str(path)!r}: could not be written at step {trainer.step} ({reason}); {stands}"
@@ -87,7 +86,7 @@ def earlier(path: Path) -> list[Path]:
 
 def step_of(path: Path) -> int:
     """The step that the checkpoint `path` stands at, without reading its tensors; ValueError as `restore` has it."""
-    with files.refusing(path), safe_open(str(path), framework="pt") as file:
+    with files.opened(path) as file:
         return int(json.loads(file.metadata()["info"])["step"])
 
 
@@ -112,10 +111,13 @@ def restore(trainer: Trainer, path: Path) -> None:
                 f"{error}; the one before it is {str(before[0])!r}, move it here to go on from it"
             ) from None
         raise
-    check_settings(path, info["settings"], trainer.settings)
+    with files.refusing(path):
+        files.check_finite(tensors)
+        old, step = dict(info["settings"]), int(info["step"])
+    check_settings(path, old, trainer.settings)
     with files.refusing(path):
         load_state(tensors, {"network": trainer.network, "average": trainer.average}, trainer.optimizer)
         if trainer.adapts:
             trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
-        trainer.history, trainer.step = info["history"], info["step"]
+        trainer.history, trainer.step = list(info["history"]), step
         trainer.saved = trainer.step

@@ -7,11 +7,15 @@ resumed by another number of them. Callbacks run on all, at the same steps.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vsmd import checks
+from vsmd.moments import Moments
 from vsmd.networks import with_traits
 
 
@@ -36,7 +41,8 @@ class World:
         """The world of the process group that is up, or of one process alone. Called by all processes together."""
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return cls()
-        group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+        gloo = dist.get_backend() == "gloo"
+        group = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=patience())
         return cls(dist.get_rank(), dist.get_world_size(), group)
 
     @property
@@ -67,6 +73,31 @@ class World:
         largest = torch.tensor([value])
         dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.group)
         return int(largest)
+
+    def spread(self, value: Tensor) -> Tensor:
+        """Least and largest (2, …) of a CPU tensor over all processes, elementwise."""
+        both = torch.stack([-value, value])
+        if self.size > 1:
+            dist.all_reduce(both, op=dist.ReduceOp.MAX, group=self.group)
+        return torch.stack([-both[0], both[1]])
+
+    def check_same(self, settings: Mapping[str, Any], moments: Moments) -> None:
+        """ValueError, in all processes, that names what they have been given differently: plain settings, the data."""
+        if self.size == 1:
+            return
+        texts = [json.dumps(value, default=str).encode() for value in settings.values()]
+        digests = [int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) for text in texts]
+        low, high = self.spread(torch.tensor(digests))
+        differing = [name for name, same in zip(settings, (low == high).tolist()) if not same]
+        if not differing:  # shapes are the same, then
+            low, high = self.spread(torch.stack([moments.mean, moments.std]).flatten(1))
+            if bool((high - low > 1e-6 * (high[1] + high.abs())).any()):
+                worst = int((high - low).amax(0).argmax())
+                mean, std = (f"{a:.6g} to {b:.6g}" for a, b in zip(low[:, worst].tolist(), high[:, worst].tolist()))
+                differing = [f"data (mean {mean}, std {std})"]
+        if differing:
+            names = ", ".join(differing)
+            raise ValueError(f"{names}: differ between the {self.size} processes; all must be given the same")
 
     def shared(self, value: Tensor) -> Tensor:
         """The first process's CPU tensor."""
@@ -99,12 +130,17 @@ def unsynced(network: nn.Module) -> AbstractContextManager[object]:
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def _number(name: str) -> int:
-    """An integer that torchrun has put into the environment."""
-    text = os.environ.get(name, "")
+def _number(name: str, default: str = "") -> int:
+    """An integer in the environment, where torchrun has put most of them."""
+    text = os.environ.get(name, default)
     if not text.isdecimal():
         raise ValueError(f"{name}={text!r}: must be an integer, as torchrun sets it")
     return int(text)
+
+
+def patience() -> timedelta:
+    """How long a process waits for another that does not answer: VSMD_TIMEOUT seconds, by default ten minutes."""
+    return timedelta(seconds=checks.positive_int("VSMD_TIMEOUT", _number("VSMD_TIMEOUT", "600")))
 
 
 @contextmanager
@@ -113,7 +149,7 @@ def launched(device: str) -> Iterator[torch.device]:
 
     device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; under torchrun every process takes the GPU of
     its own number. Raises ValueError for a device that is not on this machine, more processes than it has GPUs, or a
-    WORLD_SIZE, RANK or LOCAL_RANK that is no number.
+    WORLD_SIZE, RANK or LOCAL_RANK that is no number; TimeoutError where another process does not answer for `patience`.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,9 +166,15 @@ def launched(device: str) -> Iterator[torch.device]:
         torch.cuda.set_device(ours)
     if together:
         _number("RANK")
-        dist.init_process_group("nccl" if ours.type == "cuda" else "gloo")
     try:
-        yield ours
-    finally:
         if together:
+            dist.init_process_group("nccl" if ours.type == "cuda" else "gloo", timeout=patience())
+        yield ours
+    except RuntimeError as error:
+        if together and re.search("(?i)timed? ?out", str(error)):
+            seconds = _number("VSMD_TIMEOUT", "600")
+            raise TimeoutError(f"another process has not answered for {seconds} s (VSMD_TIMEOUT)") from None
+        raise
+    finally:
+        if together and dist.is_initialized():
             dist.destroy_process_group()

@@ -45,6 +45,7 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1_000,
     keep: int = 1,
+    on_start: Callable[[int], object] | None = None,
     on_loss: Callable[[int, float], object] | None = None,
     snapshots: Collection[int] = (),
     on_snapshot: Callable[[int, Model], bool | None] | None = None,
@@ -66,9 +67,10 @@ def fit(
     checkpoint: a file to save to every `checkpoint_every` steps (default 1,000) and to resume from if it exists, bit
         for bit. With it SIGTERM and Ctrl-C take effect once the step they fall into is done and saved.
     keep: the last checkpoints that are kept (default 1).
+    on_start: called as on_start(step) before the first step, the checkpoint's if there is one, which has been accepted.
     on_loss: called as on_loss(step, loss) with the mean of the last 50 steps.
-    snapshots, on_snapshot: steps after which on_snapshot(step, model) is called (not again after a resume); training
-        ends early where it returns True.
+    snapshots, on_snapshot: steps after which on_snapshot(step, model) is called (by a resume also for the step that it
+        goes on from: the run before may have ended within that call); training ends early where it returns True.
     progress: show a bar with loss and time left.
 
     Processes of a `torch.distributed` group train together (`vsmd.training.distributed`).
@@ -84,7 +86,7 @@ def fit(
     )  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)
-    return _Run(trainer, path, every, keep, on_loss, snapshots, on_snapshot, progress).finish()
+    return _Run(trainer, path, every, keep, on_start, on_loss, snapshots, on_snapshot, progress).finish()
 
 
 @dataclass
@@ -95,6 +97,7 @@ class _Run:
     path: Path | None
     every: int
     keep: int
+    on_start: Callable[[int], object] | None
     on_loss: Callable[[int, float], object] | None
     snapshots: Collection[int]
     on_snapshot: Callable[[int, Model], bool | None] | None
@@ -104,18 +107,23 @@ class _Run:
     def finish(self) -> Model:
         """Resume, train until the last step, a callback or a signal, and return the model."""
         trainer, world = self.trainer, self.trainer.world
-        if self.path is not None and self.path.exists():
+        resumed = self.path is not None and self.path.exists()
+        if resumed and self.path is not None:
             checkpoints.restore(trainer, self.path)
+        if self.on_start is not None:
+            self.on_start(trainer.step)
         shown, name = self.progress and world.first, trainer.process.method
         self.bar = tqdm(total=trainer.steps, initial=trainer.step, desc=name, disable=not shown, mininterval=1.0)
         stop, enough = 0, False  # the signal to stop for; what a callback says
         with closing(trainer), Held(self.path is not None, patient=world.size > 1) as signals:
+            enough = resumed and self.snapshot()
             while trainer.step < trainer.steps and not stop and not enough:
                 self.losses.append(trainer.advance())
                 stop = world.largest(signals.caught)
                 self.look(stopping=stop > 0)
                 self.bar.update()
                 enough = not stop and self.snapshot()
+            stop = stop or world.largest(signals.caught)  # within the last callback
         self.bar.close()
         if stop:
             world.wait()
@@ -143,10 +151,10 @@ class _Run:
                 f"high for this data and network{good}"
             )
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if self.on_loss is not None:  # before the checkpoint: a run that goes on from it has been told the loss
+            self.on_loss(step, loss)
         if saves and path is not None:
             checkpoints.save(trainer, path, self.keep)
-        if self.on_loss is not None:
-            self.on_loss(step, loss)
 
     def snapshot(self) -> bool:
         """Show the model where this step has a snapshot; whether training is to end, for all processes alike."""

@@ -91,6 +91,7 @@ class Trainer:
             network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
         self.weighting = pairs.weighting_of(weighting, network)
         self.network = self.compute.laid_out(network)
+        self.world.check_same({k: v for k, v in self.settings.items() if k != "data"}, process.known())
         self.wrapped = self.world.wrapped(self.network)
         self.called = self.compute.called(self.wrapped)  # the same weights, as training calls them
         self.average = copy.deepcopy(self.network).eval()
