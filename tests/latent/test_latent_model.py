@@ -189,7 +189,7 @@ def test_codes_without_variance() -> None:
         ({"data": X[:1]}, ValueError, r"^data: shape \(1, 6\) must be \(n, 6\) with n >= 2"),
         ({"data": X.long()}, TypeError, r"^data: dtype torch.int64 must be a floating one"),
         ({"data": X.clone().fill_(float("nan"))}, ValueError, r"^data: must be finite"),
-        ({"data": (X, X)}, TypeError, r"^data: pairs with a context are not taken in latent space"),
+        ({"data": (X, X[:9])}, ValueError, r"^context: has 9 rows, must have one for each of the 4000 points"),
         ({"data": "x"}, TypeError, r"^data=str: must be a tensor"),
         ({"autoencoder": torch.nn.Linear(6, 2)}, TypeError, r"^autoencoder=Linear: must have encode and decode$"),
         ({"steps": 0}, ValueError, r"^steps=0: must be an integer >= 1$"),

@@ -198,7 +198,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "named"),
     [
         ({"seed": 6}, r"seed: 5 -> 6"),
-        ({"steps": 40}, r"steps: 20 -> 40"),
+        ({"steps": 10}, r"steps: 20 -> 10"),
         ({"batch_size": 25}, r"batch_size: 24 -> 25"),
         ({"learning_rate": 0.5}, r"learning_rate: \S+ -> 0.5"),
         ({"schedule": "step"}, r"schedule: 'cosine' -> 'step'"),

@@ -32,8 +32,8 @@ def default_network(source: Source, seed: int) -> nn.Module:
         return ConditionalMLP(source.shape, features=values.shape[1], units=units)
     if context.is_floating_point() or context.ndim != 1 or low < 0 or high >= CLASSES:
         raise ValueError(
-            f"context: {context.dtype} {tuple(context.shape)}, {low:g} to {high:g}; must be labels (n,), integers from 0 "
-            f"to at most {CLASSES - 1}, or real numbers (n, features), else give a network that takes it"
+            f"context: {context.dtype} {tuple(context.shape)}, {low:g} to {high:g}; must be labels (n,), integers from "
+            f"0 to at most {CLASSES - 1}, or real numbers (n, features), else give a network that takes it"
         )
     return ConditionalMLP(source.shape, classes=int(high) + 1)
 

@@ -53,11 +53,11 @@ def fit(
 ) -> Model:
     """Train a score network on `data`, min E kappa^2 |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
-    data: points (n, *shape), (points, context), tensors, arrays or frames; a Dataset of either, or a DataLoader for the
-        sake of it; or a sampler (n, generator) -> either, whose moments are those of `all_batches()` where it has that.
+    data: points (n, *shape) or (points, context), as tensors, arrays or frames; a Dataset of such, or a DataLoader for
+        its dataset; or a sampler (n, generator) -> such, whose moments are those of `all_batches()`, where it has that.
         context: labels (n,), integers from 0, or real numbers (n, features).
-    steps, batch_size, learning_rate: of Adam (default 6,000 of 1,024 points, 4e-3).
-    schedule: of the rate, "cosine" (default), "step" or "constant".
+    steps, batch_size, learning_rate: of Adam (default 6,000 of 1,024 points, 4e-3); schedule: the rate's, "cosine"
+        (default), "step" or "constant".
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
     adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
     network: of scores, copied (default `MLP(shape)`, or a `ConditionalMLP` for the context); see `vsmd.networks`.
@@ -65,22 +65,18 @@ def fit(
     context_dropout: share of points whose context is left out (default 0; at .1 `Model.sample` can guide).
     seed: of everything random (default 0); same seed, same machine, same bits.
     device, compute: where and how a step is computed (default "cpu", `Compute()`).
-    checkpoint: a file to save to every `checkpoint_every` steps (default 1,000) and to resume from if it exists, bit
-        for bit; with more `steps` than before rate and A's rounds go on as the longer run has them. With it SIGTERM and
+    checkpoint: a file to save to every `checkpoint_every` steps (default 1,000; the last `keep`, 1, stay) and to resume
+        from, bit for bit; with more `steps` rate and A's rounds go on as the longer run has them. With it SIGTERM and
         Ctrl-C take effect once the step they fall into is saved.
-    keep: the last checkpoints that are kept (default 1).
-    on_loss: called as on_loss(step, loss) with the mean of the last 50 steps.
+    on_loss, progress: called as on_loss(step, loss) with the mean of the last 50 steps; show a bar.
     snapshots, on_snapshot: steps after which on_snapshot(step, model) is called (not again after a resume); training
         ends early where it returns True.
-    progress: show a bar with loss and time left.
 
     Processes of a `torch.distributed` group train together (`vsmd.training.distributed`).
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite, OSError where a
     checkpoint cannot be written.
     """
-    if not isinstance(process, ForwardProcess):
-        raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
-    process, network = (process, network) if init is None else _continued(process, network, init)
+    process, network = _begun(process, network, init)
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         ema=ema, clip=clip, adaptation=adaptation, seed=seed, device=checks.device("device", device), compute=compute,
@@ -91,8 +87,14 @@ def fit(
     return _Run(trainer, path, every, keep, on_loss, snapshots, on_snapshot, progress).finish()
 
 
-def _continued(process: ForwardProcess, network: nn.Module | None, init: Model) -> tuple[ForwardProcess, nn.Module]:
-    """Process and network that a run goes on from; ValueError or TypeError for a model of other data."""
+def _begun(
+    process: ForwardProcess, network: nn.Module | None, init: Model | None
+) -> tuple[ForwardProcess, nn.Module | None]:
+    """Process and network that a run begins with; ValueError or TypeError for none, or a model of other data."""
+    if not isinstance(process, ForwardProcess):
+        raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
+    if init is None:
+        return process, network
     if not isinstance(init, Model):
         raise TypeError(f"init={type(init).__name__}: must be a model, as vsmd.fit or vsmd.load returns it")
     if network is not None:
