@@ -53,7 +53,12 @@ def test_real_features_reach_the_default_network() -> None:
     stream = torch.Generator().manual_seed(0)
     years = 1980 + 40 * torch.rand(600, generator=stream)
     x = ((years - 2000) / 10)[:, None] + 0.2 * torch.randn(600, 1, generator=stream)
-    model = fit(forward_process("VSULD", (1,), beta=8.0), (x, years), adaptation=Adaptation(2, 100, 8), **FAST)
+    model = fit(
+        forward_process("VSULD", (1,), beta=8.0),
+        (x, years),
+        adaptation=Adaptation(rounds=2, paths=100, nodes=8),
+        **FAST,
+    )
     for year in (1985.0, 2015.0):
         drawn = model.sample(200, steps=12, context=year)
         assert float(drawn.mean()) == pytest.approx((year - 2000) / 10, abs=0.25)
@@ -70,7 +75,6 @@ def test_dropped_contexts_give_both_models_in_one(tmp_path: Any) -> None:
     assert all(0.2 < share(free, label) < 0.5 for label in range(3))
     guided = model.sample(300, steps=12, context=1, guidance=2.0)
     assert share(guided, 1) > 0.99
-    assert float(guided[:, 1].mean()) >= float(model.sample(300, steps=12, context=1)[:, 1].mean())
     again = load(model.save(tmp_path / "model.safetensors"))
     assert again.context_dropout == 0.3
     assert torch.equal(again.sample(300, steps=12, context=1, guidance=2.0), guided)
