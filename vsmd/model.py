@@ -42,12 +42,14 @@ class Model:
 
     def __repr__(self) -> str:
         process, network = self.process, self.network
+        low, high = process.schedule.b_min, process.schedule.b_max
+        beta = f"beta {low:g}" if low == high else f"beta {low:g} to {high:g}"
         adapted = f"A adapted in {len(self.history)} rounds" if self.history else f"A {process.variational_score}"
         weights = sum(p.numel() for p in network.parameters())
         told = f", told {takes}" if (takes := getattr(network, "conditioning", None)) else ""
         dropped = f", left out of {self.context_dropout:.0%}" if self.context_dropout else ""
         return (
-            f"Model of data {process.shape}: {process.method}, {process.schedule}, {adapted}, prior {process.prior!r}\n"
+            f"Model of data {process.shape}: {process.method}, {beta}, {adapted}, prior {process.prior!r}\n"
             f"  {type(network).__name__}, {weights:,} weights on {self.score.device}{told}{dropped}"
         )
 

@@ -201,6 +201,31 @@ def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], messag
         latent.fit(options.pop("data"), **options)
 
 
+def test_devices_and_the_look_of_it() -> None:
+    """Pre-trained and moved elsewhere ("meta" is on every machine); shown in a few lines."""
+    codec = latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=2, batch_size=8, device="cpu")
+    model = latent.fit(X, autoencoder=codec, bridge="CLD", **FAST)
+    there = model.to("meta")
+    assert next(there.autoencoder.parameters()).device.type == "meta"  # type: ignore[attr-defined]
+    assert next(codec.parameters()).device.type == "cpu"
+    text = repr(model)
+    assert text.startswith("LatentModel of data (6,): VectorAutoencoder, codes by a\nModel of data (2,): CLD, beta ")
+    assert len(text) < 400
+    with pytest.raises(ValueError, match=r"^device='cuda:99': not on this machine"):
+        latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=2, device="cuda:99")
+
+
+def test_pretraining_goes_on(tmp_path: Path) -> None:
+    """More steps from the same checkpoint."""
+    path = tmp_path / "codec.safetensors"
+    options: dict[str, Any] = {"batch_size": 8, "checkpoint": path, "checkpoint_every": 2}
+    short = latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=2, **options)
+    longer = latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=4, **options)
+    assert not torch.equal(longer.encode(X[:3]), short.encode(X[:3]))
+    with pytest.raises(ValueError, match=r"steps: 4 -> 3"):
+        latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=3, **options)
+
+
 def test_bad_points() -> None:
     model = latent.fit(X, autoencoder=Rotated(), bridge="SGM", **FAST)
     with pytest.raises(ValueError, match=r"^x=\(2, 5\): must be a tensor of shape \(n, 6\), n >= 1$"):

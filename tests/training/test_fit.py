@@ -344,6 +344,48 @@ def test_context(method: str, callable_data: bool) -> None:
     assert float((x - 2 * c).abs().mean()) < 0.5
 
 
+# --- going on from a model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["CLD", "VSULD"])
+def test_a_model_goes_on(method: str, tmp_path: Path) -> None:
+    """From its weights and its A; the model itself stays; from its file it is the same."""
+    first = train(method, network=None)
+    before = weights(first)
+    later = train(method, network=None, init=first, steps=1, learning_rate=1e-12)
+    torch.testing.assert_close(weights(later), before)
+    assert torch.equal(weights(first), before)
+    went = train(method, network=None, init=first, steps=10)
+    assert torch.equal(
+        weights(train(method, network=None, init=load(first.save(tmp_path / "a.safetensors")), steps=10)), weights(went)
+    )
+    if method == "VSULD":
+        fixed = Adaptation(rounds=1, paths=50, nodes=8, begin=0.98, end=1.0)
+        seen: list[Tensor] = []
+        train(
+            method, network=None, init=first, steps=40, adaptation=fixed, snapshots=[1],
+            on_snapshot=lambda _, model: seen.append(model.process.stiffness),
+        )  # fmt: skip
+        torch.testing.assert_close(seen[0], first.process.stiffness)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"init": "model.safetensors"}, TypeError, r"^init=str: must be a model, as vsmd.fit or vsmd.load returns it$"),
+        ({"init": Model(forward_process("CLD", (2,)), tiny()), "network": tiny()}, ValueError, r"^network=MLP: init"),
+        (
+            {"init": Model(forward_process("CLD", (3,)), tiny((3,)))},
+            ValueError,
+            r"^init: is a model of data \(3,\); must",
+        ),
+    ],
+)
+def test_bad_init(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train("CLD", **{"network": None} | arguments)
+
+
 # --- stopping ---------------------------------------------------------------------------------------------------------
 
 
