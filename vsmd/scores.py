@@ -22,16 +22,12 @@ from vsmd.networks.contexts import Conditioning
 from vsmd.processes import ForwardProcess
 
 
-class _Seen(Exception):
-    pass
-
-
 class _Watched(Tensor):
-    """A tensor that no function of torch is applied to without our noticing."""
+    """A tensor that no function of torch is applied to without an error."""
 
     @classmethod
     def __torch_function__(cls, *_: Any, **__: Any) -> Any:
-        raise _Seen
+        raise LookupError
 
 
 LEAST_LOG_RATIO = -7.0  # of a direction's standard deviation to the mean one, below which it counts as constant

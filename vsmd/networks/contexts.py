@@ -26,10 +26,7 @@ class Conditioning:
         return f"labels (n,), integers from 0 to {self.classes - 1}" if self.classes else real
 
     def checked(self, context: Tensor, n: int) -> Tensor:
-        """The context of n points as the network takes it, int64 or float32; one real feature may come as (n,).
-
-        Raises ValueError in one line for another shape, kind of number or length, and for values out of range.
-        """
+        """The context of n points, int64 or float32 – one real feature may be (n,) –; ValueError for what it is not."""
         real = context.is_floating_point()
         value = context[:, None] if real and context.ndim == 1 and self.features == 1 else context
         tail = (self.features,) if self.features else ()

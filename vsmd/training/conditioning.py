@@ -15,10 +15,7 @@ CLASSES = 65_536  # at most, of a network that nobody has asked for
 
 
 def default_network(source: Source, seed: int) -> nn.Module:
-    """An `MLP`, or a `ConditionalMLP` of the data's contexts: as many labels as there are, features standardised.
-
-    Raises ValueError for contexts that are neither labels (n,) nor real numbers (n, features).
-    """
+    """An `MLP`, or a `ConditionalMLP` for the data's labels or standardised features; ValueError for other contexts."""
     context = source.look(2, random.generator(seed, "contexts")).context
     if context is not None:
         context = source.look(MOMENT_DRAWS, random.generator(seed, "contexts")).context
@@ -39,11 +36,7 @@ def default_network(source: Source, seed: int) -> nn.Module:
 
 
 def check(source: Source, score: Score, dropout: float, seed: int) -> None:
-    """Bring the source's contexts into the form that the network takes.
-
-    Raises ValueError where the data have contexts and the network ignores them, or the reverse, where they are not what
-    the network's `Conditioning` says, or where they are to be dropped and it has none.
-    """
+    """Bring the source's contexts into the form that the network takes; ValueError where it ignores or lacks them."""
     name, takes = type(score.network).__name__, getattr(score.network, "conditioning", None)
     x, context = source.look(2, random.generator(seed, "contexts"))
     if context is None and takes is not None:

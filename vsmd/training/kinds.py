@@ -11,10 +11,9 @@ from vsmd import checks
 
 
 def as_tensors(data: Any) -> Any:
-    """Points (n, *shape), a pair (points, context), or a sampler as it is; ValueError or TypeError in one line.
+    """Points (n, *shape), a pair (points, context), or a sampler as it is, without graphs; ValueError or TypeError.
 
-    A Dataset is read once, item by item, and held; of a DataLoader it is its dataset that counts, since batches, and
-    their order, are drawn by ourselves. Tensors lose their graph.
+    A Dataset is read once, item by item, and held; of a DataLoader its dataset counts, since we draw batches ourselves.
     """
     if isinstance(data, DataLoader):
         plain = type(data.sampler) in (SequentialSampler, RandomSampler) and type(data.batch_sampler) is BatchSampler
