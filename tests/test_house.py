@@ -395,7 +395,7 @@ def test_readme_examples_run_as_printed(block: str, tmp_path: Path) -> None:
 
 
 def test_readme_has_its_examples() -> None:
-    assert [b.split()[1] for b in BLOCKS] == ["torch", "vsmd.data.panels", "vsmd"]
+    assert [b.split()[1] for b in BLOCKS] == ["torch", "torch", "vsmd.data.panels", "vsmd"]
     assert "model.save(" in BLOCKS[0]
 
 

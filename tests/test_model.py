@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vsmd import fit, forward_process, load
 from vsmd.bases import BASES
 from vsmd.model import Model
+from vsmd.networks import NETWORKS
 from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import SOLVERS
@@ -283,6 +284,55 @@ def test_network_without_settings(tmp_path: Path) -> None:
         Model(known(), Zero()).save(tmp_path / "model.safetensors")
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+class Tied(MLP):
+    """A perceptron whose hidden layers are one and the same."""
+
+    name = "tied"
+
+    def __init__(self, shape: tuple[int, ...], **settings: Any) -> None:
+        super().__init__(shape, **settings)
+        self.hidden = nn.ModuleList([self.hidden[0]] * len(self.hidden))
+
+
+def test_tied_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained, saved, loaded and trained on: they stay tied."""
+    monkeypatch.setitem(NETWORKS, "tied", Tied)
+    process, x = forward_process("CLD", (2,)), torch.randn(50, 2)
+    path = tmp_path / "checkpoint.safetensors"
+    options: dict[str, Any] = {"batch_size": 8, "checkpoint": path, "network": Tied((2,), width=8)}
+    fit(process, x, steps=3, **options)
+    model = fit(process, x, steps=6, **options)
+    again = load(model.save(tmp_path / "model.safetensors"))
+    assert torch.equal(again.sample(5, steps=3), model.sample(5, steps=3))
+    assert again.network.hidden[0] is again.network.hidden[1]  # type: ignore[index]
+
+
+def test_devices() -> None:
+    """A copy elsewhere ("meta" has no numbers, and is on every machine); one line for a device that is not there."""
+    model = random_model(known())
+    there = model.to("meta")
+    assert (there.score.device.type, model.score.device.type) == ("meta", "cpu")
+    assert torch.equal(model.to("cpu").sample(3, steps=2), model.sample(3, steps=2))
+    with pytest.raises(ValueError, match=r"^device='cuda:99': not on this machine"):
+        model.to("cuda:99")
+
+
+def test_a_file_is_loaded_onto_a_device(saved: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(saved)
+    assert load(path, device="meta").score.device.type == "meta"
+    with pytest.raises(ValueError, match=r"^device='tpu': not on this machine"):
+        load(path, device="tpu")
+
+
+def test_a_model_shows_itself_in_a_few_lines() -> None:
+    text = repr(random_model(known()))
+    assert len(text) < 300
+    assert text.startswith("Model of data (2,): VSULD, beta 5, A adapted in 1 rounds, prior 'gaussian'\n  MLP, ")
+    assert "on cpu" in text
+    assert "beta 0.1 to 10, A zero" in repr(Model(known("CLD", beta=BetaSchedule(0.1, 10.0)), Zero()))
 
 
 # --- denoising and seeds of samples -----------------------------------------------------------------------------------

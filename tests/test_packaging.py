@@ -50,7 +50,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_method_alone(wheel: Path) -> None:
-    assert contents(wheel) == sources("vsmd")
+    assert contents(wheel) == sources("vsmd") | {"vsmd/py.typed"}
 
 
 def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:

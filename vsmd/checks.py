@@ -6,7 +6,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -51,16 +51,45 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, names))}{hint}")
 
 
-def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return `value` as float32, or raise ValueError unless it is a finite tensor (n, *shape) with n >= 1."""
+def tensor(name: str, value: Any) -> torch.Tensor:
+    """Return a tensor, without its graph, or the numbers of an array, pandas frame or series as one; else TypeError.
+
+    Of arrays float32 stays, other floating numbers become float64, whole ones int64; a frame is float64 as a whole.
+    """
+    import numpy as np
     import torch
 
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if hasattr(value, "to_numpy") and hasattr(value, "dtypes"):
+        frame = hasattr(value, "columns")
+        columns = zip(value.columns, value.dtypes) if frame else [(value.name, value.dtype)]
+        for column, dtype in columns:
+            if getattr(dtype, "kind", "O") not in "fiub":
+                raise TypeError(f"{name}: column {column!r} holds {dtype}; must hold numbers")
+        whole = not frame and value.dtype.kind in "iub" and not value.isna().any()
+        value = value.to_numpy("int64") if whole else value.to_numpy("float64", na_value=math.nan)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}={type(value).__name__}: must be a tensor, a numpy array or a pandas DataFrame")
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: array of {value.dtype}; must hold numbers")
+    real = np.float32 if value.dtype.itemsize <= 4 else np.float64
+    return torch.from_numpy(np.array(value, real if value.dtype.kind == "f" else np.int64))
+
+
+def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return `value` as float32, or raise ValueError unless it holds finite points (n, *shape) with n >= 1."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, np.ndarray) or hasattr(value, "to_numpy"):
+        value = tensor(name, value)
     if not isinstance(value, torch.Tensor) or tuple(value.shape[1:]) != shape or not len(value):
         got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise ValueError(f"{name}={got}: must be a tensor of shape (n, {', '.join(map(str, shape))}), n >= 1")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name}: must be finite, has NaN or inf")
-    return value.float()
+    return value.detach().float()
 
 
 def device(name: str, value: object) -> torch.device:

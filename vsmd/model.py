@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from vsmd import checks, files, networks, random, stored
 from vsmd.bases import BASES
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
+from vsmd.networks.contexts import Guided
 from vsmd.priors import Mixture, Prior
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import Solver
@@ -36,6 +38,25 @@ class Model:
     network: nn.Module
     history: list[dict[str, Any]] = field(default_factory=list)
     t_min: float = 1e-3
+    context_dropout: float = 0.0  # share of training's points whose context was left out
+
+    def __repr__(self) -> str:
+        process, network = self.process, self.network
+        low, high = process.schedule.b_min, process.schedule.b_max
+        beta = f"beta {low:g}" if low == high else f"beta {low:g} to {high:g}"
+        adapted = f"A adapted in {len(self.history)} rounds" if self.history else f"A {process.variational_score}"
+        weights = sum(p.numel() for p in network.parameters())
+        told = f", told {takes}" if (takes := getattr(network, "conditioning", None)) else ""
+        dropped = f", left out of {self.context_dropout:.0%}" if self.context_dropout else ""
+        return (
+            f"Model of data {process.shape}: {process.method}, {beta}, {adapted}, prior {process.prior!r}\n"
+            f"  {type(network).__name__}, {weights:,} weights on {self.score.device}{told}{dropped}"
+        )
+
+    def to(self, device: str | torch.device) -> Model:
+        """The same model with its network on `device`, which computes there; ValueError where there is none."""
+        network = copy.deepcopy(self.network).to(checks.device("device", device))
+        return dataclasses.replace(self, network=network)
 
     @property
     def score(self) -> Score:
@@ -53,6 +74,7 @@ class Model:
         *,
         grid_power: float = 2.0,
         denoise: bool | None = None,
+        guidance: float = 1.0,
         network: nn.Module | None = None,
         **options: Any,
     ) -> Generation:
@@ -60,9 +82,17 @@ class Model:
 
         network: the model's own as it is called, say compiled or given codes in place of a context.
         """
+        network = self.network if network is None else network
+        if checks.in_range("guidance", guidance, 0.0, 100.0) != 1:
+            if not self.context_dropout:
+                raise ValueError(
+                    f"guidance={guidance:g}: must be 1 for a model that was fitted without context_dropout"
+                )
+            takes: Any = self.network.conditioning
+            network = Guided(network, takes, guidance)
         if denoise is None:
             denoise = not self.process.row.early_stop
-        score = Score(self.process, self.network if network is None else network)
+        score = Score(self.process, network)
         return Generation(score, solver, steps, self.t_min, grid_power=grid_power, denoise=denoise, **options)
 
     def sample(
@@ -75,7 +105,8 @@ class Model:
         seeds: Sequence[int] | None = None,
         grid_power: float = 2.0,
         denoise: bool | None = None,
-        context: Tensor | None = None,
+        context: Any = None,
+        guidance: float = 1.0,
         batch_size: int = 20_000,
         trajectory: bool = False,
         **options: Any,
@@ -94,20 +125,27 @@ class Model:
         grid_power: of the grid t = u^power (`time_grid`), default 2; 1 is the paper's uniform one.
         denoise: one more evaluation, E[x_0 | a] where the grid ends, takes off the noise that is left there. Default:
             yes, but not along a trajectory, nor for a method that stops early on purpose.
-        context: (n, …) for a conditional network.
+        context: for a conditional network labels (n,) or real numbers (n, features), or one of them for all samples; a
+            model trained with `context_dropout` may go without.
+        guidance: w >= 0 of s = s_0 + w (s_c - s_0), scores without and with the context; default 1: s_c itself, larger
+            ones stress the context (`context_dropout`; twice the evaluations).
         batch_size: samples drawn at once, default 20,000.
         trajectory: return x at every node of the grid, (steps + 1, n, *shape); with denoise the last is denoised.
         options: the solver's own (rtol, atol of "rk45").
 
-        Raises ValueError for n, steps, batch_size < 1, seeds of another number, an unknown solver or one that needs a
-        velocity; TypeError for options that the solver does not have; FloatingPointError where a flow diverges.
+        Raises ValueError for n, steps, batch_size < 1, seeds of another number, a context that is not what the network
+        takes, an unknown solver or one that needs a velocity; TypeError for options that the solver does not have;
+        FloatingPointError where a flow diverges.
         """
         n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
         if seeds is not None and len(seeds) != n:
             raise ValueError(f"seeds: {len(seeds)} of them for n={n}; must be one a sample")
         batch_size = checks.positive_int("batch_size", batch_size)
+        if context is None and guidance != 1:
+            raise ValueError(f"guidance={guidance!r}: leads towards a context; must come with one")
+        context = self.score.told(context, n, self.context_dropout > 0)
         denoise = False if trajectory and denoise is None else denoise
-        run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, **options)
+        run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, **options)
         batches = []
         for rows, start, noise in self._starts(n, seed, seeds, batch_size):
             nodes: list[Tensor] = []
@@ -139,7 +177,7 @@ class Model:
         self,
         x: Tensor,
         *,
-        context: Tensor | None = None,
+        context: Any = None,
         velocities: int = 1,
         seed: int = 0,
         rtol: float = 1e-4,
@@ -152,7 +190,7 @@ class Model:
         Points are taken to lie at t = t_min, where training and the solvers' grids end.
 
         x: (n, *shape), in data coordinates.
-        context: (n, …) for a conditional network.
+        context: as of `sample`.
         velocities: draws of v a point (default 1); each is exact if x and v are independent at t = 0, as in the data.
         seed: of v (default 0).
         rtol, atol: tolerances of the adaptive Runge–Kutta steps (default 1e-4).
@@ -163,6 +201,7 @@ class Model:
 
         x, velocities = checks.points("x", x, self.process.shape).cpu(), checks.positive_int("velocities", velocities)
         device, values = self.score.device, []
+        context = self.score.told(context, len(x), self.context_dropout > 0)
         context = None if context is None else context.to(device)
         for j in range(velocities if self.process.k == 2 else 1):
             a = self.process.to_directions(x)[:, None]
@@ -186,16 +225,20 @@ class Model:
         return path
 
 
-def load(path: str | Path) -> Model:
-    """The model that `Model.save` wrote, on the CPU and ready to sample; nothing in the file is run.
+def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model that `Model.save` wrote, ready to sample; nothing in the file is run.
 
     path: of the file. A network, basis or method of your own must have its line in its table.
+    device: of the network, where it computes (default "cpu").
 
     Raises ValueError naming the path if the file is missing, damaged or foreign.
     """
     tensors, info = files.read(path, FORMAT)
+    place = checks.device("device", device)
     with files.refusing(path):
-        return from_state(tensors, info)
+        model = from_state(tensors, info)
+    model.network.to(place)
+    return model
 
 
 def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -211,6 +254,7 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if process.mixture is not None:
         tensors |= files.prefixed("prior", process.mixture._asdict())
     info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}
+    info |= {"context_dropout": model.context_dropout} if model.context_dropout else {}
     return tensors, info
 
 
@@ -233,4 +277,4 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     with stored.within(weights, about["settings"], shape):
         network = networks.build(about["name"], **about["settings"])
     network.load_state_dict(weights)
-    return Model(process, network.eval(), info["history"], info["t_min"])
+    return Model(process, network.eval(), info["history"], info["t_min"], info.get("context_dropout", 0.0))

@@ -10,13 +10,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vsmd import checks
 from vsmd.bases import Basis
 from vsmd.coefficients import Coefficients
+from vsmd.networks.contexts import Conditioning
 from vsmd.processes import ForwardProcess
+
+
+class _Watched(Tensor):
+    """A tensor that no function of torch is applied to without an error."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any, **__: Any) -> Any:
+        raise LookupError
+
 
 LEAST_LOG_RATIO = -7.0  # of a direction's standard deviation to the mean one, below which it counts as constant
 
@@ -50,6 +62,38 @@ class Score:
         """E[target | z] for z (n, *shape) at levels log_snr (n or 1, *shape)."""
         z = z if math.isinf(self.edge) else z.clamp(-self.edge, self.edge)
         return in_directions(self.network, self.process.basis, z, log_snr, context)
+
+    def ignores(self, context: Tensor) -> bool:
+        """Whether the network answers without a look at its context (n, …); the global random stream is left alone."""
+        z = torch.zeros(len(context), *self.process.shape, device=self.device)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self.output(z, z, context.as_subclass(_Watched))
+        except Exception:  # where it is no look, the network's own call will say what is wrong
+            return False
+        return True
+
+    def told(self, context: Any, n: int, optional: bool = False) -> Tensor | None:
+        """The context for n points as the network takes it: one a point, or one row (a label) for all of them.
+
+        optional: whether it may be left out of a network that takes one. Raises ValueError or TypeError in one line for
+        a context that is missing, not taken, or not as the network's `Conditioning` has it.
+        """
+        takes: Conditioning | None = getattr(self.network, "conditioning", None)
+        if context is None:
+            if takes is not None and not optional:
+                raise ValueError(f"context=None: the network takes {takes}; must be given")
+            return None if takes is None else takes.none(n, self.device)
+        value = torch.tensor(context) if isinstance(context, int | float) else checks.tensor("context", context)
+        if value.ndim == 0 or (takes is not None and takes.features > 1 and value.ndim == 1):
+            value = value[None]
+        if len(value) not in (1, n):
+            raise ValueError(f"context: has {len(value)} rows; must have n={n}, or one for all")
+        if takes is not None:
+            value = takes.checked(value, len(value))
+        elif self.ignores(value[:1]):
+            raise ValueError(f"context: the model's network, {type(self.network).__name__}, takes none; leave it out")
+        return value.expand(n, *value.shape[1:])
 
     def denoise(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """E[x_0 | a_t] in directions, (n, *shape)."""

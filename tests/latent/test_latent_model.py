@@ -189,7 +189,7 @@ def test_codes_without_variance() -> None:
         ({"data": X[:1]}, ValueError, r"^data: shape \(1, 6\) must be \(n, 6\) with n >= 2"),
         ({"data": X.long()}, TypeError, r"^data: dtype torch.int64 must be a floating one"),
         ({"data": X.clone().fill_(float("nan"))}, ValueError, r"^data: must be finite"),
-        ({"data": (X, X)}, TypeError, r"^data: pairs with a context are not taken in latent space"),
+        ({"data": (X, X[:9])}, ValueError, r"^context: has 9 rows, must have one for each of the 4000 points"),
         ({"data": "x"}, TypeError, r"^data=str: must be a tensor"),
         ({"autoencoder": torch.nn.Linear(6, 2)}, TypeError, r"^autoencoder=Linear: must have encode and decode$"),
         ({"steps": 0}, ValueError, r"^steps=0: must be an integer >= 1$"),
@@ -199,6 +199,31 @@ def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], messag
     options = {"data": X, "autoencoder": Rotated(), **FAST} | arguments
     with pytest.raises(error, match=message):
         latent.fit(options.pop("data"), **options)
+
+
+def test_devices_and_the_look_of_it() -> None:
+    """Pre-trained and moved elsewhere ("meta" is on every machine); shown in a few lines."""
+    codec = latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=2, batch_size=8, device="cpu")
+    model = latent.fit(X, autoencoder=codec, bridge="CLD", **FAST)
+    there = model.to("meta")
+    assert next(there.autoencoder.parameters()).device.type == "meta"  # type: ignore[attr-defined]
+    assert next(codec.parameters()).device.type == "cpu"
+    text = repr(model)
+    assert text.startswith("LatentModel of data (6,): VectorAutoencoder, codes by a\nModel of data (2,): CLD, beta ")
+    assert len(text) < 400
+    with pytest.raises(ValueError, match=r"^device='cuda:99': not on this machine"):
+        latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=2, device="cuda:99")
+
+
+def test_pretraining_goes_on(tmp_path: Path) -> None:
+    """More steps from the same checkpoint."""
+    path = tmp_path / "codec.safetensors"
+    options: dict[str, Any] = {"batch_size": 8, "checkpoint": path, "checkpoint_every": 2}
+    short = latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=2, **options)
+    longer = latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=4, **options)
+    assert not torch.equal(longer.encode(X[:3]), short.encode(X[:3]))
+    with pytest.raises(ValueError, match=r"steps: 4 -> 3"):
+        latent.pretrain(latent.VectorAutoencoder((6,), 2, 8), X, steps=3, **options)
 
 
 def test_bad_points() -> None:

@@ -23,6 +23,7 @@ from vsmd import Adaptation, BetaSchedule, Model, files, fit, forward_process
 from vsmd.networks.mlp import MLP
 from vsmd.training import checkpoints
 from vsmd.training.stopping import Held
+from vsmd.training.trainer import Trainer
 
 STEPS = 120
 
@@ -197,6 +198,45 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     assert_same(resumed, run(None, steps=LONG))
 
 
+# --- more steps -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["CLD", "VSULD"])
+def test_more_steps_go_on(method: str, tmp_path: Path) -> None:
+    """From a finished run's checkpoint, as if it had been the longer one from there, and that resumes bit for bit."""
+    path, source = tmp_path / "run.safetensors", Source()
+    short = run(path, method=method, steps=40)
+    longer = run(path, source, method=method, steps=80)
+    assert source.batches == 40
+    assert not torch.equal(longer.sample(6, steps=4), short.sample(6, steps=4))
+    assert step_of(path) == 80
+    again = tmp_path / "again.safetensors"
+    run(again, method=method, steps=40)
+    interrupted(again, 25, method=method, steps=80)
+    assert step_of(again) == 60
+    assert_same(run(again, method=method, steps=80), longer)
+    rounds = Adaptation(rounds=6, paths=60, nodes=5).schedule(80)
+    assert [row["step"] for row in longer.history if row["step"] > 40] == [
+        step for step in rounds if step > 40 and method == "VSULD"
+    ]
+
+
+def test_the_rate_goes_on_as_the_longer_run_has_it(tmp_path: Path) -> None:
+    """Its cosine at step 40 of 80, one half, where the short run's was down to nothing; constant: no difference."""
+    path = tmp_path / "run.safetensors"
+    run(path, steps=40, schedule="constant", method="CLD")
+    assert_same(
+        run(path, steps=80, schedule="constant", method="CLD"), run(None, steps=80, schedule="constant", method="CLD")
+    )
+    trainer = Trainer(
+        forward_process("CLD", (2,)), Source(), None, steps=80, batch_size=24, learning_rate=0.25, schedule="cosine",
+        ema=0.9, clip=1.0, adaptation=None, seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+    trainer.step = 40
+    trainer.advance()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.125)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -221,7 +261,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "named"),
     [
         ({"seed": 6}, r"seed: 5 -> 6"),
-        ({"steps": 40}, r"steps: 20 -> 40"),
+        ({"steps": 10}, r"steps: 20 -> 10"),
         ({"batch_size": 25}, r"batch_size: 24 -> 25"),
         ({"learning_rate": 0.5}, r"learning_rate: \S+ -> 0.5"),
         ({"schedule": "step"}, r"schedule: 'cosine' -> 'step'"),

@@ -215,12 +215,12 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (GOOD.long(), TypeError, r"^data: dtype torch.int64 must be a floating one"),
     (GOOD.bool(), TypeError, r"^data: dtype torch.bool must be"),
     (GOOD.tolist(), TypeError, r"^data=list: must be a tensor"),
-    (GOOD.numpy(), TypeError, r"^data=ndarray: must be a tensor"),
+    (GOOD.long().numpy(), TypeError, r"^data: dtype torch.int64 must be a floating one"),
     (None, TypeError, r"^data=NoneType: must be a tensor"),
     ((GOOD[:, :1], GOOD), ValueError, r"^data: shape \(50, 1\) must be"),
     (lambda n, _: torch.zeros(n, 3), ValueError, r"^data: shape \(\d+, 3\) must be"),
     (lambda n, _: torch.full((n, 2), math.nan), ValueError, r"^data: must be finite"),
-    (lambda n, _: np.zeros((n, 2)), TypeError, r"^data=ndarray: must be a tensor"),
+    (lambda n, _: np.zeros((n, 2), dtype=bool), TypeError, r"^data: dtype torch.int64 must be"),
     (lambda n, _: torch.zeros(n, 2, dtype=torch.int64), TypeError, r"^data: dtype torch.int64 must be"),
     ((GOOD, GOOD[:20]), ValueError, r"^(data|context)"),
 ]
@@ -342,6 +342,48 @@ def test_context(method: str, callable_data: bool) -> None:
     x = model.sample(300, steps=20, context=c, batch_size=70)
     assert float(((x * c) > 0).float().mean()) > 0.99
     assert float((x - 2 * c).abs().mean()) < 0.5
+
+
+# --- going on from a model --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["CLD", "VSULD"])
+def test_a_model_goes_on(method: str, tmp_path: Path) -> None:
+    """From its weights and its A; the model itself stays; from its file it is the same."""
+    first = train(method, network=None)
+    before = weights(first)
+    later = train(method, network=None, init=first, steps=1, learning_rate=1e-12)
+    torch.testing.assert_close(weights(later), before)
+    assert torch.equal(weights(first), before)
+    went = train(method, network=None, init=first, steps=10)
+    assert torch.equal(
+        weights(train(method, network=None, init=load(first.save(tmp_path / "a.safetensors")), steps=10)), weights(went)
+    )
+    if method == "VSULD":
+        fixed = Adaptation(rounds=1, paths=50, nodes=8, begin=0.98, end=1.0)
+        seen: list[Tensor] = []
+        train(
+            method, network=None, init=first, steps=40, adaptation=fixed, snapshots=[1],
+            on_snapshot=lambda _, model: seen.append(model.process.stiffness),
+        )  # fmt: skip
+        torch.testing.assert_close(seen[0], first.process.stiffness)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"init": "model.safetensors"}, TypeError, r"^init=str: must be a model, as vsmd.fit or vsmd.load returns it$"),
+        ({"init": Model(forward_process("CLD", (2,)), tiny()), "network": tiny()}, ValueError, r"^network=MLP: init"),
+        (
+            {"init": Model(forward_process("CLD", (3,)), tiny((3,)))},
+            ValueError,
+            r"^init: is a model of data \(3,\); must",
+        ),
+    ],
+)
+def test_bad_init(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train("CLD", **{"network": None} | arguments)
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------

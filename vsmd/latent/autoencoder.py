@@ -149,6 +149,13 @@ def is_ours(codec: object) -> TypeGuard[Autoencoder]:
     return isinstance(codec, VectorAutoencoder | ImageAutoencoder)
 
 
+def placed(codec: object) -> torch.device:
+    """Where a codec computes: on the device of its parameters, or on the CPU."""
+    module = codec if isinstance(codec, nn.Module) else getattr(codec, "autoencoder", None)
+    first = next(module.parameters(), None) if isinstance(module, nn.Module) else None
+    return torch.device("cpu") if first is None else first.device
+
+
 def _hidden(inputs: int, width: int, outputs: int) -> nn.Sequential:
     layers = (nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs))
     return nn.Sequential(*layers)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import vsmd
 from vsmd import checks, files, stored
 from vsmd import model as models
 from vsmd.family import forward_process
 from vsmd.latent import bridge as bridges
-from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_ours
+from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_ours, placed
 from vsmd.methods import METHODS
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.random import generator
-from vsmd.training.data import Data, Source
+from vsmd.training.data import Batch, Data, Source
+from vsmd.training.kinds import as_tensors
 
 FORMAT = "vsmd-latent-1"
 CODES = 20_000  # draws of a sampler that the codes' scale is taken from
@@ -51,7 +53,8 @@ class LatentModel:
     def decode(self, z: Tensor) -> Tensor:
         """Data (n, *shape) of scaled codes z (n, *code_shape)."""
         with torch.no_grad():
-            return torch.cat([self.autoencoder.decode(rows * self.scale) for rows in z.split(BATCH)])
+            device = placed(self.autoencoder)
+            return torch.cat([self.autoencoder.decode(rows.to(device) * self.scale).cpu() for rows in z.split(BATCH)])
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """decode(encode(x)): the best that any bridge on these codes can do."""
@@ -78,6 +81,15 @@ class LatentModel:
         codes = None if data is None else self.encode(data)
         return dataclasses.replace(self, bridge=self.bridge.with_prior(name, codes, components, seed))
 
+    def __repr__(self) -> str:
+        return f"LatentModel of data {self.shape}: {type(self.autoencoder).__name__}, codes by a\n{self.bridge}"
+
+    def to(self, device: str | torch.device) -> LatentModel:
+        """The same model with its network and – where it is a module – its autoencoder on `device`."""
+        codec, bridge = self.autoencoder, self.bridge.to(device)
+        codec = copy.deepcopy(codec).to(bridge.score.device) if isinstance(codec, nn.Module) else codec
+        return dataclasses.replace(self, autoencoder=codec, bridge=bridge)
+
     def with_stop(self, stop: float) -> LatentModel:
         """The same model with early stopping at another time in (0, 1); LSBDM only."""
         if not self.process.row.early_stop:
@@ -98,10 +110,11 @@ class LatentModel:
         return path
 
 
-def load(path: str | Path, autoencoder: Codec | None = None) -> LatentModel:
+def load(path: str | Path, autoencoder: Codec | None = None, device: str | torch.device = "cpu") -> LatentModel:
     """Read a model written by `LatentModel.save`; ValueError naming the path if it is missing, damaged or foreign.
 
     autoencoder: needed for models whose autoencoder is none of ours (the file holds the bridge only), and only then.
+    device: of network and autoencoder (default "cpu").
     """
     tensors, info = files.read(path, FORMAT)
     with files.refusing(path):
@@ -118,7 +131,8 @@ def load(path: str | Path, autoencoder: Codec | None = None) -> LatentModel:
                 ours = AUTOENCODERS[about["name"]](**about["settings"])
             ours.load_state_dict(weights)
             autoencoder = ours.eval().requires_grad_(False)
-        return LatentModel(autoencoder, bridge, checks.positive("scale", info["scale"]), shape)
+        model = LatentModel(autoencoder, bridge, checks.positive("scale", info["scale"]), shape)
+    return model if torch.device(device).type == "cpu" else model.to(device)
 
 
 def fit(
@@ -134,7 +148,7 @@ def fit(
 
     Codes are divided by one number, so that their root mean square deviation is 1; their anisotropy stays.
 
-    data: tensor (n, *shape), encoded once, or sampler (n, generator) -> such, encoded as it is drawn.
+    data: as of `vsmd.fit`, with contexts or without; points are encoded once, a sampler's as they are drawn.
     autoencoder: anything with encode and decode, trained.
     bridge: "LSBDM" (default: `schrodinger_bridge(shape)`), one of the six methods with its defaults, or a process for
         codes of that shape: `schrodinger_bridge(shape, sigma=3)`, `forward_process("VSCLD", shape, beta=2)`.
@@ -145,8 +159,8 @@ def fit(
     Raises ValueError if encoder and decoder do not fit each other, codes are constant in a coordinate or have more
     numbers than the data; warns where sigma is outside the range of the theory.
     """
-    points, draw = _prepared(data, seed)
-    shape = check_fit(autoencoder, points[:2].float())
+    source, (points, context) = _prepared(data, seed)
+    shape = check_fit(autoencoder, points[:2].float().to(placed(autoencoder)))
     codes = _encoded(autoencoder, points)
     scale = _scale(codes)
     process = _process(bridge, shape)
@@ -159,33 +173,31 @@ def fit(
             raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
         bridges.warn_outside_theory(bridges.sigma_of(process), stop, codes / scale, seed)
 
-    def drawn(n: int, stream: torch.Generator) -> Tensor:
-        assert draw is not None
-        return _encoded(autoencoder, draw(n, stream)) / scale
+    def drawn(n: int, stream: torch.Generator) -> tuple[Tensor, ...]:
+        x, context = source.draw(n, stream)
+        return (_encoded(autoencoder, x) / scale, *([] if context is None else [context]))
 
-    model = vsmd.fit(process, codes / scale if draw is None else drawn, seed=seed, **training)
+    held = (codes / scale, *([] if context is None else [context]))
+    model = vsmd.fit(process, held if source.sampler is None else drawn, seed=seed, **training)
     if early_stop:
         model = bridges.stopped(model, stop)
     return LatentModel(autoencoder, model, scale, tuple(points.shape[1:]))
 
 
-def _prepared(data: Data, seed: int) -> tuple[Tensor, Any]:
-    """Points (n, *shape) to look at, and the sampler if data is one; ValueError or TypeError for bad data."""
-    if isinstance(data, tuple):
-        raise TypeError("data: pairs with a context are not taken in latent space; give a tensor or a sampler")
-    if not callable(data):
-        shape = tuple(data.shape[1:]) if isinstance(data, Tensor) else ()
-        return Source(data, shape).points(generator(seed, "codes")), None
-    points = data(CODES, generator(seed, "codes"))
-    if isinstance(points, tuple):
-        raise TypeError("data: pairs with a context are not taken in latent space; give a tensor or a sampler")
-    Source(points, tuple(points.shape[1:]))
-    return points, data
+def _prepared(data: Data, seed: int) -> tuple[Source, Batch]:
+    """The data, and points (n, *shape) with their contexts to look at; ValueError or TypeError for bad data."""
+    data = as_tensors(data)
+    first = as_tensors(data(2, generator(seed, "codes"))) if callable(data) else data
+    shape = tuple((first[0] if isinstance(first, tuple) else first).shape[1:])
+    source = Source(data, shape)
+    batch = source.look(CODES, generator(seed, "codes"))
+    Source(batch.x, shape)  # a sampler's draws are finite, too
+    return source, batch
 
 
 def _encoded(codec: Codec, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([codec.encode(rows.float()) for rows in x.split(BATCH)])
+        return torch.cat([codec.encode(rows.to(placed(codec)).float()).cpu() for rows in x.split(BATCH)])
 
 
 def _scale(codes: Tensor) -> float:

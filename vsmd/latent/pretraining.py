@@ -29,21 +29,21 @@ def pretrain(
     learning_rate: float = 2e-3,
     code_noise: float = 0.0,
     seed: int = 0,
+    device: str | torch.device = "cpu",
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> A:
     """A trained copy of an autoencoder: min E loss(encode(x) + code_noise size n, x), n ~ N(0, I), by Adam.
 
-    The loss is the autoencoder's: squares for vectors, cross-entropy for images.
-
     autoencoder: a `VectorAutoencoder` or `ImageAutoencoder`; its weights are drawn anew.
-    data: tensor (n, *shape) or sampler (n, generator) -> such; of any law, not only the one to be generated.
+    data: as of `vsmd.fit`; of any law, not only the one to be generated.
     steps, batch_size, learning_rate: of Adam with cosine decay (default 2,000 of 256 points, 2e-3).
     code_noise: noise on the codes in units of the batch's root mean square deviation (default 0); it keeps the decoder
         smooth about the codes, where a bridge that stops early ends.
-    seed: of everything random (default 0).
-    checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit.
+    seed, device: of everything random (default 0); where it computes, and where the copy is (default "cpu").
+    checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit, or on to
+        more `steps`.
     progress: show a bar.
 
     Raises ValueError for bad arguments, FloatingPointError when the loss is not finite, OSError where a checkpoint
@@ -55,7 +55,7 @@ def pretrain(
     every = checks.positive_int("checkpoint_every", checkpoint_every)
     source = Source(data, autoencoder.shape)
     with random.first_weights(random.generator(seed, "autoencoder")):
-        model = type(autoencoder)(**autoencoder.settings)
+        model = type(autoencoder)(**autoencoder.settings).to(checks.device("device", device))
     model.fit_scale(source.points(random.generator(seed, "pretraining scale")).float())
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     settings = {
@@ -83,10 +83,10 @@ def pretrain(
 
 def _loss(model: Autoencoder, x: Tensor, code_noise: float, stream: torch.Generator) -> Tensor:
     """The loss of points x (n, *shape), with Gaussian noise on their codes."""
-    z = model.encode(x)
+    z = model.encode(x := x.to(model.scale.device))
     if code_noise:
         size = (z.detach() - z.detach().mean(0)).square().mean().sqrt()
-        z = z + code_noise * size * torch.randn(z.shape, generator=stream)
+        z = z + code_noise * size * torch.randn(z.shape, generator=stream).to(z.device)
     return model.loss(z, x)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from vsmd.networks.contexts import Conditioning
 from vsmd.networks.layers import zeroed
 from vsmd.networks.mlp import MLP
 
@@ -56,13 +58,16 @@ class _OnCodes(nn.Module):
 class ConditionalMLP(Conditional, MLP):
     """h <- h + silu(W h + E(noise level) + C(context)): an `MLP` that is told a context; the last map starts at zero.
 
-    net(z, log_snr, context): z and the result (n, *shape), context (n, features) as data come; codes (n or 1, depth *
-    width) are what it adds to the layers. C's last map starts at zero as well, so training starts from the
-    unconditional Gaussian score. features = 0: unconditional, context None.
-    Raises ValueError for a context that is missing or has another width.
+    net(z, log_snr, context): z and the result (n, *shape), context (n, features) real or labels (n,) of `classes`;
+    codes (n or 1, depth * width) are what it adds to the layers, none for a context that is left out (`Conditioning`).
+    C's last map starts at zero as well, so training starts from the unconditional Gaussian score. With features = 0 and
+    classes = 0 (default) it is unconditional, context None. units: mean and standard deviation of the features, (2,
+    features), that are taken out of them first (default None).
+    Raises ValueError for a context that is missing or has another width, and where features and labels are asked for.
     """
 
     name = "conditional"
+    units: Tensor | None
 
     def __init__(
         self,
@@ -72,26 +77,42 @@ class ConditionalMLP(Conditional, MLP):
         depth: int = 3,
         frequencies: int = 16,
         bf16: bool = False,
+        classes: int = 0,
+        units: Sequence[Sequence[float]] | None = None,
     ) -> None:
         super().__init__(shape, width, depth, frequencies)
+        if features and classes:
+            raise ValueError(f"features={features}, classes={classes}: must be one of them, features or labels")
         self.features, self.bf16 = features, bf16
         self.settings = {
             "shape": self.settings["shape"], "features": features, "width": width, "depth": depth,
             "frequencies": frequencies, "bf16": bf16,
         }  # fmt: skip
+        self.settings |= ({"classes": classes} if classes else {}) | ({} if units is None else {"units": units})
+        self.conditioning = Conditioning(classes, features) if features or classes else None
+        self.register_buffer("units", None if units is None else torch.tensor(units), persistent=False)
+        self.encoder: nn.Module
         if features:
             end = nn.Linear(width, depth * width)
             self.encoder = nn.Sequential(nn.Linear(features, width), nn.SiLU(), zeroed(end))
+        elif classes:
+            self.encoder = zeroed(nn.Embedding(classes, depth * width))
 
     def encode(self, context: Tensor | None) -> Tensor | None:
-        """Codes (n, depth * width) of contexts (n, features); None for an unconditional network."""
-        if not self.features:
+        """Codes (n, depth * width) of contexts (n, …); None for an unconditional network."""
+        if self.conditioning is None:
             return None
-        if context is None or context.shape[1:] != (self.features,):
+        tail = (self.features,) if self.features else ()
+        if context is None or context.ndim == 0 or context.shape[1:] != tail:
             got = None if context is None else tuple(context.shape)
-            raise ValueError(f"context={got}: must be a tensor of shape (n, {self.features})")
+            raise ValueError(f"context={got}: must be a tensor of shape (n, {self.features or ''})")
+        known = self.conditioning.present(context)
+        context = context.clamp(min=0) if not self.features else context.masked_fill(~known[:, None], 0)
+        if self.units is not None:
+            context = (context - self.units[0]) / self.units[1]
         with self.autocast(context.device):
-            return self.encoder(context).to(context.dtype)
+            codes = self.encoder(context)
+        return torch.where(known[:, None], codes.to(context.dtype) if self.features else codes, 0)
 
     def value(self, z: Tensor, log_snr: Tensor, codes: Tensor | None) -> Tensor:
         """The network's value for encoded contexts."""

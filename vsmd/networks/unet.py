@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsmd import checks
+from vsmd.networks.contexts import Conditioning
 from vsmd.networks.layers import Fourier, zeroed
 
 HEAD = 64  # channels of an attention head
@@ -70,7 +71,7 @@ class UNet(nn.Module):
     data. The defaults at (3, 32, 32) have 57 M parameters. Runs in any memory layout, under autocast and torch.compile.
 
     shape: (C, H, W) of an image. patch: blocks of so many pixels become channels at the entrance (default 1).
-    classes: > 0 for a network of labels, context int64 (n,); default 0. frequencies: Fourier features of the level.
+    classes: > 0 for a network of labels, context int64 (n,), -1 for none; default 0. frequencies: of the level.
     levels: the pixels' log relative standard deviations are C further channels of the image (default True).
     Raises ValueError for sizes that do not divide, and for labels that are missing or of another shape.
     """
@@ -107,6 +108,7 @@ class UNet(nn.Module):
         self.fourier = Fourier(frequencies)
         self.level = nn.Sequential(nn.Linear(2 * frequencies, e), nn.SiLU(), nn.Linear(e, e))
         self.label = nn.Embedding(classes, e) if classes else None
+        self.conditioning = Conditioning(classes) if classes else None
         size, c = sides[0] // patch, width
         self.first = nn.Conv2d((1 + levels) * channels * patch**2, c, 3, padding=1)
         skips, self.down = [c], nn.ModuleList()
@@ -136,7 +138,7 @@ class UNet(nn.Module):
             if context is None or context.shape != image.shape[:1] or context.dtype != torch.int64:
                 got = None if context is None else f"{context.dtype} {tuple(context.shape)}"
                 raise ValueError(f"context={got}: must be labels, int64 ({len(image)},)")
-            e = e + self.label(context)
+            e = e + self.label(context.clamp(min=0)) * (context >= 0)[:, None]  # -1 is no label
         e = F.silu(e)
         h = self.first(F.pixel_unshuffle(image, self.patch) if self.patch > 1 else image)
         skips = [h]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import re
 import shutil
@@ -70,8 +71,13 @@ def load_state(tensors: dict[str, Tensor], modules: dict[str, nn.Module], optimi
 
 
 def check_settings(path: Path, old: dict[str, Any], settings: dict[str, Any]) -> None:
-    """ValueError that names every setting in which a checkpoint's, `old`, differ from those of the run."""
+    """ValueError that names every setting in which a checkpoint's, `old`, differ from those of the run.
+
+    More steps than the checkpoint's are none: the run goes on, from there as if it had been the longer one.
+    """
     new = json.loads(json.dumps(settings, default=lambda v: v.item()))
+    if new["steps"] > old.get("steps", math.inf):
+        old = old | {"steps": new["steps"]}
     changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
     if changed:
         raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")

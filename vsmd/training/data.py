@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from vsmd import random
+from vsmd.networks.contexts import Conditioning
 from vsmd.processes import ForwardProcess
+from vsmd.training.kinds import as_tensors
 
 MOMENT_DRAWS = 100_000
 HELD = 2**26  # values of a sampler's draws that are held at once
 
 Points = Tensor | tuple[Tensor, Tensor]  # alone, or with the context of each
 Sampler = Callable[[int, torch.Generator], Points]
-Data = Points | Sampler
+Data = Any  # points, a pair (points, context) or a sampler: all that `as_tensors` takes
 
 
 @runtime_checkable
@@ -36,27 +38,26 @@ class Batch(NamedTuple):
 
 
 class Source:
-    """Batches from a tensor (n, *shape), a pair (data, context), or a sampler (n, generator) -> either of them.
+    """Batches from points (n, *shape), a pair (points, context), or a sampler (n, generator) -> either of them.
 
-    Batches are on the CPU, wherever the data are.
+    Points and contexts: whatever `as_tensors` takes. Batches are on the CPU, wherever the data are.
     """
 
     def __init__(self, data: Data, shape: tuple[int, ...]) -> None:
+        data = as_tensors(data)
         self.shape, self.sampler = shape, data if callable(data) else None
+        self.conditioning: Conditioning | None = None  # of the network, once it is known
         if not callable(data):
             self.x, context = data if isinstance(data, tuple) else (data, None)
             self._check(self.x, least=2)
-            if context is not None and len(context) != len(self.x):
-                raise ValueError(
-                    f"context: has {len(context)} rows, must have one for each of the {len(self.x)} points"
-                )
+            if context is not None and (context.ndim == 0 or len(context) != len(self.x)):
+                got = f"has {len(context)} rows" if context.ndim else "is a number"
+                raise ValueError(f"context: {got}, must have one for each of the {len(self.x)} points")
             self.x, self.context = self.x.cpu(), None if context is None else context.cpu()
 
     def _check(self, x: object, least: int, values: bool = True) -> None:
         if not isinstance(x, Tensor):
-            raise TypeError(
-                f"data={type(x).__name__}: must be a tensor (n, *shape) or a sampler (n, generator) -> tensor"
-            )
+            raise TypeError(f"data={type(x).__name__}: must be a tensor (n, *shape)")
         if not x.is_floating_point():
             raise TypeError(f"data: dtype {x.dtype} must be a floating one; convert with .float()")
         if tuple(x.shape[1:]) != self.shape or len(x) < least:
@@ -71,9 +72,11 @@ class Source:
         if self.sampler is None:
             rows = torch.randint(len(self.x), (n,), generator=generator)
             return Batch(self.x[rows].float(), None if self.context is None else self.context[rows])
-        drawn = self.sampler(n, generator)
+        drawn = as_tensors(self.sampler(n, generator))
         x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
         self._check(x, least=1, values=False)
+        if context is not None and self.conditioning is not None:
+            context = self.conditioning.checked(context, len(x))
         return Batch(x.float().cpu(), None if context is None else context.cpu())
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
@@ -85,10 +88,16 @@ class Source:
             return process.with_data(self.sampler.all_batches())
         return process.with_data(self.points(random.generator(seed, "moments")))
 
+    def look(self, n: int, generator: torch.Generator) -> Batch:
+        """All the data with their contexts, or n draws of a sampler, fewer where they would be too large to hold."""
+        if self.sampler is None:
+            return Batch(self.x, self.context)
+        return self.draw(max(2, min(n, HELD // math.prod(self.shape))), generator)
+
     def points(self, generator: torch.Generator) -> Tensor:
         """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""
         if self.sampler is None:
             return self.x
-        x = self.draw(max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape))), generator).x
+        x = self.look(MOMENT_DRAWS, generator).x
         self._check(x, least=2)
         return x

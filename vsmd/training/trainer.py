@@ -16,10 +16,9 @@ from vsmd import adaptation as adapt
 from vsmd import checks, memory, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
-from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score
-from vsmd.training import pairs
+from vsmd.training import conditioning, pairs
 from vsmd.training.adapting import backward_moments
 from vsmd.training.ahead import Ahead, sent
 from vsmd.training.compute import Compute
@@ -67,11 +66,13 @@ class Trainer:
         seed: int,
         device: torch.device,
         compute: Compute | None = None,
+        context_dropout: float = 0.0,
     ) -> None:
         self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
         self.rate = checks.positive("learning_rate", learning_rate)
         self.schedule = checks.one_of("schedule", schedule, SCHEDULES)
         self.ema, self.clip = checks.in_range("ema", ema, 0.0, 1.0), checks.in_range("clip", clip, 0.0, math.inf)
+        self.context_dropout = checks.in_range("context_dropout", context_dropout, 0.0, 0.99)
         self.adaptation, self.seed, self.device = adaptation or Adaptation(), int(seed), device
         self.compute, self.world = compute or Compute(), World.current()
         parts = self.world.size * self.compute.accumulate
@@ -88,13 +89,14 @@ class Trainer:
         self.process = process
         self.least = adapt.least_stiffness(process, self.adaptation) if self.adapts else None
         with random.first_weights(random.generator(seed, "network")):
-            network = (MLP(process.shape) if network is None else copy.deepcopy(network)).to(device)
+            network = conditioning.default_network(self.source, seed) if network is None else copy.deepcopy(network)
         self.weighting = pairs.weighting_of(weighting, network)
-        self.network = self.compute.laid_out(network)
+        self.network = self.compute.laid_out(network.to(device))
         self.world.check_same({k: v for k, v in self.settings.items() if k != "data"}, process.known())
         self.wrapped = self.world.wrapped(self.network)
         self.called = self.compute.called(self.wrapped)  # the same weights, as training calls them
         self.average = copy.deepcopy(self.network).eval()
+        conditioning.check(self.source, Score(process, self.average), self.context_dropout, seed)
         self.parameters: list[Tensor] = list(self.network.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0, fused=True)
@@ -116,17 +118,24 @@ class Trainer:
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
+            "context_dropout": self.context_dropout or None,
         }  # fmt: skip
 
     def batch(self) -> tuple[Batch, torch.Generator]:
         """This step's data and the stream that its noise continues."""
-        stream = random.generator(self.seed, "batch", self.step)
-        return self.source.draw(self.batch_size, stream), stream
+        return self._batch(self.step)
+
+    def _batch(self, step: int) -> tuple[Batch, torch.Generator]:
+        stream = random.generator(self.seed, "batch", step)
+        x, context = self.source.draw(self.batch_size, stream)
+        if self.context_dropout and context is not None and self.source.conditioning is not None:
+            share = torch.rand(len(x), generator=random.generator(self.seed, "context dropout", step))
+            context = self.source.conditioning.without(context, share < self.context_dropout)
+        return Batch(x, context), stream
 
     def draw(self, step: int) -> Rows:
         """This process's rows of the batch of `step`, standardised, and their noise; a pure function of the step."""
-        stream = random.generator(self.seed, "batch", step)
-        x, context = self.source.draw(self.batch_size, stream)
+        (x, context), stream = self._batch(step)
         rows = self.world.rows(len(x))
         xi, noise = self.process.standardised(x[rows]), torch.randn(x.shape, generator=stream)[rows]
         drawn = Rows(xi, noise, None if context is None else context[rows])
@@ -227,4 +236,5 @@ class Trainer:
         if process.prior in ("mixture", "empirical"):
             points = self.source.points(random.generator(self.seed, "prior data"))
             process = process.with_prior(process.prior, points, seed=self.seed)
-        return Model(process, copy.deepcopy(self.averaged()).eval(), list(self.history), T_MIN)
+        network = copy.deepcopy(self.averaged()).eval()
+        return Model(process, network, list(self.history), T_MIN, self.context_dropout)

@@ -1,0 +1,48 @@
+"""What people hold their points in, as tensors: arrays and frames, with or without contexts, datasets and loaders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import default_collate as collated
+
+from vsmd import checks
+
+
+def as_tensors(data: Any) -> Any:
+    """Points (n, *shape), a pair (points, context), or a sampler as it is, without graphs; ValueError or TypeError.
+
+    A Dataset is read once, item by item, and held; of a DataLoader its dataset counts, since we draw batches ourselves.
+    """
+    if isinstance(data, DataLoader):
+        plain = type(data.sampler) in (SequentialSampler, RandomSampler) and type(data.batch_sampler) is BatchSampler
+        if not plain or data.collate_fn is not collated:
+            raise TypeError(
+                "data=DataLoader: has a sampler or collate_fn of its own; must be its dataset, or a function"
+            )
+        data = data.dataset
+    if isinstance(data, Dataset):
+        data = data.tensors if isinstance(data, TensorDataset) else _read(data)
+    if callable(data):
+        return data
+    if isinstance(data, tuple):
+        if len(data) > 2 or not data:
+            raise ValueError(f"data: a tuple of {len(data)}; must be a pair (points, context)")
+        pair = [checks.tensor(name, value) for name, value in zip(("data", "context"), data)]
+        return pair[0] if len(pair) == 1 else tuple(pair)
+    return checks.tensor("data", data)
+
+
+def _read(data: Dataset[Any]) -> Any:
+    """All items of a dataset, x or (x, context) each, as a tensor or a pair of tensors."""
+    if not hasattr(data, "__len__"):
+        raise TypeError(f"data={type(data).__name__}: has no length; give a function (n, generator) -> tensor")
+    try:
+        items = collated([data[i] for i in range(len(data))])
+    except (TypeError, RuntimeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise TypeError(
+            f"data={type(data).__name__}: its items must be x or (x, context), of one shape each ({reason})"
+        ) from None
+    return tuple(items) if isinstance(items, list) else items
