@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from repro.studies.recurrent import Recurrent, State
 from vsmd import checks
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.representation import REPRESENTATIONS
 from vsmd.forecasting.series import Series, checked_lags, seasons

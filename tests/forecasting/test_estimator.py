@@ -16,7 +16,7 @@ from gluonts.model.predictor import Predictor
 
 from repro.studies.recurrent import Recurrent
 from vsmd.adaptation import Adaptation
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
 from vsmd.forecasting.representation import REPRESENTATIONS
 from vsmd.methods import METHODS
@@ -183,7 +183,7 @@ from pathlib import Path
 import numpy as np, torch
 from gluonts.model.predictor import Predictor
 import repro.studies.windows
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 torch.set_num_threads(1)
 target = np.array(json.loads(sys.argv[1]))
 drawn = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from repro.studies.sets.panels import panel as named_panel
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting import NaivePredictor, accuracy, forecast
 
 needs_data = pytest.mark.skipif(not os.environ.get("VSMD_DATA"), reason="VSMD_DATA is not set")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
 from vsmd.forecasting.representation import REPRESENTATIONS, ForecastState
 from vsmd.forecasting.series import Series

@@ -11,7 +11,7 @@ from gluonts.model.estimator import Estimator
 
 from vsmd import checks, random
 from vsmd.adaptation import Adaptation
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.family import forward_process
 from vsmd.forecasting.predictor import VSMDPredictor
 from vsmd.forecasting.representation import REPRESENTATIONS

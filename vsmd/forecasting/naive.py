@@ -11,7 +11,7 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, random
-from vsmd.data.panels import later
+from vsmd.data.calendars import later
 from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.series import as_values
 

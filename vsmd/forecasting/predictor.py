@@ -14,7 +14,7 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, files, random
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting.naive import sample_forecast
 from vsmd.forecasting.representation import REPRESENTATIONS, Representation
 from vsmd.forecasting.series import Series, read

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
-from vsmd.data.panels import as_period, split_freq
+from vsmd.data.calendars import as_period, split_freq
 
 PERIODS = {  # base frequency of a pandas Period: its seasons, in base steps
     "s": (86_400,), "min": (1_440, 10_080), "h": (24, 168), "D": (7,), "W": (52,), "M": (12,), "Q": (4,),
