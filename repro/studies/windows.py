@@ -218,8 +218,11 @@ class WindowState:
         self.step += 1
         return self.network.code(h[:, 0]).repeat_interleave(draws // apart, 0)
 
-    def advance(self, x: Tensor, others: Tensor | None = None) -> Tensor:
-        """Append scaled values (windows, draws, d); the values (windows, draws, d)."""
+    def advance(self, x: Tensor, others: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """Append scaled values (windows, draws, d), or what is known (windows, d); the values (windows, draws, d)."""
+        if known is not None:
+            seen = ((known[:, None] - self.middle) / self.scale).to(x)
+            x = torch.where(seen.isnan(), x, seen)
         self.values.append(x)
         return self.middle + self.scale * x
 

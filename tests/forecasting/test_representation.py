@@ -85,7 +85,7 @@ class Independent:
     def codes(self, draws: int) -> None:
         return None
 
-    def advance(self, x: Tensor, others: Tensor | None = None) -> Tensor:
+    def advance(self, x: Tensor, others: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         return self.representation.tensors["mean"] + self.representation.tensors["std"] * x.double()
 
 
