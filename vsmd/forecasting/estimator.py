@@ -38,10 +38,11 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     step from a `location` over a local scale, the root mean square of the last `scale_window` ones (60), per series;
     its network is a perceptron of `depth` layers of `width`. Its options:
 
-    - location: "last" (default), "season", "profile" (the mean of the last 7 seasons), or "linear", a rule fitted in
-      closed form on the lags `lags_seq`, calendar, dynamic features and `factors` (0) of the panel.
-    - context: what the network is told, any of "scales" (default), "lags" (the last `lags` steps, 2), "levels" and
-      "seasons", or "none".
+    - location: "last" (default of frequencies without a season, such as "B"), "season", "profile" (the mean of the last
+      7 seasons), or "linear" (default of the others), a rule fitted in closed form on the lags `lags_seq`, calendar,
+      dynamic features and `factors` (0) of the panel.
+    - context: what the network is told, any of "scales", "lags" (the last `lags` steps, 2), "levels" and "seasons", or
+      "none"; default "scales", and "seasons" where there are some and the location is not the last value.
     - drift: whether a drift may be learned (default: with a profile or a linear location).
     - rank: of a panel too wide for one network (default None).
 
@@ -124,7 +125,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         held_out = 0 if self.patience is None else self.prediction_length
         least = self.representation.history + self.prediction_length + held_out
         parts = f"{length_of(self.representation)} + horizon" + " + patience's horizon" * bool(held_out)
-        series = [read(item, self.freq, least, 0, *self.features.values(), parts=parts) for item in training_data]
+        dynamic, static = self.features.values()
+        series = [read(item, self.freq, least, 0, dynamic, static, parts) for item in training_data]
         if not series or len({s.values.shape[1] for s in series}) > 1:
             dims = sorted({s.values.shape[1] for s in series})
             raise ValueError(f"training_data: {len(series)} items with {dims} series; must be items of one number")

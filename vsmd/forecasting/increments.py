@@ -72,17 +72,21 @@ class Increments:
         horizon: int,
         freq: str,
         *,
-        location: str = "last",
+        location: str | None = None,
         lags_seq: Sequence[int] | None = None,
         factors: int = 0,
         scale_window: int = 60,
-        context: Sequence[str] | str = ("scales",),
+        context: Sequence[str] | str | None = None,
         lags: int = 2,
         drift: bool | None = None,
         rank: int | None = None,
     ) -> Increments:
         """From the estimator's options; ValueError for bad ones."""
         periods = seasons(freq)
+        if location is None:  # a last value is hours off where days have a shape
+            location = "linear" if periods else "last"
+        if context is None:
+            context = ("scales", "seasons") if periods and location != "last" else ("scales",)
         return cls(
             location=check_location(location, periods, freq),
             lags_seq=checked_lags(lags_seq, sorted({1, 2, 3, *periods, *(p + 1 for p in periods)})),

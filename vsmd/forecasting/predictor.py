@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, files, random
 from vsmd.data.calendars import as_period
+from vsmd.data.panels import Panel
 from vsmd.forecasting.gaps import ending
 from vsmd.forecasting.naive import sample_forecast
+from vsmd.forecasting.outlook import LEVELS, outlook
 from vsmd.forecasting.representation import REPRESENTATIONS, Representation, length_of
 from vsmd.forecasting.series import Series, read
 from vsmd.model import Model, load
@@ -102,6 +105,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
                 for (item, _), draws in zip(alike, samples):
                     yield sample_forecast(draws, {**item, "start": as_period(item["start"], self.freq)})
                 number += len(alike)
+
+    def forecast(self, panel: Panel, levels: Sequence[float] = LEVELS, num_samples: int | None = None) -> pd.DataFrame:
+        """Quantiles of the steps after the panel's end (`vsmd.forecasting.outlook`)."""
+        return outlook(self, panel, levels, self.num_samples if num_samples is None else num_samples)
 
     def _past(self, item: dict[str, Any], dim: int) -> Series:
         """The part of a history that is read: what a forecast needs, and all from where a series ends on."""

@@ -92,7 +92,8 @@ class Representation(Protocol):
 def length_of(representation: Representation) -> str:
     """What the length of a history that a forecast needs is made of, for messages."""
     sizes = {k: v for k, v in representation.settings.items() if k in ("scale_window", "context_length")}
-    return " + ".join([*(f"{name}={size}" for name, size in sizes.items()), "lags"])
+    lags = representation.history - sum(sizes.values())
+    return " + ".join([*(f"{name}={size}" for name, size in sizes.items()), f"{lags} of lags"])
 
 
 REPRESENTATIONS: dict[str, type[Representation]] = {Increments.name: Increments}
