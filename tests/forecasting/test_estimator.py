@@ -73,9 +73,8 @@ def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) 
     ],
 )
 def test_options(options: dict[str, Any]) -> None:
-    trained = VSMDEstimator(3, "h", **(options if "model" in options else TINY | {"location": "last"} | options)).train(
-        data(120, freq="h")
-    )
+    options = options if "model" in options else TINY | {"location": "last"} | options
+    trained = VSMDEstimator(3, "h", **options).train(data(120, freq="h"))
     drawn = samples(trained, data(60, freq="h"), num_samples=5)[0]
     assert drawn.shape == (5, 3, 2)
     assert np.isfinite(drawn).all()
