@@ -65,7 +65,10 @@ def test_one_that_fails_is_left_out() -> None:
     candidates = {"long": TINY | {"scale_window": 500}, "walk": NaivePredictor("random_walk", 24)}
     with pytest.warns(UserWarning, match=r"candidates: 'long' is left out .*scale_window=500"):
         assert choose(panel, candidates, windows=2)[0] == "walk"
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="candidates: none could be trained"):
+    with (
+        pytest.warns(UserWarning, match="'long'"),
+        pytest.raises(ValueError, match="candidates: none could be trained"),
+    ):
         choose(panel, {"long": candidates["long"]}, windows=2)
 
 
