@@ -33,7 +33,7 @@ def test_every_shape_of_a_frame_gives_the_same() -> None:
     plain = from_wide(frame, "D", 3)
     dated = frame.rename_axis("day").reset_index()
     long = dated.melt("day", var_name="unique_id", value_name="y").rename(columns={"day": "ds"})
-    ints = frame.set_axis(frame.index.strftime("%Y%m%d").astype(int))
+    ints = frame.set_axis([int(f"{day:%Y%m%d}") for day in frame.index])
     shapes: dict[str, Any] = {
         "PeriodIndex": frame.to_period("D"), "dates beside": dated, "dates last": dated[["a", "b", "day"]],
         "filtered": dated.set_axis(range(5, 45)), "text beside": dated.astype({"day": str}), "long": long,

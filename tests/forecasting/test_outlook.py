@@ -24,7 +24,7 @@ def test_quantiles_of_the_future() -> None:
     data = panel()
     table = outlook(NaivePredictor("random_walk", 3), data, levels=(0.1, 0.5, 0.9), num_samples=2_000)
     assert table.index.equals(pd.bdate_range("2024-05-06", periods=3, name="time"))
-    assert list(table.columns) == [(s, q) for s in "ab" for q in (0.1, 0.5, 0.9)]
+    assert table.columns.to_list() == [(s, q) for s in "ab" for q in (0.1, 0.5, 0.9)]
     steps = np.diff(data.values[:, -61:])
     std = np.sqrt((steps**2).mean(1))[:, None] * np.sqrt([1, 2, 3])
     for i, name in enumerate("ab"):
@@ -53,7 +53,7 @@ def test_effects_of_weekdays() -> None:
     assert data.num_feat_dynamic_real == 4
     options: dict[str, Any] = {"method": "CLD", "location": "linear", "steps": 2, "width": 8, "num_samples": 50}
     table = VSMDEstimator(5, "B", num_feat_dynamic_real=4, **options).train(data.train).forecast(data, [0.5])
-    expected = pd.Series({0: 2.0, 4: -2.0}).reindex(table.index.dayofweek).fillna(0)
+    expected = pd.Series({0: 2.0, 4: -2.0}).reindex(pd.DatetimeIndex(table.index).dayofweek).fillna(0)
     assert np.allclose(table.to_numpy(), expected.to_numpy()[:, None], atol=0.2)
 
 
