@@ -111,7 +111,8 @@ def forecast_sampling(rounds: int) -> tuple[float, float, float]:
     """Forecasts of 5 windows x 100 samples x 30 days, Heun in 5 steps a day, against their bare network calls."""
     windows, network, series = forecaster()
     process = vsmd.forward_process("VSULD", (8,)).with_moments(torch.zeros(8), torch.ones(8))
-    predictor = VSMDPredictor(vsmd.Model(process, network.eval()), windows, windows.horizon, "D", sampling_steps=5)
+    model = vsmd.Model(process, network.eval())
+    predictor = VSMDPredictor(model, windows, windows.horizon, "D", solver="heun", sampling_steps=5)
     ends = [len(series[0].values) - windows.horizon * w for w in range(5)]
     items = [{"start": "2000-01-03", "target": series[0].values[:end].T.numpy()} for end in ends]
     z, level = torch.randn(500, 8, generator=random.generator(0, "bench")), torch.zeros(1, 8)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from repro.grid.runs import Result, Run
 from repro.studies.forecasts import options_of, panel_of
-from vsmd.forecasting import NaivePredictor, VSMDEstimator, accuracy, forecast
+from vsmd.forecasting import NaivePredictor, VSMDEstimator
+from vsmd.forecasting.choice import lowest, scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,7 @@ def candidate(
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
     predictor = estimator.train(data.train).with_solver(solver, nfe, denoise=False)
     key = {"dataset": dataset, "variant": variant, "settings": settings, "solver": solver, "nfe": nfe, "seed": seed}
-    return Result({"crps_selection": [{**key, **accuracy(forecast(predictor, data, samples), data.targets)}]})
+    return Result({"crps_selection": [{**key, **scored(predictor, data, num_samples=samples)}]})
 
 
 def walks(dataset: str, seeds: list[int], samples: int = 100) -> Result:
@@ -53,7 +54,7 @@ def walks(dataset: str, seeds: list[int], samples: int = 100) -> Result:
         for seed in seeds:
             predictor = NaivePredictor("random_walk", data.prediction_length, seed=seed, window=window)
             key = {"dataset": dataset, "variant": "random_walk", "settings": window, "seed": seed}
-            rows.append({**key, **accuracy(forecast(predictor, data, samples), data.targets)})
+            rows.append({**key, **scored(predictor, data, num_samples=samples)})
     return Result({"crps_selection": rows})
 
 
@@ -65,7 +66,7 @@ def chosen(table: pd.DataFrame, dataset: str, column: str) -> Any:
     rows = table[table.dataset == dataset]
     if rows.empty:
         raise ValueError(f"dataset={dataset!r}: no rows to choose from")
-    return rows.groupby(column, sort=False).crps_sum.mean().idxmin()
+    return lowest(rows, column)
 
 
 def superseded(store: Store, runs: Iterable[Run]) -> list[str]:

@@ -15,14 +15,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 _ALL = ("scales", "lags", "levels", "seasons")
 _DAY = (1, 2, 3, 24, 25)
 _LINEAR: dict[str, Any] = {"location": "linear", "factors": 8, "rank": 32, "context": _ALL}
+_LAST: dict[str, Any] = {"location": "last", "context": ("scales",)}
 DAILY: dict[str, dict[str, Any]] = {  # rates: increments from the last value
-    "scales": {},
-    "scales of 30 steps": {"scale_window": 30},
-    "no context": {"context": "none"},
-    "no context, scales of 30 steps": {"context": "none", "scale_window": 30},
-    "scales, lags": {"context": ("scales", "lags")},
-    "scales, 3,000 steps": {"steps": 3_000},
-    "scales, diagonal": {"basis": "coordinates"},
+    "scales": _LAST,
+    "scales of 30 steps": _LAST | {"scale_window": 30},
+    "no context": _LAST | {"context": "none"},
+    "no context, scales of 30 steps": _LAST | {"context": "none", "scale_window": 30},
+    "scales, lags": _LAST | {"context": ("scales", "lags")},
+    "scales, 3,000 steps": _LAST | {"steps": 3_000},
+    "scales, diagonal": _LAST | {"basis": "coordinates"},
 }
 HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of lags, calendar and factors of the panel
     "linear": _LINEAR,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from repro.studies.recurrent import Recurrent, State
 from vsmd import checks
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.representation import REPRESENTATIONS
 from vsmd.forecasting.series import Series, checked_lags, seasons
@@ -218,8 +218,11 @@ class WindowState:
         self.step += 1
         return self.network.code(h[:, 0]).repeat_interleave(draws // apart, 0)
 
-    def advance(self, x: Tensor, others: Tensor | None = None) -> Tensor:
-        """Append scaled values (windows, draws, d); the values (windows, draws, d)."""
+    def advance(self, x: Tensor, others: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """Append scaled values (windows, draws, d), or what is known (windows, d); the values (windows, draws, d)."""
+        if known is not None:
+            seen = ((known[:, None] - self.middle) / self.scale).to(x)
+            x = torch.where(seen.isnan(), x, seen)
         self.values.append(x)
         return self.middle + self.scale * x
 

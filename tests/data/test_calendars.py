@@ -58,7 +58,7 @@ def test_a_panel_knows_its_holidays_ahead() -> None:
     assert hourly().num_feat_dynamic_real == 0
     assert panel.num_feat_dynamic_real == 15
     assert panel.features is not None
-    flagged = panel.dates(0, 240)[panel.features[0] == 1]
+    flagged = panel.dates(0, 264)[panel.features[0] == 1]
     assert {str(day)[:10] for day in flagged} == {"2016-12-25", "2016-12-26"}
     for past, end in zip(panel.histories, panel.ends):
         assert past["feat_dynamic_real"].shape == (15, end + 24)  # over the horizon

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from panelfiles import HORIZON, STEPS, WINDOWS, series, write
 
+from vsmd.data import tables
 from vsmd.data.gluonts_files import read
 
 
@@ -81,6 +83,16 @@ def spoil(path: Path, what: str) -> None:
         (path / "test" / "._data.json").unlink()
     elif what == "no folder":
         (path / "train").rename(path / "training")
+    elif what == "deep":
+        (path / "train" / "train.json").write_text('{"start": "2024-01-01", "target": ' + "[" * 200_000)
+    elif what == "a table":
+        change("train", 0, target=[[1.0, 2.0]])
+    elif what == "start":
+        change("train", 1, start="someday")
+    elif what == "loop":
+        (path / "test" / "more.json").symlink_to("more.json")
+    elif what == "bomb":
+        (path / "train" / "more.json.gz").write_bytes(gzip.compress(bytes(2**22)))
 
 
 @pytest.mark.parametrize(
@@ -94,9 +106,15 @@ def spoil(path: Path, what: str) -> None:
         ("no target", "is damaged or another file .'target'."),
         ("no test", "3 training and 0 test series"),
         ("no folder", "is damaged or another file"),
+        ("deep", r"is damaged or another file \(nested too deeply\)"),
+        ("a table", "a target must be one row of numbers"),
+        ("start", "start='someday': must be a time stamp"),
+        ("loop", r"more\.json is no regular file"),
+        ("bomb", r"more\.json\.gz has more than 2 MiB unpacked, which is the bound"),
     ],
 )
-def test_bad_files_are_one_clear_line(what: str, message: str, tmp_path: Path) -> None:
+def test_bad_files_are_one_clear_line(what: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LARGEST", 2**21)
     path = write(tmp_path / "small", series())
     spoil(path, what)
     with pytest.raises(ValueError, match=message) as caught:
@@ -113,3 +131,15 @@ def test_other_windows(ends: tuple[int, ...], message: str, tmp_path: Path) -> N
     values = np.random.default_rng(0).standard_normal((3, 50))
     with pytest.raises(ValueError, match=message):
         read(write(tmp_path / "small", values, ends=ends), "small", "h", HORIZON)
+
+
+def test_a_loop_in_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "loop.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        for one, other in (("a", "b"), ("b", "a")):
+            member = tarfile.TarInfo(f"small/train/{one}.json")
+            member.type, member.linkname = tarfile.SYMTYPE, f"{other}.json"
+            archive.addfile(member)
+    with pytest.raises(ValueError, match="is damaged or another file") as caught:
+        read(path, "small", "h", HORIZON)
+    assert str(path) in str(caught.value)

@@ -15,8 +15,9 @@ from gluonts.evaluation import make_evaluation_predictions
 from gluonts.model.predictor import Predictor
 
 from repro.studies.recurrent import Recurrent
+from repro.studies.windows import Windows
 from vsmd.adaptation import Adaptation
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
 from vsmd.forecasting.representation import REPRESENTATIONS
 from vsmd.methods import METHODS
@@ -26,7 +27,7 @@ TINY: dict[str, Any] = {
     "adaptation": Adaptation(rounds=2, paths=50, nodes=5),
 }  # fmt: skip
 PAPER: dict[str, Any] = {k: v for k, v in TINY.items() if k != "scale_window"}
-PAPER |= {"model": "paper", "batch_size": 4, "width": 8, "context_length": 6}
+PAPER |= {"model": Windows.name, "batch_size": 4, "width": 8, "context_length": 6}
 
 
 def data(*lengths: int, dim: int = 2, freq: str = "B", seed: int = 0) -> list[dict[str, Any]]:
@@ -73,7 +74,8 @@ def test_every_method_trains_and_predicts(method: str, options: dict[str, Any]) 
     ],
 )
 def test_options(options: dict[str, Any]) -> None:
-    trained = VSMDEstimator(3, "h", **(options if "model" in options else TINY | options)).train(data(120, freq="h"))
+    options = options if "model" in options else TINY | {"location": "last"} | options
+    trained = VSMDEstimator(3, "h", **options).train(data(120, freq="h"))
     drawn = samples(trained, data(60, freq="h"), num_samples=5)[0]
     assert drawn.shape == (5, 3, 2)
     assert np.isfinite(drawn).all()
@@ -176,6 +178,81 @@ def test_gaussian_increments_come_back() -> None:
     assert np.allclose(drawn.mean(0), 0, atol=1e-3)
 
 
+def ragged(gap: int, length: int = 600) -> dict[str, Any]:
+    (item,) = data(length, seed=2)
+    item["target"][0, length - gap :] = np.nan
+    return item
+
+
+def test_the_spread_grows_over_a_ragged_end() -> None:
+    """A random walk of steps of variance 1 whose first series ends 20 steps early: 21 … 23, the other's 1 … 3."""
+    trained = VSMDEstimator(3, "B", **{**TINY, "steps": 1, "scale_window": 200, "context": "none"}).train(data(6_000))
+    history = ragged(20)
+    (drawn,) = samples(trained, [history], num_samples=2_000)
+    assert np.allclose(drawn.var(0)[:, 0] / [21, 22, 23], 1, atol=0.25)
+    assert np.allclose(drawn.var(0)[:, 1] / [1, 2, 3], 1, atol=0.25)
+    assert np.allclose(drawn[:, 0, 0].mean(), history["target"][0, 579], atol=0.5)
+    assert np.allclose(drawn[:, 0, 1].mean(), history["target"][1, -1], atol=0.15)
+    whole = data(600)  # windows before and after are as they were alone
+    assert np.array_equal(
+        samples(trained, [*whole, history], num_samples=8)[0], samples(trained, whole, num_samples=8)[0]
+    )
+
+
+@pytest.mark.parametrize("options", [{"location": "linear"}, PAPER], ids=["increments", "paper"])
+def test_what_is_known_in_a_ragged_end_counts(options: dict[str, Any]) -> None:
+    """Forecasts go on from the values that one series has where the other has none."""
+    trained = VSMDEstimator(3, "B", **TINY | options if "model" not in options else options).train(data(200))
+    history = ragged(5, 80)
+    (drawn,), moved = samples(trained, [history], num_samples=20), {**history, "target": history["target"].copy()}
+    assert np.isfinite(drawn).all()
+    moved["target"][1, -2] += 5
+    assert not np.array_equal(samples(trained, [moved], num_samples=20)[0], drawn)
+
+
+def test_steps_over_a_gap_are_not_one_step() -> None:
+    """Half of a walk's values missing: its steps have variance 1 still, not the 2 of its differences."""
+    (item,) = data(6_000)
+    item["target"][np.random.default_rng(0).random((2, 6_000)) < 0.5] = np.nan
+    both = (~np.isnan(item["target"])).all(0).nonzero()[0]
+    item["target"] = item["target"][:, : both[-1] + 1]  # it ends with a value of both
+    trained = VSMDEstimator(1, "B", **{**TINY, "steps": 1, "scale_window": 400, "context": "none"}).train([item])
+    (drawn,) = samples(trained, [item], num_samples=2_000)
+    assert np.allclose(drawn.var(0), 1, atol=0.3)
+
+
+@pytest.mark.parametrize(("other", "freq"), [("h", "D"), ("15min", "h"), ("M", "3M"), ("D", "B")])
+def test_another_frequency_is_refused(other: str, freq: str) -> None:
+    items = data(80, freq=other)
+    said = f"freq='{freq}': start='2024-01.*' is a period of freq='{other}'; must agree"
+    with pytest.raises(ValueError, match=said):
+        VSMDEstimator(3, freq, location="last", **TINY).train(items)
+    trained = VSMDEstimator(3, freq, **TINY | {"location": "last", "steps": 1, "method": "CLD"}).train(
+        data(80, freq=freq)
+    )
+    with pytest.raises(ValueError, match=said):
+        samples(trained, items)
+
+
+def test_counts_are_rounded(predictor: VSMDPredictor, tmp_path: Path) -> None:
+    settings = predictor.settings | {"integer": True}
+    counts = VSMDPredictor(predictor.model, predictor.representation, 3, "B", **settings)
+    (rounded,), (plain,) = (samples(p, data(40), num_samples=9) for p in (counts, predictor))
+    assert np.array_equal(rounded, plain.round())
+    counts.serialize(tmp_path)
+    assert VSMDPredictor.deserialize(tmp_path).integer
+    assert VSMDEstimator(3, "B", integer=True).sampling["integer"]
+
+
+def test_defaults_follow_the_frequency_and_the_tables() -> None:
+    for freq, expected in (("B", "last"), ("h", "linear"), ("D", "linear"), ("MS", "linear"), ("YS", "last")):
+        estimator = VSMDEstimator(3, freq)
+        assert estimator.representation.settings["location"] == expected
+        assert estimator.representation.settings["context"] == ["scales", "seasons"][: 1 + (expected == "linear")]
+        assert (estimator.sampling["solver"], estimator.sampling["sampling_steps"]) == ("exponential", 10)
+    assert VSMDEstimator(3, "QS-FEB").freq == "Q-JAN"
+
+
 SCRIPT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -183,7 +260,7 @@ from pathlib import Path
 import numpy as np, torch
 from gluonts.model.predictor import Predictor
 import repro.studies.windows
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 torch.set_num_threads(1)
 target = np.array(json.loads(sys.argv[1]))
 drawn = []
@@ -298,7 +375,7 @@ def spoiled(what: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("short", "13 time steps; must be at least 14"),
+        ("short", r"13 time steps; must be at least 14 \(scale_window=10 \+ 1 of lags \+ horizon\)"),
         ("constant", r"series \[1\] never change"),
         ("missing", r"series \[1\] have no value at all"),
         ("ragged", "every series of the same length"),
@@ -318,13 +395,19 @@ def test_bad_training_data_of_the_paper_model(what: str, message: str) -> None:
 
 
 def test_bad_histories(predictor: VSMDPredictor) -> None:
-    with pytest.raises(ValueError, match="5 time steps; must be at least 11"):
+    with pytest.raises(ValueError, match=r"5 time steps; must be at least 11 \(scale_window=10 \+ 1 of lags\)"):
         list(predictor.predict(data(5)))
     with pytest.raises(ValueError, match="3 series; the predictor was trained on 2"):
         list(predictor.predict(data(40, dim=3)))
     (gone,) = data(40)
     gone["target"][1, 20:] = np.nan
     with pytest.raises(ValueError, match=r"series \[1\] have no value in the last 11 steps"):
+        list(predictor.predict([gone]))
+    with pytest.raises(ValueError, match=r"14 time steps; must be at least 16 .* 5 since one of the series ends"):
+        list(predictor.predict([ragged(5, 14)]))
+    gone["target"][:, :28] = np.nan
+    gone["target"][:, 28:] = [[1.0] * 4 + [np.nan] * 8, [np.nan] * 8 + [2.0] * 4]
+    with pytest.raises(ValueError, match=r"series \[1\] have no value in the last 11 steps before another one ends"):
         list(predictor.predict([gone]))
     with pytest.raises(ValueError, match="num_samples=0"):
         list(predictor.predict(data(40), num_samples=0))

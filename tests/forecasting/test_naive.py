@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from repro.studies.sets.panels import panel as named_panel
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting import NaivePredictor, accuracy, forecast
 
 needs_data = pytest.mark.skipif(not os.environ.get("VSMD_DATA"), reason="VSMD_DATA is not set")
@@ -57,6 +57,19 @@ def test_missing_values_count_as_the_one_before() -> None:
     nan = float("nan")
     (one,) = NaivePredictor("seasonal_naive", 3, season=3).predict(items([[nan, 1, 2, nan, 4]]), num_samples=1)
     assert one.samples[0].tolist() == [[2], [2], [4]]
+
+
+def test_a_ragged_end_is_forecast_too() -> None:
+    """The walk's spread grows with the gap, and what is missing there is no step of 0; seasons go on in their phase."""
+    rng, nan = np.random.default_rng(0), float("nan")
+    target = rng.choice([-1.0, 1.0], (2, 200)).cumsum(1)
+    target[0, -20:] = nan
+    (walk,) = NaivePredictor("random_walk", 3, window=60).predict(items(target), num_samples=4_000)
+    assert np.allclose(walk.samples.var(0) / [[21, 1], [22, 2], [23, 3]], 1, atol=0.1)
+    (one,) = NaivePredictor("seasonal_naive", 2, season=3).predict(items([[1, 2, 3, 4, nan], [1, 2, 3, 4, 5]]), 1)
+    assert one.samples[0].tolist() == [[3, 3], [4, 4]]
+    with pytest.raises(ValueError, match="target: 60 time steps before 20 missing; must be 61"):
+        list(NaivePredictor("random_walk", 3).predict(items(target[:, 120:])))
 
 
 def test_same_seed_same_samples() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting import VSMDEstimator, VSMDPredictor
 from vsmd.forecasting.representation import REPRESENTATIONS, ForecastState
 from vsmd.forecasting.series import Series
@@ -85,7 +85,7 @@ class Independent:
     def codes(self, draws: int) -> None:
         return None
 
-    def advance(self, x: Tensor, others: Tensor | None = None) -> Tensor:
+    def advance(self, x: Tensor, others: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         return self.representation.tensors["mean"] + self.representation.tensors["std"] * x.double()
 
 

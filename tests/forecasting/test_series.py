@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.forecasting.series import as_values, fourier, position_of, read, seasons
 
 

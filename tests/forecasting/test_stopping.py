@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.family import forward_process
 from vsmd.forecasting import VSMDEstimator
 from vsmd.forecasting.stopping import EarlyStopping

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from repro.studies.peers import FACTORS, FULL, VAR, DeepAR, FittedVAR
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 
 
 def items(values: Any, freq: str = "D") -> list[dict[str, Any]]:

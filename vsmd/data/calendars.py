@@ -1,12 +1,63 @@
-"""Public holidays as real features that are known in advance."""
+"""Frequencies and their periods; holidays and weekdays as real features that are known in advance."""
 
 from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 DAYS_BEFORE = (0, 1, 7)  # a holiday matters on its day, the day after, and where last week's value is looked at
 HARMONICS = 2  # of the day, by which its effect may vary over the hours
+
+
+ALIAS = re.compile(r"(\d*)B?([MQYA])([SE])(?:-([A-Z]{3}))?")  # "MS", "QE-NOV": stamps at a period's start or end
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+BELOW_DAY = ("h", "min", "s", "ms", "us", "ns")
+
+
+def period_freq(freq: str) -> str:
+    """The frequency of the periods whose starts or ends `freq` stamps: "MS" -> "M", "QS-FEB" -> "Q-JAN"."""
+    if not isinstance(freq, str) or not (match := ALIAS.fullmatch(freq)):
+        return freq
+    count, base, side, month = match.groups()
+    if month in MONTHS and side == "S":  # a year that starts in February ends in January
+        month = MONTHS[MONTHS.index(month) - 1]
+    return f"{count}{'Y' if base == 'A' else base}{'' if month is None else '-' + month}"
+
+
+def as_period(start: Any, freq: str) -> Any:
+    """`start` as a pandas Period of frequency `freq`, "MS" and the like included.
+
+    Raises ValueError for an unknown frequency, a bad time stamp, and a Period of another frequency.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
+        try:
+            known = pd.Period("2000-01-03", freq=period_freq(freq))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ValueError(f"freq={freq!r}: must be a pandas period frequency such as 'B', 'D', 'h', 'MS'") from None
+        if isinstance(start, pd.Period) and start.freq != known.freq:
+            raise ValueError(f"freq={freq!r}: start={str(start)!r} is a period of freq={start.freqstr!r}; must agree")
+        try:
+            return pd.Period(start, freq=known.freqstr)
+        except (ValueError, TypeError):
+            raise ValueError(f"start={start!r}: must be a time stamp") from None
+
+
+def later(period: Any, steps: int) -> Any:
+    """The period `steps` after `period`, in steps of its frequency."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return period + steps
+
+
+def split_freq(freq: str) -> tuple[int, str]:
+    """Multiple and base of a frequency: "15min" -> (15, "min"); ValueError if it is unknown."""
+    known = as_period("2000-01-03", freq)
+    return int(known.freq.n), known.freqstr.lstrip("0123456789").split("-")[0]
 
 
 def holiday_features(stamps: pd.DatetimeIndex, country: str) -> np.ndarray:
@@ -41,3 +92,8 @@ def holiday_features(stamps: pd.DatetimeIndex, country: str) -> np.ndarray:
         is_holiday = pd.Series([date in public for date in earlier], index=dates, dtype=float)
         features += [is_holiday.loc[days].to_numpy() * wave for wave in waves]
     return np.stack(features)
+
+
+def weekday_features(stamps: pd.DatetimeIndex) -> np.ndarray:
+    """Features (F, T): 1 on a day of the week, one row for each that occurs but the first, else 0."""
+    return np.stack([stamps.dayofweek == day for day in sorted(set(stamps.dayofweek))[1:] or [0]]).astype(float)

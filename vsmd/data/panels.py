@@ -17,37 +17,11 @@ import numpy as np
 import pandas as pd
 
 from vsmd import checks
-from vsmd.data.calendars import holiday_features
+from vsmd.data.calendars import as_period, holiday_features, later, period_freq, split_freq, weekday_features
+from vsmd.data.tables import check_cells, some, wide
 
 if TYPE_CHECKING:
     from gluonts.dataset.common import Dataset
-
-
-def as_period(start: Any, freq: str) -> Any:
-    """`start` as a pandas Period of frequency `freq`; ValueError for an unknown frequency or a bad time stamp."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
-        try:
-            pd.Period("2000-01-03", freq=freq)
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"freq={freq!r}: must be a pandas period frequency such as 'B', 'D', 'h', 'M'") from None
-        try:
-            return pd.Period(start, freq=freq)
-        except (ValueError, TypeError):
-            raise ValueError(f"start={start!r}: must be a time stamp") from None
-
-
-def later(period: Any, steps: int) -> Any:
-    """The period `steps` after `period`, in steps of its frequency."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return period + steps
-
-
-def split_freq(freq: str) -> tuple[int, str]:
-    """Multiple and base of a frequency: "15min" -> (15, "min"); ValueError if it is unknown."""
-    known = as_period("2000-01-03", freq)
-    return int(known.freq.n), known.freqstr.lstrip("0123456789").split("-")[0]
 
 
 @dataclass(frozen=True)
@@ -55,9 +29,9 @@ class Panel:
     """d series on a calendar of frequency `freq` that starts at `start`: values (d, T), the last part for testing.
 
     NaN in values is a missing one. times: the true time stamps (T,) where they are not simply `freq` apart (closed-up
-    holidays); for pictures. features (F, T): real features known in advance, GluonTS's feat_dynamic_real. Raises
-    ValueError for values or features of a wrong shape or infinite, for series without a value or constant in the
-    training part, a horizon or windows < 1 or too long.
+    holidays). features (F, T), or (F, T + prediction_length) if the future is to be forecast: real features known in
+    advance, GluonTS's feat_dynamic_real. Raises ValueError for values or features of a wrong shape or infinite, for
+    series without a value or constant in the training part, a horizon or windows < 1 or too long.
     """
 
     name: str
@@ -80,8 +54,10 @@ class Panel:
             raise ValueError(f"values: infinite in {some(infinite)}; NaN is what marks a missing value")
         if self.features is not None:
             shape = np.shape(self.features)
-            if len(shape) != 2 or shape[1] != values.shape[1] or not np.isfinite(self.features).all():
-                raise ValueError(f"features: shape {shape}; must be (features, {values.shape[1]}) finite numbers")
+            steps = (values.shape[1], values.shape[1] + self.prediction_length)
+            if len(shape) != 2 or shape[1] not in steps or not np.isfinite(self.features).all():
+                said = f"(features, {steps[0]}) finite numbers, or {steps[1]} to forecast the future"
+                raise ValueError(f"features: shape {shape}; must be {said}")
         if self.first < 2:
             need = self.prediction_length * self.windows + 2
             raise ValueError(f"values: {values.shape[1]} time steps; must be at least {need} for this test part")
@@ -90,6 +66,7 @@ class Panel:
             raise ValueError(f"values: all missing in the training part in {some(missing)}; drop these series")
         if constant := [n for n, row in known.items() if np.ptp(row) == 0]:
             raise ValueError(f"values: constant in the training part in {some(constant)}; drop these series")
+        object.__setattr__(self, "freq", period_freq(self.freq))
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "start", as_period(self.start, self.freq))
 
@@ -129,6 +106,14 @@ class Panel:
         return self._dataset([end + self.prediction_length for end in self.ends])
 
     @property
+    def future(self) -> Dataset:
+        """All that is known, to forecast the `prediction_length` steps after its end from."""
+        steps = self.values.shape[1]
+        if self.features is not None and self.features.shape[1] == steps:
+            raise ValueError(f"features: end with the panel; must have {steps + self.prediction_length} columns")
+        return self._dataset([steps], self.prediction_length)
+
+    @property
     def targets(self) -> np.ndarray:
         """The true values of the windows, (windows, prediction_length, d)."""
         return np.stack([self.values[:, end : end + self.prediction_length].T for end in self.ends])
@@ -146,19 +131,34 @@ class Panel:
 
         Raises ValueError for a country that is not known.
         """
-        features = holiday_features(pd.DatetimeIndex(self.dates(0, self.values.shape[1])), country)
+        return self._with(holiday_features(self._stamps, country))
+
+    def with_weekdays(self) -> Panel:
+        """The panel with the day of the week as features in addition to those it has: effects of trading days."""
+        return self._with(weekday_features(self._stamps))
+
+    @property
+    def _stamps(self) -> pd.DatetimeIndex:
+        return pd.DatetimeIndex(self.dates(0, self.values.shape[1] + self.prediction_length))
+
+    def _with(self, features: np.ndarray) -> Panel:
         if self.features is not None:
-            features = np.concatenate([self.features, features])
+            steps = self.features.shape[1]
+            features = np.concatenate([self.features, features[:, :steps]])
         return dataclasses.replace(self, features=features)
 
     def dates(self, index: int, count: int) -> np.ndarray:
-        """Time stamps of `count` steps from `index` on, datetime64 (count,)."""
+        """Time stamps of `count` steps from `index` on, datetime64 (count,); after the last, `freq` apart."""
+        known = np.array([], "datetime64[ns]") if self.times is None else self.times[index : index + count]
+        if len(known) == count:
+            return known
+        first = later(self.start, index)
         if self.times is not None:
-            return self.times[index : index + count]
+            first = later(as_period(self.times[-1], self.freq), max(0, index - len(self.times)) + 1)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
-            periods = pd.period_range(later(self.start, index), periods=count, freq=self.freq)
-            return periods.to_timestamp().to_numpy().astype("datetime64[ns]")
+            periods = pd.period_range(first, periods=count - len(known), freq=self.freq)
+            return np.concatenate([known, periods.to_timestamp().to_numpy().astype("datetime64[ns]")])
 
     def _dataset(self, ends: list[int], ahead: int = 0) -> Dataset:
         items = [{"start": self.start, "target": self.values[:, :end], "item_id": f"{self.name}-{end}"} for end in ends]
@@ -172,78 +172,78 @@ class Panel:
             return ListDataset(items, freq=self.freq, one_dim_target=False)
 
 
-def some(names: list[str]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def from_wide(
-    source: pd.DataFrame | str | Path,
+    source: pd.Series | pd.DataFrame | str | Path,
     freq: str,
     prediction_length: int,
     *,
     windows: int = 5,
     name: str = "panel",
     gaps: str = "error",
+    csv: dict[str, Any] | None = None,
 ) -> Panel:
-    """Your own panel: a table with one column a series; empty cells are missing values.
+    """Your own panel: a table with one column a series, or a long one; empty cells are missing values.
 
-    source: a DataFrame, or a CSV or parquet file, whose index or first column holds time stamps.
-    freq: pandas frequency, such as "B", "D", "h".
+    source: a Series, DataFrame, CSV (.gz) or parquet file, of 512 MiB and 2^27 values at most, whose index, first
+        column or (in a frame) column of dates holds time stamps; or long, with unique_id, ds, y. With time zones,
+        steps below one day are in UTC.
+    freq: pandas frequency, such as "B", "D", "h", "MS".
     prediction_length, windows: steps of a test window, and how many stand at the end.
     name: of the panel.
     gaps: where time stamps are not `freq` apart, "error"; "missing" puts missing values between them; "close" takes the
         rows as consecutive, as trading days are.
+    csv: arguments of `pandas.read_csv`; separator (, ; or tab) and decimal comma are seen without.
     Raises ValueError for time stamps that cannot be read, are unsorted, duplicated or (by default) not consecutive, and
     for columns that are no numbers, have no value or never change in the training part.
     """
     checks.one_of("gaps", gaps, ("error", "missing", "close"))
-    frame = source if isinstance(source, pd.DataFrame) else _read(Path(source))
+    as_period("2000-01-03", freq)
     try:
-        stamps = frame.index if frame.index.dtype.kind == "M" else pd.to_datetime(frame.index, format="ISO8601")
-        index = pd.DatetimeIndex(stamps)
-    except (ValueError, TypeError):
-        raise ValueError(f"source: its index ({frame.index[:1].tolist()} …) must hold time stamps") from None
-    if index.hasnans or not len(index):
-        raise ValueError("source: has rows without a time stamp, or no rows at all")
-    if index.has_duplicates:
-        raise ValueError(f"source: time stamp {index[index.duplicated()][0]} is there more than once; keep one row")
-    if not index.is_monotonic_increasing:
-        raise ValueError("source: time stamps are not sorted; use frame.sort_index()")
-    if other := [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]:
-        raise ValueError(f"source: columns {some(other)} hold no numbers; drop them")
-    start, values = as_period(index[0], freq), frame.to_numpy(dtype=np.float64).T
-    times: np.ndarray | None = index.to_numpy()
-    if gaps != "close":
-        position = _steps(index, freq)
-        if (same := np.diff(position) == 0).any():
-            i = int(same.argmax())
-            raise ValueError(
-                f"source: {index[i]} and {index[i + 1]} are one step of freq={freq!r}; keep one row a step"
-            )
-        if (wrong := np.diff(position) != 1).any() and gaps == "error":
-            i = int(wrong.argmax()) + 1
-            pair = f"{index[i]} does not follow {index[i - 1]}"
-            raise ValueError(f"source: {pair} at freq={freq!r}; give gaps='missing' or gaps='close'")
-        if wrong.any():
-            values = np.full((len(values), position[-1] + 1), np.nan)
-            values[:, position] = frame.to_numpy(dtype=np.float64).T
-            times = None
-    names = tuple(map(str, frame.columns))
+        start, values, names, times = _regular(wide(source, freq, csv), freq, gaps)
+    except (ValueError, FileNotFoundError) as error:
+        label = source if isinstance(source, str | Path) else "source"
+        raise type(error)(f"{label}: {error}") from None
     return Panel(name, freq, start, values, names, prediction_length, windows, times)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """A CSV or parquet file; without a time index of its own, the first column is it."""
-    if path.suffix not in (".parquet", ".pq"):
-        return pd.read_csv(path, index_col=0)
-    frame = pd.read_parquet(path)
-    return frame if frame.index.dtype.kind == "M" else frame.set_index(frame.columns[0])
+def _regular(frame: pd.DataFrame, freq: str, gaps: str) -> tuple[Any, np.ndarray, tuple[str, ...], np.ndarray | None]:
+    """Start, values (d, T), names and true times of a wide table; ValueError where its steps are not regular."""
+    index = pd.DatetimeIndex(frame.index)
+    if index.hasnans or not len(index):
+        raise ValueError("has rows without a time stamp, or no rows at all")
+    if index.has_duplicates:
+        clock = "; if clocks were put back then, frame.tz_localize tells the hours apart" * bool(np.any(index.hour))
+        raise ValueError(f"time stamp {index[index.duplicated()][0]} is there more than once; keep one row{clock}")
+    if not index.is_monotonic_increasing:
+        raise ValueError("time stamps are not sorted; use frame.sort_index()")
+    values = frame.to_numpy(dtype=np.float64, na_value=np.nan).T
+    start, times, names = as_period(index[0], freq), index.to_numpy(), tuple(map(str, frame.columns))
+    if gaps == "close":
+        return start, values, names, times
+    position = _steps(index, freq)
+    steps = np.diff(position)
+    if (same := steps == 0).any():
+        i = int(same.argmax())
+        raise ValueError(f"{index[i]} and {index[i + 1]} are one step of freq={freq!r}; keep one row a step")
+    if (steps == 1).all():
+        return start, values, names, times
+    if gaps == "error":
+        i = int((steps != 1).argmax()) + 1
+        pair = f"{index[i]} does not follow {index[i - 1]}"
+        raise ValueError(f"{pair} at freq={freq!r}; give gaps='missing' or gaps='close'")
+    try:
+        check_cells(len(values), position[-1] + 1)
+    except ValueError as error:
+        i = int(steps.argmax())
+        raise ValueError(f"from {index[i]} to {index[i + 1]} all is missing: {error}") from None
+    regular = np.full((len(values), position[-1] + 1), np.nan)
+    regular[:, position] = values
+    return start, regular, names, None
 
 
 def _steps(index: pd.DatetimeIndex, freq: str) -> np.ndarray:
     """Steps of `freq` from the first time stamp to each; a stamp between two steps counts for the earlier one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        ordinals = np.asarray(index.tz_localize(None).to_period(freq).astype("int64"))
+        ordinals = np.asarray(index.to_period(period_freq(freq)).astype("int64"))
     return (ordinals - ordinals[0]) // split_freq(freq)[0]

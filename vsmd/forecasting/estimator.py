@@ -11,10 +11,10 @@ from gluonts.model.estimator import Estimator
 
 from vsmd import checks, random
 from vsmd.adaptation import Adaptation
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
 from vsmd.family import forward_process
 from vsmd.forecasting.predictor import VSMDPredictor
-from vsmd.forecasting.representation import REPRESENTATIONS
+from vsmd.forecasting.representation import REPRESENTATIONS, length_of
 from vsmd.forecasting.series import read
 from vsmd.forecasting.stopping import EarlyStopping
 from vsmd.methods import METHODS
@@ -38,10 +38,11 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     step from a `location` over a local scale, the root mean square of the last `scale_window` ones (60), per series;
     its network is a perceptron of `depth` layers of `width`. Its options:
 
-    - location: "last" (default), "season", "profile" (the mean of the last 7 seasons), or "linear", a rule fitted in
-      closed form on the lags `lags_seq`, calendar, dynamic features and `factors` (0) of the panel.
-    - context: what the network is told, any of "scales" (default), "lags" (the last `lags` steps, 2), "levels" and
-      "seasons", or "none".
+    - location: "last" (default of frequencies without a season, such as "B"), "season", "profile" (the mean of the last
+      7 seasons), or "linear" (default of the others), a rule fitted in closed form on the lags `lags_seq`, calendar,
+      dynamic features and `factors` (0) of the panel.
+    - context: what the network is told, any of "scales", "lags" (the last `lags` steps, 2), "levels" and "seasons", or
+      "none"; default "scales", and "seasons" where there are some and the location is not the last value.
     - drift: whether a drift may be learned (default: with a profile or a linear location).
     - rank: of a panel too wide for one network (default None).
 
@@ -49,8 +50,8 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     steps, batch_size, learning_rate and the network's size have each representation's own `defaults`. bf16: the network
     works in bfloat16. patience: the last `prediction_length` steps of the training data are kept back; training stops
     where the loss on them has not improved in so many of 20 looks, and the best network is kept. solver,
-    sampling_steps, denoise: of the reverse process. checkpoint: a file to resume training from. Targets may have
-    missing values (NaN).
+    sampling_steps, denoise: of the reverse process. integer: forecasts are counts, rounded. checkpoint: a file to
+    resume training from. Targets may have missing values (NaN).
 
     Raises ValueError for bad arguments, TypeError for options that the representation does not have, and `train`
     ValueError for targets that are too short or constant.
@@ -77,9 +78,10 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         bf16: bool = False,
         patience: int | None = None,
         adaptation: Adaptation | None = None,
-        solver: str = "heun",
-        sampling_steps: int = 20,
+        solver: str = "exponential",
+        sampling_steps: int = 10,
         denoise: bool = True,
+        integer: bool = False,
         num_samples: int = 100,
         seed: int = 0,
         device: str = "cpu",
@@ -89,14 +91,13 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     ) -> None:
         super().__init__()
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
-        as_period("2000-01-03", freq)
-        self.freq, self.method = freq, checks.one_of("method", method, METHODS)
+        self.freq, self.method = as_period("2000-01-03", freq).freqstr, checks.one_of("method", method, METHODS)
         kind = REPRESENTATIONS[checks.one_of("model", model, REPRESENTATIONS)]
         choices = {"basis": basis, "width": width, "depth": depth, "steps": steps, "batch_size": batch_size,
                    "learning_rate": learning_rate}  # fmt: skip
         chosen = kind.defaults | {name: value for name, value in choices.items() if value is not None}
         self.process = _process(method, beta, damping, variational_score, chosen["basis"])
-        self.representation = kind.configured(self.prediction_length, freq, **options)
+        self.representation = kind.configured(self.prediction_length, self.freq, **options)
         sizes = {n: checks.positive_int(n, chosen[n]) for n in ("width", "depth", "steps", "batch_size")}
         self.network: dict[str, Any] = {"width": sizes["width"], "depth": sizes["depth"], "bf16": bool(bf16)}
         self.training: dict[str, Any] = {
@@ -109,6 +110,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         self.sampling: dict[str, Any] = {
             "solver": solver,
             "denoise": denoise,
+            "integer": integer,
             **{n: checks.positive_int(n, count) for n, count in counts.items()},
         }
         features = {"num_feat_dynamic_real": num_feat_dynamic_real, "num_feat_static_real": num_feat_static_real}
@@ -122,7 +124,9 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
             raise ValueError("validation_data: is not used by this estimator; `patience` keeps a part of the data back")
         held_out = 0 if self.patience is None else self.prediction_length
         least = self.representation.history + self.prediction_length + held_out
-        series = [read(item, self.freq, least, 0, *self.features.values()) for item in training_data]
+        parts = f"{length_of(self.representation)} + horizon" + " + patience's horizon" * bool(held_out)
+        dynamic, static = self.features.values()
+        series = [read(item, self.freq, least, 0, dynamic, static, parts) for item in training_data]
         if not series or len({s.values.shape[1] for s in series}) > 1:
             dims = sorted({s.values.shape[1] for s in series})
             raise ValueError(f"training_data: {len(series)} items with {dims} series; must be items of one number")

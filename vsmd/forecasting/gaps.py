@@ -13,6 +13,17 @@ def carried(values: Tensor) -> Tensor:
     return values.gather(0, torch.where(index < 0, first, index))
 
 
+def age(values: Tensor) -> Tensor:
+    """Steps (T, d) since the last value of (T, d) up to there, 0 where there is one; from the beginning without."""
+    index = torch.arange(len(values))[:, None]
+    return index - torch.where(values.isnan(), 0, index).cummax(0).values
+
+
+def ending(values: Tensor) -> Tensor:
+    """Number (d,) of values (T, d) that are missing at the end."""
+    return age(values)[-1]
+
+
 def root_mean_square(values: Tensor) -> Tensor:
     """Root mean square (d,) of values (n, d), missing ones left out; 0 where there are none."""
     return values.square().nanmean(0).nan_to_num().sqrt()

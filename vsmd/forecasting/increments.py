@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vsmd import checks, random
 from vsmd.forecasting.contexts import CLIP, PARTS, Past, check_context
-from vsmd.forecasting.gaps import completed, covariance, root_mean_square
+from vsmd.forecasting.gaps import age, completed, covariance, root_mean_square
 from vsmd.forecasting.locations import BACK, PROFILE, Location, check_location, regressors
 from vsmd.forecasting.series import Series, checked_lags, seasons
 from vsmd.forecasting.state import IncrementState
@@ -72,17 +72,21 @@ class Increments:
         horizon: int,
         freq: str,
         *,
-        location: str = "last",
+        location: str | None = None,
         lags_seq: Sequence[int] | None = None,
         factors: int = 0,
         scale_window: int = 60,
-        context: Sequence[str] | str = ("scales",),
+        context: Sequence[str] | str | None = None,
         lags: int = 2,
         drift: bool | None = None,
         rank: int | None = None,
     ) -> Increments:
         """From the estimator's options; ValueError for bad ones."""
         periods = seasons(freq)
+        if location is None:  # a last value is hours off where days have a shape
+            location = "linear" if periods else "last"
+        if context is None:
+            context = ("scales", "seasons") if periods and location != "last" else ("scales",)
         return cls(
             location=check_location(location, periods, freq),
             lags_seq=checked_lags(lags_seq, sorted({1, 2, 3, *periods, *(p + 1 for p in periods)})),
@@ -183,11 +187,17 @@ class Increments:
         return dataclasses.replace(fitted, bounds=torch.stack([context.amin(0), context.amax(0)]))
 
     def residuals(self, series: Series) -> tuple[Tensor, Tensor]:
-        """Location and y - l, NaN where y is missing, from step `reach` on: (T - reach, d) each."""
+        """Location and y - l, NaN where y is missing, from step `reach` on: (T - reach, d) each.
+
+        From the last value, a difference over several steps counts as one of them: a root of their number smaller.
+        """
         assert self.rule is not None
         values = self.rule.filled(series)
         location = self.rule.along(values, regressors(series, self.rule.periods))
-        return location, series.values[self.rule.reach :] - location
+        residual = series.values[self.rule.reach :] - location
+        if self.location == "last":
+            residual = residual / (1.0 + age(series.values)[:-1]).sqrt()
+        return location, residual
 
     def standardised(self, series: Series) -> tuple[Tensor, Tensor]:
         """xi (N, d) with NaN where missing, and contexts (N, features), N = T - history, of one series."""

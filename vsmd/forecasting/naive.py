@@ -11,8 +11,8 @@ from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, random
-from vsmd.data.panels import later
-from vsmd.forecasting.gaps import carried
+from vsmd.data.calendars import later
+from vsmd.forecasting.gaps import carried, ending
 from vsmd.forecasting.series import as_values
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -61,8 +61,9 @@ class NaivePredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """One of the rules `NAIVE` for targets (d, T) or (T,): `last_value`, `random_walk` (window = 60),
     `seasonal_naive` (season) or `seasonal_bootstrap` (season, window = 60).
 
-    A missing value counts as the one before it. Raises ValueError for an unknown kind, for an option that is missing or
-    no integer >= 1, and for histories that are too short.
+    A missing value counts as the one before it, but for those at the end, which are forecast too: series that end apart
+    are drawn apart. Raises ValueError for an unknown kind, for an option that is missing or no integer >= 1, and for
+    histories that are too short.
     """
 
     def __init__(self, kind: str, prediction_length: int, *, seed: int = 0, **options: int) -> None:
@@ -78,9 +79,17 @@ class NaivePredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     def predict(self, dataset: Any, num_samples: int = 100, **kwargs: Any) -> Iterator[SampleForecast]:
         """Yield one SampleForecast a series."""
         for number, item in enumerate(dataset):
-            past = carried(as_values(item["target"], "target", self.least, missing=True)).numpy()
+            values = as_values(item["target"], "target", self.least, missing=True)
+            past, gaps, horizon = carried(values).numpy(), ending(values).numpy(), self.prediction_length
             stream = np.random.default_rng(random.generator(self.seed, self.kind, number).initial_seed())
-            yield sample_forecast(self.rule(past, self.prediction_length, num_samples, stream), item)
+            draws = np.empty((num_samples, horizon, past.shape[1]))
+            for gap in np.unique(gaps):
+                series, known = gaps == gap, past[: len(past) - gap]
+                if len(known) < self.least:
+                    raise ValueError(f"target: {len(known)} time steps before {gap} missing; must be {self.least}")
+                known = known if series.all() else known[:, series]
+                draws[..., series] = self.rule(known, gap + horizon, num_samples, stream)[:, gap:]
+            yield sample_forecast(draws, item)
 
 
 def sample_forecast(draws: Array, item: dict[str, Any]) -> SampleForecast:

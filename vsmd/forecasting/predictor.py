@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from gluonts.model.forecast import SampleForecast
 from gluonts.model.predictor import Predictor
 
 from vsmd import checks, files, random
-from vsmd.data.panels import as_period
+from vsmd.data.calendars import as_period
+from vsmd.data.panels import Panel
+from vsmd.forecasting.gaps import ending
 from vsmd.forecasting.naive import sample_forecast
-from vsmd.forecasting.representation import REPRESENTATIONS, Representation
+from vsmd.forecasting.outlook import LEVELS, outlook
+from vsmd.forecasting.representation import REPRESENTATIONS, Representation, length_of
 from vsmd.forecasting.series import Series, read
 from vsmd.model import Model, load
 from vsmd.networks.conditional import Conditional
@@ -33,7 +37,8 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     model: of what `representation` makes of the series. solver, sampling_steps: of the reverse process, once
     a step of the horizon and for all paths together; a history is read once a window. Increments without drift have a
     symmetric law: every path drawn is used with its mirror image (antithetic draws), which halves the cost and centres
-    the fan on the location. num_feat_dynamic_real, num_feat_static_real: features that the data sets must have.
+    the fan on the location. A history whose series end apart is drawn on from where the first of them ends. integer:
+    samples are rounded. num_feat_dynamic_real, num_feat_static_real: features that the data sets must have.
     Same seed and data set, same samples.
     """
 
@@ -44,20 +49,21 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         prediction_length: int,
         freq: str,
         *,
-        solver: str = "heun",
-        sampling_steps: int = 20,
+        solver: str = "exponential",
+        sampling_steps: int = 10,
         denoise: bool = True,
+        integer: bool = False,
         num_samples: int = 100,
         num_feat_dynamic_real: int = 0,
         num_feat_static_real: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__(prediction_length=checks.positive_int("prediction_length", prediction_length))
-        as_period("2000-01-03", freq)
+        freq = as_period("2000-01-03", freq).freqstr
         as_solver(solver)
         self.model, self.representation, self.freq, self.solver = model, representation, freq, solver
         self.sampling_steps = checks.positive_int("sampling_steps", sampling_steps)
-        self.denoise = bool(denoise)
+        self.denoise, self.integer = bool(denoise), bool(integer)
         self.num_samples, self.seed = checks.positive_int("num_samples", num_samples), seed
         self.num_feat_dynamic_real, self.num_feat_static_real = num_feat_dynamic_real, num_feat_static_real
 
@@ -70,7 +76,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that made it."""
         counts = ("sampling_steps", "num_samples", "num_feat_dynamic_real", "num_feat_static_real")
-        return {name: getattr(self, name) for name in ("solver", "denoise", "seed", *counts)}
+        return {name: getattr(self, name) for name in ("solver", "denoise", "integer", "seed", *counts)}
 
     def with_solver(self, solver: str, evaluations: int, denoise: bool = True) -> VSMDPredictor:
         """The same predictor with another solver, within `evaluations` network evaluations a step of the horizon."""
@@ -91,51 +97,72 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         dim = self.representation.dim
         series, number = iter(dataset), 0
         while items := list(islice(series, max(1, NUMBERS // (count * self.prediction_length * dim)))):
-            samples = self._sample([self._past(item, dim) for item in items], count, number, seed)
-            for item, draws in zip(items, samples):
-                yield sample_forecast(draws, {**item, "start": as_period(item["start"], self.freq)})
-            number += len(items)
+            pasts = [self._past(item, dim) for item in items]
+            for length, group in groupby(zip(items, pasts), lambda pair: len(pair[1].values)):
+                alike = list(group)
+                lead = length - self.representation.history
+                samples = self._sample([past for _, past in alike], lead, count, number, seed)
+                for (item, _), draws in zip(alike, samples):
+                    yield sample_forecast(draws, {**item, "start": as_period(item["start"], self.freq)})
+                number += len(alike)
+
+    def forecast(self, panel: Panel, levels: Sequence[float] = LEVELS, num_samples: int | None = None) -> pd.DataFrame:
+        """Quantiles of the steps after the panel's end (`vsmd.forecasting.outlook`)."""
+        return outlook(self, panel, levels, self.num_samples if num_samples is None else num_samples)
 
     def _past(self, item: dict[str, Any], dim: int) -> Series:
-        """The part of a history that is read."""
-        least = self.representation.history
+        """The part of a history that is read: what a forecast needs, and all from where a series ends on."""
+        least, parts = self.representation.history, length_of(self.representation)
         features = (self.num_feat_dynamic_real, self.num_feat_static_real)
-        past = read(item, self.freq, least, self.prediction_length, *features).last(least)
+        past = read(item, self.freq, least, self.prediction_length, *features, parts)
         if past.values.shape[1] != dim:
             raise ValueError(f"target: {past.values.shape[1]} series; the predictor was trained on {dim}")
-        if empty := past.values.isnan().all(0).nonzero().flatten().tolist():
-            raise ValueError(f"target: series {empty} have no value in the last {least} steps")
+        gap = min(int(ending(past.values).max()), least)
+        if len(past.values) < least + gap:
+            said = f"must be at least {least + gap} ({parts} + {gap} since one of the series ends)"
+            raise ValueError(f"target: {len(past.values)} time steps; {said}")
+        past = past.last(least + gap)
+        for values, where in ((past.values[gap:], ""), (past.values[:least], " before another one ends")):
+            if empty := values.isnan().all(0).nonzero().flatten().tolist():
+                raise ValueError(f"target: series {empty} have no value in the last {least} steps{where}")
         return past
 
     @torch.no_grad()
-    def _sample(self, pasts: list[Series], count: int, number: int, seed: int | None) -> np.ndarray:
-        """Samples (windows, count, horizon, d) for windows number, number + 1, …; each window has its own stream."""
+    def _sample(self, pasts: list[Series], lead: int, count: int, number: int, seed: int | None) -> np.ndarray:
+        """Samples (windows, count, horizon, d) for windows number, number + 1, …; each window has its own stream.
+
+        lead: the number of last steps that are drawn too, but for the values that are known there.
+        """
         model, seed, representation = self.model, self.seed if seed is None else seed, self.representation
-        process, device, horizon = model.process, model.score.device, self.prediction_length
+        process, device, steps = model.process, model.score.device, lead + self.prediction_length
         assert isinstance(model.network, Conditional)
         law, codes = process.prior_law(), model.network.on_codes()
         # prepared once: its tables serve every step of the horizon
         generation = model.generation(self.solver, self.sampling_steps, denoise=self.denoise, network=codes)
         streams = [random.generator(seed, "forecast", number + w) for w in range(len(pasts))]
         noise = random.BatchNoise(random.generator(seed, "forecast noise", number))
-        draws = (count + 1) // 2 if representation.symmetric else count
-        state, path = representation.begin(pasts, model.network, horizon, device), []
+        mirrored = representation.symmetric and not lead
+        draws = (count + 1) // 2 if mirrored else count
+        known = torch.stack([past.last(lead).values for past in pasts]).to(device)
+        pasts = [past.first(representation.history) for past in pasts]
+        state, path = representation.begin(pasts, model.network, steps, device), []
         left = representation.dim - process.dim  # directions that the network does not model
-        for _ in range(horizon):
+        for step in range(steps):
             start = torch.cat([law.sample(draws, stream) for stream in streams])
             x = generation(start, noise, state.codes(draws)).to(device)
             if not bool(torch.isfinite(x).all()):
                 raise FloatingPointError(f"samples are not finite: sampling_steps={self.sampling_steps} are too few")
             others = torch.stack([torch.randn(draws, left, generator=stream) for stream in streams]).to(device)
-            path.append(state.advance(x.unflatten(0, (len(pasts), draws)), others).cpu())
-        paths = torch.stack(path, 2)
-        if representation.symmetric:
-            middle = representation.begin(pasts, model.network, horizon, device)
+            seen = known[:, step] if step < lead else None
+            path.append(state.advance(x.unflatten(0, (len(pasts), draws)), others, seen).cpu())
+        paths = torch.stack(path[lead:], 2)
+        if mirrored:
+            middle = representation.begin(pasts, model.network, steps, device)
             nothing = torch.zeros(len(pasts), 1, process.dim, device=device)
-            centre = torch.stack([middle.advance(nothing).cpu() for _ in range(horizon)], 2)
-            mirrored = torch.maximum(2 * centre - paths, representation.tensors["least"])
-            paths = torch.cat([paths, mirrored], 1)[:, :count]
-        return paths.numpy()
+            centre = torch.stack([middle.advance(nothing).cpu() for _ in range(steps)], 2)
+            images = torch.maximum(2 * centre - paths, representation.tensors["least"])
+            paths = torch.cat([paths, images], 1)[:, :count]
+        return (paths.round() if self.integer else paths).numpy()
 
     # --- files ------------------------------------------------------------------------------------------------------
     def serialize(self, path: Path | str) -> None:

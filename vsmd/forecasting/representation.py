@@ -23,10 +23,11 @@ class ForecastState(Protocol):
     def codes(self, draws: int) -> Tensor | None:
         """The network's codes (windows * draws, width) of the next step, window by window; None without a context."""
 
-    def advance(self, x: Tensor, others: Tensor | None = None) -> Tensor:
+    def advance(self, x: Tensor, others: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Append what was drawn: x (windows, draws, r) of the modelled directions; the values (windows, draws, d).
 
-        others (windows, draws, d - r): standard normals for the directions that the network does not model.
+        others (windows, draws, d - r): standard normals for the directions that the network does not model. known
+        (windows, d): values that stand for those drawn, NaN where there is none; given where a past ends ragged.
         """
 
 
@@ -86,6 +87,13 @@ class Representation(Protocol):
     @classmethod
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """Inverse of `settings` and `tensors`."""
+
+
+def length_of(representation: Representation) -> str:
+    """What the length of a history that a forecast needs is made of, for messages."""
+    sizes = {k: v for k, v in representation.settings.items() if k in ("scale_window", "context_length")}
+    lags = representation.history - sum(sizes.values())
+    return " + ".join([*(f"{name}={size}" for name, size in sizes.items()), f"{lags} of lags"])
 
 
 REPRESENTATIONS: dict[str, type[Representation]] = {Increments.name: Increments}

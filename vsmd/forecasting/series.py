@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks
-from vsmd.data.panels import as_period, split_freq
+from vsmd.data.calendars import as_period, split_freq
 
 PERIODS = {  # base frequency of a pandas Period: its seasons, in base steps
     "s": (86_400,), "min": (1_440, 10_080), "h": (24, 168), "D": (7,), "W": (52,), "M": (12,), "Q": (4,),
@@ -79,11 +79,11 @@ def position_of(start: Any, freq: str) -> int:
     return int(first.ordinal // first.freq.n)
 
 
-def as_values(target: object, name: str, least: int, missing: bool = False) -> Tensor:
+def as_values(target: object, name: str, least: int, missing: bool = False, parts: str = "history") -> Tensor:
     """A target (d, T) or (T,) as a float64 tensor (T, d).
 
-    Raises ValueError in one line for what is no table of numbers, is too short, has a series without any value or
-    infinite ones, and for missing values unless they are allowed (NaN then).
+    parts: what `least` is made of. Raises ValueError in one line for what is no table of numbers, is too short, has a
+    series without any value or infinite ones, and for missing values unless they are allowed (NaN then).
     """
     try:
         array = np.asarray(target, dtype=np.float64)
@@ -93,7 +93,7 @@ def as_values(target: object, name: str, least: int, missing: bool = False) -> T
     if array.ndim != 2:
         raise ValueError(f"{name}: shape {array.shape}; must be (series, time) or (time,)")
     if array.shape[1] < least:
-        raise ValueError(f"{name}: {array.shape[1]} time steps; must be at least {least} (context + horizon)")
+        raise ValueError(f"{name}: {array.shape[1]} time steps; must be at least {least} ({parts})")
     if empty := [i for i, row in enumerate(array) if not np.isfinite(row).any()]:
         raise ValueError(f"{name}: series {empty} have no value at all; leave them out")
     bad = int(np.isinf(array).sum() if missing else (~np.isfinite(array)).sum())
@@ -104,12 +104,15 @@ def as_values(target: object, name: str, least: int, missing: bool = False) -> T
     return torch.from_numpy(np.ascontiguousarray(array.T))
 
 
-def read(item: dict[str, Any], freq: str, least: int, ahead: int, dynamic: int, static: int) -> Series:
+def read(
+    item: dict[str, Any], freq: str, least: int, ahead: int, dynamic: int, static: int, parts: str = "history"
+) -> Series:
     """A GluonTS item with `least` values or more, and so many `dynamic` and `static` features, known `ahead` steps.
 
-    Raises ValueError for a bad target (`as_values`), a start that is no time stamp, and features that are not there.
+    Raises ValueError for a bad target (`as_values`), a start that is no time stamp or of another frequency, and for
+    features that are not there.
     """
-    values = as_values(item["target"], "target", least, missing=True)
+    values = as_values(item["target"], "target", least, missing=True, parts=parts)
     known = torch.zeros(len(values) + ahead, 0)
     if dynamic:
         known = _feature(item, "feat_dynamic_real", (dynamic, len(values) + ahead)).T

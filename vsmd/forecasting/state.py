@@ -80,10 +80,11 @@ class IncrementState:
             return codes
         return codes.repeat_interleave(draws, 0)
 
-    def advance(self, x: Tensor, others: Tensor | None = None) -> Tensor:
+    def advance(self, x: Tensor, others: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Append increments x (windows, draws, r) along the modelled axes; the new values (windows, draws, d).
 
-        others (windows, draws, d - r): standard normals along the remaining axes, 0 if left out.
+        others (windows, draws, d - r): standard normals along the remaining axes, 0 if left out. known (windows, d):
+        values that stand for those drawn, where they are not NaN.
         """
         increments = self.increments
         assert increments.long_run is not None
@@ -95,6 +96,8 @@ class IncrementState:
             if others is not None:
                 xi = xi + (others.to(xi) * increments.deviations[r:]) @ increments.axes[:, r:].T
         values = torch.maximum(self.level + self.scale * xi.clamp(-CLIP, CLIP), increments.least)
+        if known is not None:
+            values = torch.where(known[:, None].isnan(), values, known[:, None])
         rho = increments.long_run[(self.position + self.step) % len(increments.long_run)][:, None]
         relative = (values - self.level) / rho
         for i, window in enumerate(self.windows):
