@@ -48,8 +48,8 @@ def energy_distance(x: Array, y: Array) -> float:
 def classifier_auc(x: Array, y: Array, folds: int = 5, seed: int = 0) -> float:
     """Return the area under the ROC curve of a classifier that tells x (n, *shape) from y (m, *shape).
 
-    Gradient-boosted trees of scikit-learn (50 of 8 leaves), the mean over `folds` of cross-validation, its shuffling from
-    the seed. 1/2 where they cannot be told apart, 1 where every point can. ValueError for fewer points than folds.
+    Gradient-boosted trees of scikit-learn (50 of 8 leaves), the mean over `folds` of cross-validation shuffled by the
+    seed. 1/2 where they cannot be told apart, 1 where every point can. ValueError for fewer points than folds.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -131,11 +131,11 @@ class Reference:
     def _distances(self, x: Tensor) -> dict[str, float]:
         y = self.test[:MOST]
         a, b = self.whiten(x), self.whiten(y)
-        both = [torch.cat(z, 1)[:MOST_PAIRS] for z in ((x, a), (y, b))]
+        fakes, reals = (torch.cat(z, 1)[:MOST_PAIRS] for z in ((x, a), (y, b)))
         return {
             "sw2": sliced_wasserstein2(a, b, generator=random.generator(self.seed, "sliced-wasserstein")),
             "energy": energy_distance(a, b),
-            "auc": classifier_auc(*both, seed=self.seed),
+            "auc": classifier_auc(fakes, reals, seed=self.seed),
             "tail_error": tail_error(a, b),
         }
 
