@@ -27,7 +27,7 @@ DATA = PointSet("gaussian", TRAIN, draw(100, 3), TEST, ("a", "b"))
 class Fixed(Model):
     """A model whose samples are given."""
 
-    def sample(self, n: int | None = None, *args: Any, **options: Any) -> Tensor:  # type: ignore[override]
+    def sample(self, n: int | None = None, *args: Any, **options: Any) -> Tensor:
         return self.samples[:n]  # type: ignore[attr-defined]
 
 
@@ -61,7 +61,7 @@ def test_a_good_sample_passes() -> None:
         ),
         (FRESH * 0.5, {}, r"^An axis is too narrow, 0.\d+ times the data's spread"),
         (FRESH * 2, {}, r"^An axis is too wide, [12][.\d]* times the data's spread: standardise or whiten"),
-        (TRAIN.clone(), {}, r"^8\d% of the samples lie nearer to training points .* train less"),
+        (TRAIN.clone(), {}, r"^8\d% of the samples lie nearer to training points .*: train less"),
         (FRESH, {"beta": 0.5}, r"^The prior misses the data's law at t = 1 by \d.* raise beta"),
         (torch.cat([FRESH, torch.full((9, 2), torch.nan)]), {}, r"^9 samples are not finite: take more steps"),
     ],
@@ -82,7 +82,9 @@ def test_a_trained_model_and_its_picture(tmp_path: Path) -> None:
     assert len(report.samples) == 200
     figure = report.picture(tmp_path / "samples.png")
     assert len(figure.axes) == 2
-    assert [t.get_text() for t in figure.axes[1].get_legend().get_texts()] == ["held-out points", "samples"]
+    legend = figure.axes[1].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["held-out points", "samples"]
     assert (tmp_path / "samples.png").stat().st_size > 5_000
 
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 PRIOR_KL = 0.1  # nats per direction, above which the prior misses the data
 OFF = 0.1  # beyond a floor: of a standard deviation, a spread, an AUC, a share: worth saying
 LONGER = "train longer, or with a wider network"
+MOMENTS = ("mean in standard deviations, worst axis", "spread over the data's, narrowest axis", "…, widest axis")
+MEASURES = {
+    "tail_error": "1 % and 99 % quantiles, 4 widest axes", "sw2": "sliced W2, whitened", "auc": "AUC of a classifier",
+    "energy": "energy distance, whitened", "memorised": "nearer to training points",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,24 +97,15 @@ def check(
         raise ValueError(f"model: {len(finite)} of {n} samples are finite; take more steps or another solver")
     m = reference.measures(finite)
     moments = [_moments(reference.whiten(z), reference.whiten(reference.test)) for z in (finite, reference.train)]
-    names = ("mean in standard deviations, worst axis", "spread over the data's, narrowest axis", "…, widest axis")
-    rows = dict(zip(names, zip(*moments)))
-    rows |= {
-        label: (m[key], m[f"{key}_floor"])
-        for key, label in (
-            ("tail_error", "1 % and 99 % quantiles, 4 widest axes"), ("sw2", "sliced W2, whitened"),
-            ("energy", "energy distance, whitened"), ("auc", "AUC of a classifier"),
-            ("memorised", "nearer to training points"),
-        )
-    }  # fmt: skip
-    kl = _prior_kl(model)
+    rows = dict(zip(MOMENTS, zip(*moments))) | {label: (m[key], m[f"{key}_floor"]) for key, label in MEASURES.items()}
+    kl = float(_prior_kl(model).max())
     rows["prior-KL in nats, worst direction"] = (kl, 0.0)
     advice = _advice(m, moments, n - len(finite), kl if model.process.prior == "gaussian" else 0.0)
     return Check(rows, tuple(advice) or ("Nothing is wrong that these measures see.",), finite, reference)
 
 
-def _prior_kl(model: Model) -> float:
-    return float(model.process.prior_kl(0.0, model.process.known().var).max())
+def _prior_kl(model: Model) -> Tensor:
+    return model.process.prior_kl(0.0, model.process.known().var)
 
 
 def _moments(z: Tensor, y: Tensor) -> tuple[float, float, float]:
@@ -121,29 +117,18 @@ def _moments(z: Tensor, y: Tensor) -> tuple[float, float, float]:
 def _advice(m: dict[str, float], moments: list[tuple[float, float, float]], diverged: int, kl: float) -> list[str]:
     """What is wrong, the causes first, a sentence each."""
     (shift, least, most), (shift_floor, least_floor, most_floor) = moments
-    auc = f"AUC {m['auc']:.2f}, floor {m['auc_floor']:.2f}"
-    found = (
-        (diverged > 0, f"{diverged} samples are not finite: take more steps, or solver='exponential'."),
-        (
-            kl > PRIOR_KL,
-            f"The prior misses the data's law at t = 1 by {kl:.2g} nats in the worst direction: raise beta, or take "
-            "prior='moments' or variational_score='steered'.",
-        ),
+    steps, wide = "take more steps, or solver='exponential'", f"standardise or whiten the data, or {LONGER}"
+    start = "raise beta, or take prior='moments' or variational_score='steered'"
+    copies = "samples lie nearer to training points than to as many others: train less, on more data"
+    over = {key: m[key] > m[f"{key}_floor"] + OFF for key in MEASURES}
+    sentences = (
+        (diverged > 0, f"{diverged} samples are not finite: {steps}."),
+        (kl > PRIOR_KL, f"The prior misses the data's law at t = 1 by {kl:.2g} nats in a direction: {start}."),
         (shift > shift_floor + OFF, f"The mean is off by {shift:.2g} standard deviations along an axis: {LONGER}."),
         (least < least_floor - OFF, f"An axis is too narrow, {least:.2g} times the data's spread: {LONGER}."),
-        (
-            most > most_floor + OFF,
-            f"An axis is too wide, {most:.2g} times the data's spread: standardise or whiten the data, or {LONGER}.",
-        ),
-        (
-            m["tail_error"] > m["tail_error_floor"] + OFF,
-            f"The tails of the widest axes are off by {m['tail_error']:.0%}: {LONGER}, or take prior='mixture'.",
-        ),
-        (m["auc"] > m["auc_floor"] + OFF, f"A classifier tells samples from held-out points ({auc}): {LONGER}."),
-        (
-            m["memorised"] > m["memorised_floor"] + OFF,
-            f"{m['memorised']:.0%} of the samples lie nearer to training points than to as many held-out ones, where "
-            "half would: train less, on more data, or with a smaller network.",
-        ),
+        (most > most_floor + OFF, f"An axis is too wide, {most:.2g} times the data's spread: {wide}."),
+        (over["tail_error"], f"Tails are off by {m['tail_error']:.0%} of their reach: {LONGER}, or prior='mixture'."),
+        (over["auc"], f"Trees tell samples from held-out points (AUC {m['auc']:.2f}): {LONGER}."),
+        (over["memorised"], f"{m['memorised']:.0%} of the {copies}, or with a smaller network."),
     )
-    return [sentence for wrong, sentence in found if wrong]
+    return [sentence for wrong, sentence in sentences if wrong]

@@ -167,14 +167,12 @@ def _groups(
     """The number of each row's group, and whether groups are dealt in order."""
     import pandas as pd
 
-    if time_column is not None and group_column is not None:
-        raise ValueError("time_column, group_column: rows are split by one of them; drop= leaves the other out")
     column = time_column if group_column is None else group_column
     implied = "random" if column is None else "time" if group_column is None else "group"
     split = checks.one_of("split", split or implied, ("random", "group", "time"))
-    if split != implied and (split, implied) != ("time", "random"):
-        given = "no column is named" if column is None else f"{implied}_column={column!r} is named"
-        raise ValueError(f"split={split!r}: {given}; must be {split}_column= alone")
+    if None not in (time_column, group_column) or (split != implied and (split, implied) != ("time", "random")):
+        given = f"time_column={time_column!r}, group_column={group_column!r}"
+        raise ValueError(f"split={split!r}: with {given}; must be by one of them, or by none")
     if column is None:
         return np.arange(len(frame)), split == "time"
     key = frame[checks.one_of(f"{implied}_column", column, list(frame.columns))]

@@ -21,8 +21,6 @@ from vsmd.metrics.distances import sliced_wasserstein2
 from vsmd.metrics.neighbours import memorisation
 
 MOST, MOST_PAIRS = 5_000, 2_000  # points of a set that are compared; by classifiers and neighbours
-LEADING = 4  # axes whose tails are looked at
-TAILS = (0.01, 0.99)
 RANK = 1e-10  # of the largest eigenvalue: axes below do not vary
 BLOCK = 2**22  # distances computed in one go
 
@@ -34,13 +32,11 @@ def energy_distance(x: Array, y: Array) -> float:
     1/m) under the root, so compare at equal sizes. In √ of the points' units.
     """
     a, b = pair(("x", "y"), x, y)
+    a, b = a - b.mean(0), b - b.mean(0)  # distances by products: they cancel far from the origin
 
     def mean(p: Tensor, q: Tensor) -> Tensor:
-        return (
-            torch.stack([torch.cdist(some, q).sum() for some in p.split(max(1, BLOCK // len(q)))]).sum()
-            / len(p)
-            / len(q)
-        )
+        blocks = p.split(max(1, BLOCK // len(q)))
+        return torch.stack([torch.cdist(block, q).sum() for block in blocks]).sum() / (len(p) * len(q))
 
     return (2 * mean(a, b) - mean(a, a) - mean(b, b)).clamp(min=0).sqrt().item()
 
@@ -65,13 +61,13 @@ def classifier_auc(x: Array, y: Array, folds: int = 5, seed: int = 0) -> float:
     return float(cross_val_score(trees, torch.cat([a, b]).cpu().numpy(), labels, scoring="roc_auc", cv=parts).mean())
 
 
-def tail_error(x: Array, y: Array, axes: int = LEADING) -> float:
+def tail_error(x: Array, y: Array, axes: int = 4) -> float:
     """Return how far the 1 % and 99 % quantiles of x's first coordinates are from those of y, relative to their range.
 
     Mean over the first `axes` coordinates and both levels of |q(x) - q(y)| / ½(q₉₉(y) - q₀₁(y)); x (n, d), y (m, d).
     """
     a, b = (z[:, : checks.positive_int("axes", axes)] for z in pair(("x", "y"), x, y))
-    levels = torch.tensor(TAILS, dtype=torch.float64, device=a.device)
+    levels = torch.tensor([0.01, 0.99], dtype=torch.float64, device=a.device)
     p, q = torch.quantile(a, levels, 0), torch.quantile(b, levels, 0)
     return ((p - q).abs() / ((q[1] - q[0]) / 2)).mean().item()
 
@@ -80,15 +76,13 @@ def tail_error(x: Array, y: Array, axes: int = LEADING) -> float:
 class Reference:
     """Training and held-out points, and the whitening of the former: what samples are measured against.
 
-    train, test: (n, d) float64. mean, unit: of the columns. axes: (d, r), standardised columns to whitened axes, the
-    widest first. seed: of directions, folds and of which points are compared where there are more than 5,000. floors:
-    the measures of so many training points in place of samples.
+    train, test: (n, d) float64. mean, axes: (d,) and (d, r), of whitened axes, the widest first. seed: of directions,
+    folds and of which points are compared where there are many. floors: of so many points, once taken.
     """
 
     train: Tensor
     test: Tensor
     mean: Tensor
-    unit: Tensor
     axes: Tensor
     seed: int = 0
     floors: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -97,19 +91,18 @@ class Reference:
     def of(cls, train: Array, test: Array, seed: int = 0) -> Reference:
         """That of points (n, *shape) and (m, *shape). ValueError for sets of other shapes, or of points all equal."""
         x, y = (z.cpu() for z in pair(("train", "test"), train, test))
-        std = x.std(0)
-        unit = torch.where(std > 0, std, torch.ones_like(std))
-        values, axes = torch.linalg.eigh(((x - x.mean(0)) / unit).T.cov().view(2 * std.shape))
+        unit = torch.where((std := x.std(0)) > 0, std, 1.0)
+        values, axes = torch.linalg.eigh((x / unit).T.cov().view(2 * std.shape))
         if not values[-1] > 0:
             raise ValueError("train: all points are equal")
         rank = int((values > RANK * values[-1]).sum())
-        scaled = (axes[:, -rank:] / values[-rank:].sqrt()).flip(1)
+        scaled = (axes[:, -rank:] / values[-rank:].sqrt()).flip(1) / unit[:, None]
         first, second = (z[torch.randperm(len(z), generator=random.generator(seed, "compared"))] for z in (x, y))
-        return cls(first, second, x.mean(0), unit, scaled, seed)
+        return cls(first, second, x.mean(0), scaled, seed)
 
     def whiten(self, x: Array) -> Tensor:
         """Points (n, *shape) along the axes, (n, r) float64: the training part has mean 0 and covariance I."""
-        return (rows("x", x).to(self.mean) - self.mean) / self.unit @ self.axes
+        return (rows("x", x).to(self.mean) - self.mean) @ self.axes
 
     def measures(self, samples: Array) -> dict[str, float]:
         """The five measures of samples (n, *shape) and their floors: a row of a table.
@@ -124,9 +117,7 @@ class Reference:
             self.floors[n] = self._distances(self.train[:n]) | {"memorised": 0.5}  # a half is what fresh draws have
         share = memorisation(*map(self.whiten, (x[:MOST_PAIRS], self.train, self.test)))
         row = self._distances(x[:n]) | {"memorised": share}
-        return {
-            key: value for name in row for key, value in ((name, row[name]), (f"{name}_floor", self.floors[n][name]))
-        }
+        return row | {f"{name}_floor": value for name, value in self.floors[n].items()}
 
     def _distances(self, x: Tensor) -> dict[str, float]:
         y = self.test[:MOST]

@@ -58,11 +58,12 @@ def test_patches_share_no_region() -> None:
 
 
 def test_axes_are_of_the_training_part() -> None:
-    covariance = points.load("mnist5k-axes").train.double().T.cov()
+    data = points.load("mnist5k-axes")
+    covariance = data.train.double().T.cov()
     off = covariance - covariance.diagonal().diag()
     assert float(off.abs().max()) < 1e-4 * float(covariance.max())
     assert bool((covariance.diagonal().diff() < 0).all())
-    test = points.load("mnist5k-axes").test.double().T.cov()
+    test = data.test.double().T.cov()
     assert float((test - test.diagonal().diag()).abs().max()) > 1e-2 * float(test.max())
 
 
