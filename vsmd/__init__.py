@@ -24,16 +24,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "METHODS",
-    "Adaptation",
-    "BetaSchedule",
-    "ForwardProcess",
-    "Model",
-    "check",
-    "fit",
-    "forward_process",
-    "load",
-]
+    "METHODS", "Adaptation", "BetaSchedule", "ForwardProcess", "Model", "check", "fit", "forward_process", "load",
+]  # fmt: skip
 
 _HOME = {
     "METHODS": "methods",
