@@ -30,7 +30,7 @@ ORDER = [
     *("checks", "random", "files", "durations", "memory", "data", "metrics"),
     *("schedules", "kernels", "moments", "bases", "methods", "piecewise", "steering"),
     *("coefficients", "priors", "processes", "family", "adaptation"),
-    *("networks", "scores", "samplers", "stored", "model", "training"),
+    *("networks", "scores", "samplers", "stored", "model", "training", "diagnosis"),
     *("forecasting", "images", "latent"),
     *("repro.grid", "repro.studies", "repro.reports", "repro.__main__"),
 ]

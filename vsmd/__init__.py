@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsmd.adaptation import Adaptation
+    from vsmd.diagnosis import check
     from vsmd.family import forward_process
     from vsmd.methods import METHODS
     from vsmd.model import Model, load
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from vsmd.training import fit
 
 __version__ = "0.1.0"
-__all__ = ["METHODS", "Adaptation", "BetaSchedule", "ForwardProcess", "Model", "fit", "forward_process", "load"]
+__all__ = [
+    "METHODS", "Adaptation", "BetaSchedule", "ForwardProcess", "Model", "check", "fit", "forward_process", "load",
+]  # fmt: skip
 
 _HOME = {
     "METHODS": "methods",
@@ -30,14 +33,15 @@ _HOME = {
     "BetaSchedule": "schedules",
     "ForwardProcess": "processes",
     "Model": "model",
+    "check": "diagnosis",
     "fit": "training",
     "forward_process": "family",
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "checks", "coefficients", "data", "durations", "family", "files", "forecasting", "images",
-    "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks", "piecewise", "priors",
-    "processes", "random", "samplers", "schedules", "scores", "steering", "training",
+    "adaptation", "bases", "checks", "coefficients", "data", "diagnosis", "durations", "family", "files",
+    "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks",
+    "piecewise", "priors", "processes", "random", "samplers", "schedules", "scores", "steering", "training",
 }  # fmt: skip
 
 
