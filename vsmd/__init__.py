@@ -2,7 +2,7 @@
 
 >>> process = vsmd.forward_process("VSULD", shape=(2,), beta=5.0, damping=0.7)
 >>> model = vsmd.fit(process, data, steps=6_000, seed=0)
->>> x = model.sample(10_000, solver="heun", steps=50, seed=0)
+>>> x = model.sample(10_000, seed=0)
 
 Importing the package loads nothing but this file; names and submodules load when first used.
 """
@@ -35,9 +35,10 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "checks", "coefficients", "data", "durations", "family", "files", "forecasting", "images",
-    "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks", "piecewise", "priors",
-    "processes", "random", "samplers", "schedules", "scores", "steering", "training",
+    "adaptation", "bases", "checks", "coefficients", "data", "diagnostics", "durations", "family", "files",
+    "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks",
+    "piecewise", "priors", "processes", "random", "rates", "samplers", "schedules", "scores", "steering",
+    "training", "units",
 }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return `value` as float32, or raise ValueError unless it is a finite tensor (n, *shape) with n >= 1."""
+    """Return `value`, float32 or float64, or raise ValueError unless it is a finite tensor (n, *shape), n >= 1."""
     import torch
 
     if not isinstance(value, torch.Tensor) or tuple(value.shape[1:]) != shape or not len(value):
@@ -60,7 +60,7 @@ def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
         raise ValueError(f"{name}={got}: must be a tensor of shape (n, {', '.join(map(str, shape))}), n >= 1")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name}: must be finite, has NaN or inf")
-    return value.float()
+    return value if value.dtype == torch.float64 else value.float()
 
 
 def device(name: str, value: object) -> torch.device:

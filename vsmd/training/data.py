@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -28,8 +29,23 @@ class Streamed(Protocol):
         """All the data once, in tensors (n, *shape)."""
 
 
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of a streamed sampler, as often as they are asked for."""
+
+    sampler: Streamed
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.sampler.all_batches()
+
+
+def _real(x: Tensor) -> Tensor:
+    """x in float32; float64 stays, since it is centred first."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class Batch(NamedTuple):
-    """Data points x (n, *shape) and what the network may condition on."""
+    """Data points x (n, *shape), float32 or float64 as they are, and what the network may condition on."""
 
     x: Tensor
     context: Tensor | None
@@ -70,11 +86,11 @@ class Source:
         """n points: rows drawn with replacement, or fresh from the sampler."""
         if self.sampler is None:
             rows = torch.randint(len(self.x), (n,), generator=generator)
-            return Batch(self.x[rows].float(), None if self.context is None else self.context[rows])
+            return Batch(_real(self.x[rows]), None if self.context is None else self.context[rows])
         drawn = self.sampler(n, generator)
         x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
         self._check(x, least=1, values=False)
-        return Batch(x.float().cpu(), None if context is None else context.cpu())
+        return Batch(_real(x).cpu(), None if context is None else context.cpu())
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
         """The process knowing the data's mean and variance per direction and with its basis fitted.
@@ -82,13 +98,24 @@ class Source:
         Of a tensor or a `Streamed` sampler they are exact, of other samplers those of 100,000 draws.
         """
         if isinstance(self.sampler, Streamed):
-            return process.with_data(self.sampler.all_batches())
+            return process.with_data(_Batches(self.sampler))
         return process.with_data(self.points(random.generator(seed, "moments")))
 
     def points(self, generator: torch.Generator) -> Tensor:
         """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""
         if self.sampler is None:
             return self.x
-        x = self.draw(max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape))), generator).x
+        x = self.draw(self.count, generator).x
         self._check(x, least=2)
         return x
+
+    def some(self, n: int, generator: torch.Generator) -> Tensor:
+        """n of the points, none twice; draws of a sampler."""
+        if self.sampler is not None:
+            return self.draw(n, generator).x
+        return self.x[torch.randperm(len(self.x), generator=generator)[:n]]
+
+    @property
+    def count(self) -> int:
+        """How many `points` there are."""
+        return len(self.x) if self.sampler is None else max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape)))

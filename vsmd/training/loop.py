@@ -30,6 +30,7 @@ def fit(
     process: ForwardProcess,
     data: Data,
     *,
+    units: str = "standardised",
     steps: int = 6_000,
     batch_size: int = 1_024,
     learning_rate: float = 4e-3,
@@ -53,6 +54,7 @@ def fit(
 
     data: tensor (n, *shape), pair (tensor, context) or sampler (n, generator) -> either; where it has `all_batches()`,
         an iterator over all of the data, moments are measured with that.
+    units: that the process sees them in (`vsmd.units`), "standardised" (default: per coordinate), "whitened" or "raw".
     steps, batch_size: of Adam (default 6,000 of 1,024 points).
     learning_rate, schedule: its rate > 0 (default 4e-3) and decay, "cosine" (default), "step" or "constant".
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
@@ -70,15 +72,17 @@ def fit(
 
     Processes of a `torch.distributed` group train together (`vsmd.training.distributed`).
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite, OSError where a
-    checkpoint cannot be written.
+    checkpoint cannot be written. Warns (`vsmd.diagnostics`) where the process does not suit the data at either end.
     """
     if not isinstance(process, ForwardProcess):
         raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
     trainer = Trainer(
-        process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
-        ema=ema, clip=clip, adaptation=adaptation, seed=seed, device=checks.device("device", device), compute=compute,
+        process.with_units(units), data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
+        schedule=schedule, ema=ema, clip=clip, adaptation=adaptation, seed=seed,
+        device=checks.device("device", device), compute=compute,
     )  # fmt: skip
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else checkpoints.writable(Path(checkpoint))
+    trainer.check()
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)
     return _Run(trainer, path, every, keep, on_loss, snapshots, on_snapshot, progress).finish()
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import adaptation as adapt
-from vsmd import checks, memory, networks, random
+from vsmd import checks, diagnostics, memory, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
+from vsmd.priors import COMPONENTS
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score
 from vsmd.training import pairs
@@ -100,6 +101,20 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
         self.drawn: Callable[[int], Rows] = Ahead(self.draw) if device.type == "cuda" else self.draw
+
+    def check(self) -> None:
+        """What can be known before the first step: ValueError where the steering or the prior would fail after all."""
+        process, least = self.process, self.least
+        if process.prior == "mixture" and self.source.count < COMPONENTS:
+            raise ValueError(
+                f"prior='mixture': {self.source.count} points; must be at least {COMPONENTS}, one a component"
+            )
+        if self.adapts and least is not None and process.k == 2:  # what A is held to from its first round on
+            process = process.with_stiffness(torch.maximum(process.stiffness, least))
+        assert process.dynamics
+        if self.world.first:
+            n = min(self.source.count, diagnostics.DRAWS, max(2, diagnostics.VALUES // process.dim))
+            diagnostics.warn(process, self.source.some(n, random.generator(self.seed, "before training")), T_MIN)
 
     @property
     def settings(self) -> dict[str, Any]:
