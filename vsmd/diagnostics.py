@@ -19,11 +19,11 @@ from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import combine
 
-DRAWS, VALUES = 10_000, 2**21  # of a_1 and the prior: so many, but at most so many numbers
-PROJECTIONS = 128
+DRAWS, VALUES = 4_000, 2**21  # of a_1 and the prior: so many, but at most so many numbers
+PROJECTIONS = 32
 TOO_MUCH = 0.05  # noise at t_min over a direction's standard deviation
 FLAT = 1e-7  # standard deviation over the largest one up to which a direction of turned data is rounding
-CLEAR = 0.1  # of the gap over its floor, in standard deviations of a_1
+CLEAR = 0.1  # gap in standard deviations of a_1, if it is twice its floor, too
 ENOUGH = 0.01  # share of a_1's variance that may be the data's
 
 
@@ -50,8 +50,8 @@ def data_left(process: ForwardProcess) -> Tensor:
 class PriorGap:
     """How far the prior is from the law of a_1, both drawn, in standard deviations of a_1 (of the statistic for x_0).
 
-    gap, floor: sliced W2 over random directions, and what as many draws of the prior are from others of it. marginal:
-    W2 per direction (*shape). left: the data's share of the variance at t = 1 (*shape). beta: the constant one, or mean
+    gap, floor: sliced W2 over random directions, and what as many draws of the prior are from others of it. marginal,
+    marginal_floor: W2 per direction (*shape), and the largest that the prior has to itself. left: the data's share of the variance at t = 1 (*shape). beta: the constant one, or mean
     of a schedule over time, that would leave 1 %; None beyond 100 times the present one.
     """
 
@@ -59,14 +59,15 @@ class PriorGap:
     gap: float
     floor: float
     marginal: Tensor
+    marginal_floor: float
     left: Tensor
     beta: float | None
 
     @property
     def clear(self) -> bool:
-        """Whether samples will show it: .1 above the floor, in squares, along all directions or one of them."""
-        most = max(self.gap, float(self.marginal.max()))
-        return most**2 - self.floor**2 > CLEAR**2
+        """Whether samples will show it, in all or in one direction: above .1 and twice the floor."""
+        pairs = (self.gap, self.floor), (float(self.marginal.max()), self.marginal_floor)
+        return any(gap > max(CLEAR, 2 * floor) for gap, floor in pairs)
 
     def __str__(self) -> str:
         worst = int(self.marginal.flatten().argmax())
@@ -107,6 +108,7 @@ def gap_of(process: ForwardProcess, data: Tensor, seed: int = 0) -> PriorGap:
         sliced_wasserstein2(end, start, PROJECTIONS),
         sliced_wasserstein2(other, start, PROJECTIONS),
         marginal_wasserstein2(end, start),
+        float(marginal_wasserstein2(other, start).max()),
         data_left(process),
         _enough(process),
     )

@@ -93,8 +93,8 @@ class Rates:
         """The same process with this stiffness and – with velocity – friction, (pieces, *shape)."""
         self._on_pieces("A")
         rates = (stiffness,) if self.k == 1 or friction is None else (stiffness, friction)
-        changed: dict[str, Any] = {"constant": tuple(e.to(torch.float64) for e in rates), **dict.fromkeys(self.of_one_a)}
-        return dataclasses.replace(self, **changed)
+        changed: dict[str, Any] = dict.fromkeys(self.of_one_a)
+        return dataclasses.replace(self, constant=tuple(e.to(torch.float64) for e in rates), **changed)
 
     def with_variational_score(self, a_x: Tensor, a_v: Tensor | None) -> Self:
         """The same process with this A_x and – with velocity – A_v, (pieces, *shape)."""

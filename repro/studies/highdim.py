@@ -135,7 +135,9 @@ def run(
     """
     draws = draws_of(plan, SOLVERS, priors=True)
     basis = "coordinates" if whiten else "principal"
-    process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode, prior="gaussian")
+    process = vsmd.forward_process(
+        method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
+    )
     data, began = blocks_64(), time.perf_counter()
     axes = Axes.measured(data, seed) if whiten else None
 

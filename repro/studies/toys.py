@@ -38,7 +38,9 @@ def process_of(
 ) -> ForwardProcess:
     """The process of a toy setting: `constant` beta, or `vp` with b_min = .1 and the method's power (VSDM: 1.7)."""
     levels = vsmd.BetaSchedule(0.1, beta, 1.7 if method == "VSDM" else 1.0) if schedule == "vp" else beta
-    return vsmd.forward_process(method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode, prior="gaussian")
+    return vsmd.forward_process(
+        method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
+    )
 
 
 def adaptation_of(fields: Row) -> vsmd.Adaptation:
