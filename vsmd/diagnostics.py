@@ -51,8 +51,8 @@ class PriorGap:
     """How far the prior is from the law of a_1, both drawn, in standard deviations of a_1 (of the statistic for x_0).
 
     gap, floor: sliced W2 over random directions, and what as many draws of the prior are from others of it. marginal,
-    marginal_floor: W2 per direction (*shape), and the largest that the prior has to itself. left: the data's share of the variance at t = 1 (*shape). beta: the constant one, or mean
-    of a schedule over time, that would leave 1 %; None beyond 100 times the present one.
+    marginal_floor: W2 per direction (*shape), and the largest that the prior has to itself. left: the data's share of
+    the variance at t = 1 (*shape). beta: mean over time that would leave 1 %; None beyond 100 times the present one.
     """
 
     prior: str

@@ -225,13 +225,15 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     checks.one_of("method", settings["method"], METHODS)
     basis = BASES[checks.one_of("basis", settings["basis"], BASES)]
     settings["basis"] = basis(shape, files.part(tensors, "basis"))
-    units = checks.one_of("units", settings.pop("units", "raw"), UNITS)
+    units = Units(checks.one_of("units", settings.pop("units", "raw"), UNITS), files.part(tensors, "units"))
+    if not units.known:
+        raise ValueError(f"units={units.name!r}: their tensors are missing")
     process = ForwardProcess(
         **settings,
         constant=tuple(fields[name] for name in RATES if name in fields),
         moments=Moments(fields["mean"], fields["var"]),
         mixture=Mixture(**prior) if prior else None,
-        units=Units(units, files.part(tensors, "units")),
+        units=units,
     )
     network = networks.build(info["network"]["name"], **info["network"]["settings"])
     network.load_state_dict(files.part(tensors, "network"))

@@ -120,10 +120,11 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been written with to be resumed: plain values (JSON)."""
         process = self.process
+        moments = (*process.known(), *process.units.tensors.values())
         return {
             "process": process.settings,
             "variational_score": None if self.adapts else process.constant[0].flatten()[:8].tolist(),
-            "data": [round(float(v), 6) for m in process.known() for v in m.flatten()[:8]],
+            "data": [round(float(v), 6) for m in moments for v in m.flatten()[:8]],
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
