@@ -113,7 +113,7 @@ def test_shapes_of_pictures() -> None:
 
 def test_grid_power_moves_the_steps() -> None:
     model = random_model(known())
-    assert not torch.equal(model.sample(5, steps=4), model.sample(5, steps=4, grid_power=3.0))
+    assert not torch.equal(model.sample(5, "heun", 4), model.sample(5, "heun", 4, grid_power=3.0))
 
 
 @pytest.mark.parametrize(
