@@ -113,7 +113,7 @@ class Source:
         """n of the points, none twice; draws of a sampler."""
         if self.sampler is not None:
             return self.draw(n, generator).x
-        return self.x[torch.randperm(len(self.x), generator=generator)[:n]]
+        return _real(self.x[torch.randperm(len(self.x), generator=generator)[:n]])
 
     @property
     def count(self) -> int:

@@ -109,7 +109,7 @@ class Trainer:
             raise ValueError(
                 f"prior='mixture': {self.source.count} points; must be at least {COMPONENTS}, one a component"
             )
-        if self.adapts and least is not None and process.k == 2:  # what A is held to from its first round on
+        if least is not None:  # what A is held to from its first round on
             process = process.with_stiffness(torch.maximum(process.stiffness, least))
         assert process.dynamics
         if self.world.first:
