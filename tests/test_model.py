@@ -134,7 +134,7 @@ def test_bad_sampling_arguments(arguments: dict[str, Any], message: str) -> None
 
 
 def test_options_that_a_solver_does_not_have() -> None:
-    with pytest.raises(TypeError, match=r"^solver='heun': got an unexpected keyword argument 'sede'$"):
+    with pytest.raises(TypeError, match=r"^solver='exponential': got an unexpected keyword argument 'sede'$"):
         Model(known(), Zero()).sample(5, sede=1)
     with pytest.raises(TypeError, match=r"^solver='rk45': got an unexpected keyword argument 'tol'$"):
         Model(known(), Zero()).sample(5, "rk45", tol=1e-3)

@@ -135,7 +135,7 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
     turned = process.basis.name != "coordinates" or process.units.name == "whitened"
     varies = std > (FLAT * std.max() if turned else 0.0)
     ratio = torch.where(varies, left / std, torch.zeros_like(std))
-    if float(ratio.max()) > TOO_MUCH:
+    if float(ratio.max()) > TOO_MUCH and not process.row.early_stop:
         worst, many = int(ratio.argmax()), int((ratio > TOO_MUCH).sum())
         warnings.warn(
             f"noise of std {float(left[worst]):.3g} is left at t_min={t_min:g} where the data's is "
@@ -156,4 +156,4 @@ def _cure(process: ForwardProcess) -> str:
     """What leaves less noise."""
     cures = ["units='standardised'"] if process.units.name == "raw" else []
     cures += ["a smaller beta", *(["a method with velocity"] if process.k == 1 else [])]
-    return f"{', '.join(cures)} leave{'s' if len(cures) == 1 else ''} less"
+    return f"{' or '.join(cures)} leaves less"
