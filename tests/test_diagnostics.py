@@ -47,9 +47,9 @@ def test_noise_left(method: str, beta: float, want: float) -> None:
 
 def test_data_left() -> None:
     """Of standardised data CLD at beta = 5 keeps 12 % of the variance at t = 1; SGM e^{-beta}."""
-    unit = {"mean": torch.zeros(2), "var": torch.ones(2)}
-    assert float(data_left(vsmd.forward_process("SGM", (2,)).with_moments(**unit))[0]) == pytest.approx(math.exp(-5))
-    assert float(data_left(vsmd.forward_process("CLD", (2,)).with_moments(**unit))[0]) == pytest.approx(0.12, abs=0.01)
+    unit = torch.zeros(2), torch.ones(2)
+    assert float(data_left(vsmd.forward_process("SGM", (2,)).with_moments(*unit))[0]) == pytest.approx(math.exp(-5))
+    assert float(data_left(vsmd.forward_process("CLD", (2,)).with_moments(*unit))[0]) == pytest.approx(0.12, abs=0.01)
 
 
 def test_prior_kl_of_data() -> None:

@@ -53,7 +53,7 @@ def test_the_public_example() -> None:
         gamma=2.0,
         damping=0.7,
         variational_score="adaptive",
-        prior="gaussian",
+        prior="moments",
         basis="coordinates",
         score_matching="hybrid",
     )

@@ -31,9 +31,7 @@ def forward_process(
     basis: str | Tensor | Basis = "coordinates",
     score_matching: str = "hybrid",
 ) -> ForwardProcess:
-    r"""Return the forward process of a method of the family, paper (5) and (15), over t in [0, 1].
-
-    x are the data in the units that `fit` gets (by default centred, and standardised per coordinate):
+    r"""Return the forward process of a method, paper (5) and (15), over t in [0, 1]; x: data in the units of `fit`.
 
         dx = (beta/2) v dt,   dv = -(beta/2) ((1 - 2 gamma A_x) x + gamma (1 - 2 A_v) v) dt + sqrt(beta gamma) dw
 

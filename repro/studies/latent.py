@@ -46,16 +46,12 @@ def row(experiment: str, method: str, seed: int, **values: Any) -> Row:
 
 
 def bridge_of(method: str, shape: tuple[int, ...]) -> str | ForwardProcess:
-    """What `latent.fit` takes for a method's name: LSBDM, the six, and "steered VSULD" and the like, at beta = 2.
-
-    The prior is the Gaussian one, as in the paper.
-    """
+    """What `latent.fit` takes for a method's name: LSBDM, the six, and "steered VSULD" and the like, at beta = 2."""
     if method == "LSBDM":
         return method
-    if not method.startswith(STEERED):
-        return vsmd.forward_process(method, shape, basis=directions(shape), prior="gaussian")
+    steering: Row = {"beta": 2.0, "variational_score": "steered"} if method.startswith(STEERED) else {}
     return vsmd.forward_process(
-        method.removeprefix(STEERED), shape, beta=2.0, variational_score="steered", basis="principal", prior="gaussian"
+        method.removeprefix(STEERED), shape, basis=directions(shape), prior="gaussian", **steering
     )
 
 
@@ -273,9 +269,8 @@ def run_mixture(
     for method in denoisable(["LSBDM", *methods], denoise):
         start = time.perf_counter()
         checkpoint = checkpoint_in(workdir, method)
-        model = vsmd.fit(
-            _process(method, dim), codes, units="raw", steps=steps, seed=seed, checkpoint=checkpoint, **BRIDGE
-        )
+        options = {"checkpoint": checkpoint, "units": "raw", **BRIDGE}
+        model = vsmd.fit(_process(method, dim), codes, steps=steps, seed=seed, **options)
         training = {"train_seconds": time.perf_counter() - start}
         variants = {method: (model, training)}
         if model.process.row.early_stop:
