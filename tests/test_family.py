@@ -35,7 +35,7 @@ def test_defaults(method: str, k: int, mode: str, damping: float | None) -> None
     assert (process.k, process.variational_score, process.damping) == (k, mode, damping)
     assert (process.method, process.shape, process.dim, process.pieces) == (method, (2, 3), 6, 1)
     assert process.schedule == BetaSchedule(5.0, 5.0)
-    assert (process.gamma, process.prior, process.basis.name) == (2.0, "gaussian", "coordinates")
+    assert (process.gamma, process.prior, process.basis.name) == (2.0, "moments", "coordinates")
     assert process.score_matching == "hybrid"
     assert torch.equal(process.a_x, torch.zeros(1, 2, 3, dtype=torch.float64))
     assert (process.a_v is None) == (k == 1)
@@ -53,7 +53,7 @@ def test_the_public_example() -> None:
         gamma=2.0,
         damping=0.7,
         variational_score="adaptive",
-        prior="gaussian",
+        prior="moments",
         basis="coordinates",
         score_matching="hybrid",
     )

@@ -28,9 +28,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A room imports only rooms that stand before it; those of the paper's part, `repro`, stand after all of the method's.
 ORDER = [
     *("checks", "random", "files", "durations", "memory", "data", "metrics"),
-    *("schedules", "kernels", "moments", "bases", "methods", "piecewise", "steering"),
+    *("schedules", "kernels", "moments", "bases", "units", "methods", "rates", "piecewise", "steering"),
     *("coefficients", "priors", "processes", "family", "adaptation"),
-    *("networks", "scores", "samplers", "stored", "model", "training", "diagnosis"),
+    *("networks", "scores", "diagnostics", "samplers", "stored", "model", "training", "quality"),
     *("forecasting", "images", "latent"),
     *("repro.grid", "repro.studies", "repro.reports", "repro.__main__"),
 ]

@@ -114,7 +114,7 @@ def test_shapes_of_pictures() -> None:
 
 def test_grid_power_moves_the_steps() -> None:
     model = random_model(known())
-    assert not torch.equal(model.sample(5, steps=4), model.sample(5, steps=4, grid_power=3.0))
+    assert not torch.equal(model.sample(5, "heun", 4), model.sample(5, "heun", 4, grid_power=3.0))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_bad_sampling_arguments(arguments: dict[str, Any], message: str) -> None
 
 
 def test_options_that_a_solver_does_not_have() -> None:
-    with pytest.raises(TypeError, match=r"^solver='heun': got an unexpected keyword argument 'sede'$"):
+    with pytest.raises(TypeError, match=r"^solver='exponential': got an unexpected keyword argument 'sede'$"):
         Model(known(), Zero()).sample(5, sede=1)
     with pytest.raises(TypeError, match=r"^solver='rk45': got an unexpected keyword argument 'tol'$"):
         Model(known(), Zero()).sample(5, "rk45", tol=1e-3)

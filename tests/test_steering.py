@@ -50,7 +50,7 @@ def test_end_law(method: str, damping: float | None, beta: float) -> None:
     want = process.reference_variance() * torch.eye(process.k, dtype=torch.float64)
     got = law(process, torch.ones(1, dtype=torch.float64))[0]
     assert float((got / process.reference_variance() - want / process.reference_variance()).abs().max()) < 1e-8
-    assert float(process.prior_kl(0.0, process.known().var).abs().max()) < 1e-12
+    assert float(process.moments_kl(0.0, process.known().var).abs().max()) < 1e-12
 
 
 @given(st.floats(-3, 3), st.floats(0.5, 20), st.floats(0.3, 0.999), st.booleans())
@@ -222,7 +222,7 @@ def test_a_steered_process_needs_moments() -> None:
         process.transition(0.5)
     with pytest.raises(ValueError, match=r"^stiffness: of a steered process varies with time; rates\(t\) gives it$"):
         _ = process.stiffness
-    assert float(process.prior_kl(0.0, 350.0).max()) < 1e-12  # steered for these data
+    assert float(process.moments_kl(0.0, 350.0).max()) < 1e-12  # steered for these data
 
 
 def test_beta_too_small_for_the_tables() -> None:

@@ -2,7 +2,7 @@
 
 >>> process = vsmd.forward_process("VSULD", shape=(2,), beta=5.0, damping=0.7)
 >>> model = vsmd.fit(process, data, steps=6_000, seed=0)
->>> x = model.sample(10_000, solver="heun", steps=50, seed=0)
+>>> x = model.sample(10_000, seed=0)
 
 Importing the package loads nothing but this file; names and submodules load when first used.
 """
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vsmd.adaptation import Adaptation
-    from vsmd.diagnosis import check
     from vsmd.family import forward_process
     from vsmd.methods import METHODS
     from vsmd.model import Model, load
     from vsmd.processes import ForwardProcess
+    from vsmd.quality import check
     from vsmd.schedules import BetaSchedule
     from vsmd.training import fit
 
@@ -33,15 +33,16 @@ _HOME = {
     "BetaSchedule": "schedules",
     "ForwardProcess": "processes",
     "Model": "model",
-    "check": "diagnosis",
+    "check": "quality",
     "fit": "training",
     "forward_process": "family",
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "checks", "coefficients", "data", "diagnosis", "durations", "family", "files",
+    "adaptation", "bases", "checks", "coefficients", "data", "diagnostics", "durations", "family", "files",
     "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks",
-    "piecewise", "priors", "processes", "random", "samplers", "schedules", "scores", "steering", "training",
+    "piecewise", "priors", "processes", "quality", "random", "rates", "samplers", "schedules", "scores", "steering",
+    "stored", "training", "units",
 }  # fmt: skip
 
 

@@ -186,7 +186,7 @@ def least_stiffness(process: ForwardProcess, adaptation: Adaptation) -> Tensor:
     grid = STIFFNESSES.view(-1, *[1] * len(process.shape)).expand(-1, *process.shape)
     flat = dataclasses.replace(process, shape=grid.shape, moments=None, basis=Coordinates(grid.shape))
     flat = flat.with_stiffness(grid[None])
-    over = flat.prior_kl(0.0, process.known().var) > adaptation.max_prior_kl
+    over = flat.moments_kl(0.0, process.known().var) > adaptation.max_prior_kl
     index = torch.arange(1, len(STIFFNESSES) + 1).view(-1, *[1] * len(process.shape))
     last = torch.where(over, index, torch.zeros_like(index)).amax(0)
     return STIFFNESSES[last.clamp(max=len(STIFFNESSES) - 1)]

@@ -78,7 +78,7 @@ def tensor(name: str, value: Any) -> torch.Tensor:
 
 
 def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return `value` as float32, or raise ValueError unless it holds finite points (n, *shape) with n >= 1."""
+    """Return `value`, float32 or float64, or raise ValueError unless it holds finite points (n, *shape), n >= 1."""
     import numpy as np
     import torch
 
@@ -89,7 +89,8 @@ def points(name: str, value: object, shape: tuple[int, ...]) -> torch.Tensor:
         raise ValueError(f"{name}={got}: must be a tensor of shape (n, {', '.join(map(str, shape))}), n >= 1")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"{name}: must be finite, has NaN or inf")
-    return value.detach().float()
+    value = value.detach()
+    return value if value.dtype == torch.float64 else value.float()
 
 
 def device(name: str, value: object) -> torch.device:

@@ -27,11 +27,11 @@ def forward_process(
     gamma: float = 2.0,
     damping: float | None = None,
     variational_score: str | float | Tensor | None = None,
-    prior: str = "gaussian",
+    prior: str = "moments",
     basis: str | Tensor | Basis = "coordinates",
     score_matching: str = "hybrid",
 ) -> ForwardProcess:
-    r"""Return the forward process of a method of the family, paper (5) and (15), over t in [0, 1].
+    r"""Return the forward process of a method, paper (5) and (15), over t in [0, 1]; x: data in the units of `fit`.
 
         dx = (beta/2) v dt,   dv = -(beta/2) ((1 - 2 gamma A_x) x + gamma (1 - 2 A_v) v) dt + sqrt(beta gamma) dw
 
@@ -46,9 +46,9 @@ def forward_process(
     variational_score: "zero", "adaptive" or "steered" (A_t in closed form from the data's moments, `vsmd.steering`); or
         a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
         Default: the method's own.
-    prior: law that generation starts from: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v
-        covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training points through the
-        kernel, kept in the model). Default "gaussian", the paper's.
+    prior: law that generation starts from: "moments" N(0, S_1) (default), "gaussian" N(0, Sigma_{1|0}) (the paper's),
+        both with the x-v covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training
+        points through the kernel, kept in the model).
     basis: directions in which A is diagonal: "coordinates" (default), "principal" (the data's principal axes), "cosine"
         (of images), or an orthogonal matrix (d, d) with the directions as columns; see `vsmd.bases`.
     score_matching: "hybrid" (v_0 marginalised, default) or "plain".

@@ -18,15 +18,17 @@ from vsmd.bases import BASES
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
 from vsmd.networks.contexts import Guided
-from vsmd.priors import Mixture, Prior
+from vsmd.priors import COMPONENTS, Mixture, Prior
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import Solver
 from vsmd.samplers.generation import Generation
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import Score
+from vsmd.units import UNITS, Units
 
 FORMAT = "vsmd-model-2"
 RATES = ("stiffness", "friction")  # of a process, in the order of `ForwardProcess.constant`
+SOLVER, STEPS = "exponential", 20  # on the toys within 5 % of where more steps end; Heun takes 100 evaluations for it
 ROW = "image"  # label of a sample's own stream: images had one first, and stored ones are drawn from it
 
 
@@ -63,14 +65,14 @@ class Model:
         """The score of the adapted process with the network's (EMA) weights."""
         return Score(self.process, self.network)
 
-    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> Model:
+    def with_prior(self, name: str, data: Tensor | None = None, components: int = COMPONENTS, seed: int = 0) -> Model:
         """The same model starting from another prior; see `ForwardProcess.with_prior`."""
         return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
     def generation(
         self,
-        solver: str | type[Solver] | Solver = "heun",
-        steps: int = 50,
+        solver: str | type[Solver] | Solver = SOLVER,
+        steps: int = STEPS,
         *,
         grid_power: float = 2.0,
         denoise: bool | None = None,
@@ -98,8 +100,8 @@ class Model:
     def sample(
         self,
         n: int | None = None,
-        solver: str | type[Solver] | Solver = "heun",
-        steps: int = 50,
+        solver: str | type[Solver] | Solver = SOLVER,
+        steps: int = STEPS,
         seed: int = 0,
         *,
         seeds: Sequence[int] | None = None,
@@ -111,15 +113,16 @@ class Model:
         trajectory: bool = False,
         **options: Any,
     ) -> Tensor:
-        """Draw n samples (n, *shape) float32 by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
+        """Draw n samples (n, *shape) by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
 
             dx = -(beta/2) v dr,   dv = ((beta/2) (s x + gamma c v) + beta gamma s_v) dr + sqrt(beta gamma) dw
 
-        or its probability flow, with half of s_v and no dw.
+        or its probability flow, with half of s_v and no dw. float32, or float64 where the data's mean asks for it.
 
         n: how many; as many as there are `seeds` where it is left out.
-        solver: a name in `vsmd.samplers.SOLVERS` (default "heun"), a solver's class or an instance.
-        steps: of the solver, default 50 (Heun takes two evaluations a step).
+        solver: a name in `vsmd.samplers.SOLVERS` (default "exponential"), a solver's class or an instance; "heun" is
+            the paper's.
+        steps: of the solver, default 20 (one evaluation each; Heun takes two a step).
         seed: of all draws, which depend on it alone for fixed-step deterministic solvers, on batch_size too for others.
         seeds: one a sample: with fixed steps sample i is then a function of seeds[i] alone, whoever is drawn with it.
         grid_power: of the grid t = u^power (`time_grid`), default 2; 1 is the paper's uniform one.
@@ -204,12 +207,12 @@ class Model:
         context = self.score.told(context, len(x), self.context_dropout > 0)
         context = None if context is None else context.to(device)
         for j in range(velocities if self.process.k == 2 else 1):
-            a = self.process.to_directions(x)[:, None]
-            extra = torch.zeros(len(x), dtype=torch.float64)
+            a = self.process.to_directions(x).float()[:, None]
+            extra = torch.full((len(x),), self.process.units.log_det, dtype=torch.float64)
             if self.process.k == 2:
                 v = torch.randn(a.shape, generator=random.generator(seed, "velocity", j), dtype=a.dtype)
                 a = torch.cat([a, v], 1)
-                extra = 0.5 * v.double().square().flatten(1).sum(1) + 0.5 * self.process.dim * math.log(2 * math.pi)
+                extra += 0.5 * v.double().square().flatten(1).sum(1) + 0.5 * self.process.dim * math.log(2 * math.pi)
             values.append(log_likelihood(self.score, a.to(device), self.t_min, context, rtol=rtol, atol=atol) + extra)
         return torch.stack(values).logsumexp(0) - math.log(len(values))
 
@@ -250,7 +253,7 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     tensors = files.prefixed("network", model.network.state_dict())
     tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
-    tensors |= files.prefixed("basis", process.basis.tensors)
+    tensors |= files.prefixed("basis", process.basis.tensors) | files.prefixed("units", process.units.tensors)
     if process.mixture is not None:
         tensors |= files.prefixed("prior", process.mixture._asdict())
     info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}
@@ -267,11 +270,15 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     checks.one_of("method", settings["method"], METHODS)
     basis = BASES[checks.one_of("basis", settings["basis"], BASES)]
     settings["basis"] = basis(shape, files.part(tensors, "basis"))
+    units = Units(checks.one_of("units", settings.pop("units", "raw"), UNITS), files.part(tensors, "units"))
+    if not units.known:
+        raise ValueError(f"units={units.name!r}: their tensors are missing")
     process = ForwardProcess(
         **settings,
         constant=tuple(fields[name] for name in RATES if name in fields),
         moments=Moments(fields["mean"], fields["var"]),
         mixture=Mixture(**prior) if prior else None,
+        units=units,
     )
     weights, about = files.part(tensors, "network"), info["network"]
     with stored.within(weights, about["settings"], shape):

@@ -18,6 +18,7 @@ from vsmd.kernels import Channel, Matrix
 
 PRIORS = ("gaussian", "moments", "mixture", "empirical")  # of a process; the last two need data
 LOG_2PI = math.log(2 * math.pi)
+COMPONENTS = 32  # of a mixture prior
 MIXTURE_DRAWS = 50_000  # of the statistic, for EM
 FULL_UP_TO = 256  # dimensions; above, a mixture's components have diagonal covariances
 SCORED = 2**22  # points x components scored in one go

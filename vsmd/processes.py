@@ -1,17 +1,16 @@
 r"""Forward processes: beta and A as data, and everything that follows from them in closed form.
 
-A process acts on the centred data in the *directions* of its basis (`vsmd.bases`), in which A is diagonal. A state is a
-tensor (n, k, *shape), k = 1 (overdamped) or 2 (x and v), in those directions. Processes are immutable: `with_data`,
-`with_rates` and the like return new ones.
+A process acts on the centred data, in its units (`vsmd.units`) and in the *directions* of its basis (`vsmd.bases`), in
+which A is diagonal. A state is a tensor (n, k, *shape), k = 1 (overdamped) or 2 (x and v), in those directions.
+Processes are immutable: `with_data`, `with_rates` and the like return new ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,16 +19,16 @@ from vsmd import checks, kernels
 from vsmd.bases import Basis, Stream, basis_of
 from vsmd.coefficients import Coefficients, Transition
 from vsmd.kernels import Channel, Kernel, Matrix
-from vsmd.methods import METHODS, Method, tied_friction
 from vsmd.moments import Moments
 from vsmd.piecewise import Piecewise
-from vsmd.priors import PRIORS, GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
-from vsmd.schedules import BetaSchedule
+from vsmd.priors import COMPONENTS, PRIORS, GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
+from vsmd.rates import Rates
 from vsmd.steering import Steering
+from vsmd.units import RAW, ROUNDING, UNITS, Units
 
 
 @dataclass(frozen=True, eq=False)
-class ForwardProcess:
+class ForwardProcess(Rates):
     r"""A linear forward process of the family, paper (5) and (15), over t in [0, 1].
 
     momentum:    dx = (beta/2) v dt,  dv = -(beta/2)(s x + gamma c v) dt + sqrt(beta gamma) dw,
@@ -41,113 +40,50 @@ class ForwardProcess:
     directions. Build one with `forward_process`, which checks the arguments.
     """
 
-    method: str
-    shape: tuple[int, ...]
-    schedule: BetaSchedule
-    gamma: float
-    damping: float | None
-    variational_score: str
     prior: str
     score_matching: str
-    constant: tuple[Tensor, ...]
     basis: Basis
     moments: Moments | None = None
     mixture: Mixture | None = None  # law of the statistic at t = 1 that a mixture or empirical prior draws from
+    units: Units = RAW
 
-    @property
-    def row(self) -> Method:
-        """The method's row of the table."""
-        return METHODS[self.method]
-
-    @property
-    def k(self) -> int:
-        """Order of the dynamics: 1 overdamped, 2 with velocity."""
-        return self.row.k
-
-    @property
-    def dim(self) -> int:
-        """Number of data coordinates d."""
-        return math.prod(self.shape)
-
-    @property
-    def pieces(self) -> int:
-        """Number of pieces of the piecewise-constant A_t."""
-        return len(self.constant[0])
-
-    @property
-    def steered(self) -> bool:
-        """Whether A_t is the closed form in the data's moments."""
-        return self.variational_score == "steered"
-
-    @property
-    def stiffness(self) -> Tensor:
-        """s = 1 - 2 gamma A_x, or D = 1 - 2 A in the overdamped case; (pieces, *shape). See `rates` if steered."""
-        return self._on_pieces("stiffness")[0]
-
-    @property
-    def friction(self) -> Tensor:
-        """c = 1 - 2 A_v, (pieces, *shape); only processes with velocity have one. See `rates` if steered."""
-        if self.k == 1:
-            raise ValueError(f"friction: {self.method} has no velocity; CLD, ULD, VSCLD and VSULD have")
-        return self._on_pieces("friction")[1]
-
-    @property
-    def a_x(self) -> Tensor:
-        """A_x = (1 - s)/(2 gamma), or A = (1 - D)/2 in the overdamped case; (pieces, *shape)."""
-        return (1 - self._on_pieces("A")[0]) / (2 * self.per_a)
-
-    @property
-    def a_v(self) -> Tensor | None:
-        """A_v = (1 - c)/2, (pieces, *shape); None without velocity."""
-        return None if self.k == 1 else (1 - self._on_pieces("A")[1]) / 2
-
-    @property
-    def per_a(self) -> float:
-        """-1/2 of the stiffness's change per unit of A: gamma, or 1 without velocity."""
-        return self.gamma if self.k == 2 else 1.0
-
-    def _on_pieces(self, name: str) -> tuple[Tensor, ...]:
-        if self.steered:
-            raise ValueError(f"{name}: of a steered process varies with time; rates(t) gives it")
-        return self.constant
+    of_one_a: ClassVar[tuple[str, ...]] = ("mixture",)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The plain values that define the process, apart from A, the basis's tensors and moments (JSON)."""
         names = ("method", "gamma", "damping", "variational_score", "prior", "score_matching")
         plain = {"shape": list(self.shape), "schedule": dataclasses.asdict(self.schedule), "basis": self.basis.name}
+        plain |= {} if self.units.name == "raw" else {"units": self.units.name}
         return plain | {n: getattr(self, n) for n in names}
 
-    def with_moments(self, mean: Tensor, var: Tensor, basis: Basis | None = None) -> ForwardProcess:
-        """The same process knowing the data's mean, their variance per direction, and the basis that was fitted.
+    def with_moments(
+        self, mean: Tensor, var: Tensor, basis: Basis | None = None, units: Units | None = None
+    ) -> ForwardProcess:
+        """The same process knowing the data's mean, their variance per direction, and the basis and units of them.
 
-        Raises ValueError for moments or a basis of another shape, what is not finite, or a negative variance.
+        Raises ValueError for moments or a basis of another shape, what is not finite, or a negative variance; for units
+        that only data can tell.
         """
         basis = self.basis if basis is None else basis_of(basis, self.shape)
-        return dataclasses.replace(self, moments=Moments.given(mean, var, self.shape), basis=basis, mixture=None)
+        units = self.units if units is None else units
+        if not units.known:
+            raise ValueError(f"units={units.name!r}: are measured on data; call with_data")
+        moments = Moments.given(mean, var, self.shape)
+        return dataclasses.replace(self, moments=moments, basis=basis, units=units, mixture=None)
+
+    def with_units(self, units: str) -> ForwardProcess:
+        """The same process in units of that name ("raw", "standardised", "whitened"), before data."""
+        return dataclasses.replace(self, units=Units(checks.one_of("units", units, UNITS)), moments=None, mixture=None)
 
     def with_data(self, data: Stream) -> ForwardProcess:
-        """The same process with moments and basis of data (n, *shape), or of a stream of such batches."""
-        moments, basis = self.basis.fitted(data)
-        return self.with_moments(*moments, basis)
-
-    def with_rates(self, stiffness: Tensor, friction: Tensor | None = None) -> ForwardProcess:
-        """The same process with this stiffness and – with velocity – friction, (pieces, *shape)."""
-        self._on_pieces("A")
-        rates = (stiffness,) if self.k == 1 or friction is None else (stiffness, friction)
-        return dataclasses.replace(self, constant=tuple(e.to(torch.float64) for e in rates), mixture=None)
-
-    def with_variational_score(self, a_x: Tensor, a_v: Tensor | None) -> ForwardProcess:
-        """The same process with this A_x and – with velocity – A_v, (pieces, *shape)."""
-        return self.with_rates(1 - 2 * self.per_a * a_x, None if a_v is None else 1 - 2 * a_v)
-
-    def with_stiffness(self, stiffness: Tensor) -> ForwardProcess:
-        """The same process with this stiffness (pieces, *shape), > 0 with velocity, and the friction tied to it."""
-        least = float(stiffness.min()) if bool(torch.isfinite(stiffness).all()) else math.nan
-        if math.isnan(least) or (self.k == 2 and least <= 0):
-            raise ValueError(f"stiffness={least:.4g} at its least: must be finite and > 0")
-        tied = None if self.damping is None else tied_friction(stiffness, self.gamma, self.damping)
-        return self.with_rates(stiffness, tied)
+        """The same process with moments, units and basis of data (n, *shape), or of a stream of such batches."""
+        if self.units.name == "raw":
+            moments, basis = self.basis.fitted(data)
+            return self.with_moments(*moments, basis)
+        mean, units = self.units.fitted(data)
+        (_, var), basis = self.basis.fitted(units.seen(data, mean))
+        return self.with_moments(mean, torch.where(var > ROUNDING, var, torch.zeros_like(var)), basis, units)
 
     def known(self) -> Moments:
         """The data's moments; ValueError before `fit` or `with_moments`."""
@@ -156,16 +92,18 @@ class ForwardProcess:
         return self.moments
 
     def to_directions(self, x: Tensor) -> Tensor:
-        """Centre x (n, *shape) and turn it into the process's directions."""
-        return self.basis.into(x - self.known().mean.to(x))
+        """Centre x (n, *shape) in its own precision, take it to the process's units and turn it into its directions."""
+        return self.basis.into(self.units.into(x - self.known().mean.to(x)))
 
     def standardised(self, x: Tensor) -> Tensor:
-        """x (n, *shape) in directions, over their standard deviations (1 where the data do not vary)."""
-        return self.to_directions(x) / self.known().unit.to(x)
+        """x (n, *shape) in directions, over their standard deviations (1 where the data do not vary), float32."""
+        return (self.to_directions(x) / self.known().unit.to(x)).float()
 
     def from_directions(self, z: Tensor) -> Tensor:
-        """Inverse of `to_directions`."""
-        return self.basis.back(z) + self.known().mean.to(z)
+        """Inverse of `to_directions`; float64 where the mean is so large that float32 would lose the data."""
+        x = self.units.back(self.basis.back(z))
+        x = x.double() if self.units.digits_lost(*self.known()) else x
+        return x + self.known().mean.to(x)
 
     @cached_property
     def dynamics(self) -> Piecewise | Steering:
@@ -233,10 +171,6 @@ class ForwardProcess:
         _, channel = self.channel(t)
         return channel.snr, channel.kappa
 
-    def reference_variance(self) -> float:
-        """Per-component variance of the reference's stationary law (A_x = 0): 1, or gamma/(2 sqrt R) with velocity."""
-        return 1.0 if self.damping is None else self.gamma / (2 * math.sqrt(self.damping))
-
     def terminal(self, var: Tensor | float) -> tuple[Kernel, Matrix]:
         """The kernel to t = 1 and the covariance S_1 there for data of variance `var` (0: Sigma_{1|0})."""
         kernel = self.kernel(torch.ones(1)).map(lambda e: e[0])
@@ -261,7 +195,9 @@ class ForwardProcess:
         one = torch.full(self.shape, self.reference_variance(), dtype=torch.float64)
         return ((one,),) if self.k == 1 else ((one, 0 * one), (0 * one, one))
 
-    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> ForwardProcess:
+    def with_prior(
+        self, name: str, data: Tensor | None = None, components: int = COMPONENTS, seed: int = 0
+    ) -> ForwardProcess:
         """The same process with another law of a_1 for generation to start from.
 
         name: "gaussian", "moments", "mixture" (EM on draws of the statistic z of a_1, `kernels.Channel`) or "empirical"
@@ -282,11 +218,10 @@ class ForwardProcess:
             mixture = Mixture.fitted(xi, snr, components, seed) if name == "mixture" else Mixture.empirical(xi, snr)
         return dataclasses.replace(self, prior=name, mixture=mixture)
 
-    def prior_kl(self, mean: Tensor | float, var: Tensor | float) -> Tensor:
+    def moments_kl(self, mean: Tensor | float, var: Tensor | float) -> Tensor:
         """KL(N(m_1, S_1) || N(0, Sigma_{1|0})) per direction, in nats, jointly in (x, v) with Var v_0 = 1; (*shape).
 
-        It tells before training whether beta suffices: well below .1 is safe, above 1 the widest directions are not
-        covered. A steered process has N(0, Sigma_T) for prior and is steered for `var` if it has not seen data.
+        A steered process has N(0, Sigma_T) for prior and is steered for `var` if it has not seen data.
 
         mean: of the data per direction, a number or (*shape); what is left after centring, usually 0.
         var: of the data per direction, a number or (*shape), >= 0.
@@ -297,3 +232,14 @@ class ForwardProcess:
         process = self.with_moments(mean, var) if self.steered and self.moments is None else self
         kernel, law = process.terminal(var)
         return gaussian_kl(tuple(row[0] * mean for row in kernel.mean), law, process._gaussian_prior())
+
+    def prior_kl(self, data: Stream, units: str = "standardised") -> Tensor:
+        """`moments_kl` of the data's variances: nats per direction (*shape) between the end and the prior "gaussian".
+
+        It tells before training whether beta suffices: well below .1 is safe, above 1 the widest directions are not
+        covered. It sees two moments: `vsmd.diagnostics.prior_gap` sees the law, and the prior that the process has.
+
+        data: (n, *shape), in data coordinates, or batches of such. units: what `vsmd.fit` gets (default its default).
+        """
+        process = self.with_units(units).with_data(data)
+        return process.moments_kl(0.0, process.known().var)

@@ -69,7 +69,9 @@ def train(
     """Train one setting on a development set: its held-out loss, and PMF-RMSE for each grid and solver."""
     begun = time.perf_counter()
     process = process_of(method, beta, R, schedule)
-    model = vsmd.fit(process, partial(stretched, dataset), steps=steps, seed=seed, learning_rate=learning_rate)
+    model = vsmd.fit(
+        process, partial(stretched, dataset), units="raw", steps=steps, seed=seed, learning_rate=learning_rate
+    )
     base = {"dataset": dataset, "method": method, "beta": beta, "seed": seed, "learning_rate": learning_rate}
     rows: list[dict[str, Any]] = [
         {"choice": "learning rate", **base, "measure": "held-out loss", "value": held_out_loss(model, dataset, seed)}
@@ -90,7 +92,8 @@ def train(
 def tolerance(max_prior_kl: float, R: float, beta: float = 5.0) -> Result:
     """What the terminal tolerance costs Gaussian data of std 1 … 100: the worst relative error of the generated std."""
     std = torch.logspace(0, 2, 81, dtype=torch.float64)
-    process = vsmd.forward_process("VSULD" if R < 1 else "VSCLD", (len(std),), beta=beta, damping=R)
+    method = "VSULD" if R < 1 else "VSCLD"
+    process = vsmd.forward_process(method, (len(std),), beta=beta, damping=R, prior="gaussian")
     process = process.with_moments(torch.zeros_like(std), std.square())
     least = least_stiffness(process, vsmd.Adaptation(max_prior_kl=max_prior_kl))
     process = process.with_stiffness(torch.maximum(torch.ones_like(std), least)[None])

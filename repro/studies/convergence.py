@@ -40,7 +40,7 @@ def gaussian_process(
     spread, s = (torch.from_numpy(v.copy()) for v in np.broadcast_arrays(*map(np.float64, (std, stiffness))))  # type: ignore[arg-type]
     spread, s = spread.reshape(-1), s.reshape(-1)
     damping = damping if damping is None or damping < 1 else None  # R = 1 is in the name
-    process = forward_process(method, (len(s),), beta=beta, damping=damping)
+    process = forward_process(method, (len(s),), beta=beta, damping=damping, prior="gaussian")
     return process.with_moments(torch.zeros(len(s)), spread.square()).with_stiffness(s[None])
 
 

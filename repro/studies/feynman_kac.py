@@ -24,6 +24,7 @@ GAMMA = 2.0
 
 def _potentials(bridge: Steering, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pi (n, 2, 2), log psi at 0 (n,), the inverse of rho's covariance (n, 2, 2) and log rho at 0 (n,), at times t."""
+    assert bridge.friction is not None  # with velocity
     eye, one = torch.eye(2, dtype=torch.float64), torch.ones((), dtype=torch.float64)
     left = (bridge.end * (1 - t)).clamp(min=1e-300)
     noise = kernels.stacked(kernels.momentum(left, one, one * bridge.friction, GAMMA).noise)

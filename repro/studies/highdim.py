@@ -135,7 +135,9 @@ def run(
     """
     draws = draws_of(plan, SOLVERS, priors=True)
     basis = "coordinates" if whiten else "principal"
-    process = vsmd.forward_process(method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode)
+    process = vsmd.forward_process(
+        method, (DIM,), beta=beta, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
+    )
     data, began = blocks_64(), time.perf_counter()
     axes = Axes.measured(data, seed) if whiten else None
 
@@ -143,7 +145,7 @@ def run(
         return data(n, stream) if axes is None else axes.whiten(data(n, stream))
 
     model = vsmd.fit(
-        process, points, network=network_of(seed), steps=steps, seed=seed, **TRAINING,
+        process, points, units="raw", network=network_of(seed), steps=steps, seed=seed, **TRAINING,
         checkpoint=None if workdir is None else workdir / "training.safetensors",
     )  # fmt: skip
     name = method + "-whitened" if whiten else method

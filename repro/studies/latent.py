@@ -24,7 +24,7 @@ from repro.studies.convergence import Row, power, rates
 from repro.studies.latent_laws import Exact, drift_errors, empirical_score, five_gaussians
 from repro.studies.sets.manifolds import manifold
 from vsmd import latent, random
-from vsmd.latent.bridge import STOP, stopped
+from vsmd.latent.bridge import STOP, directions, stopped
 from vsmd.metrics.distances import wasserstein2
 from vsmd.metrics.neighbours import memorisation
 from vsmd.processes import ForwardProcess
@@ -47,10 +47,12 @@ def row(experiment: str, method: str, seed: int, **values: Any) -> Row:
 
 def bridge_of(method: str, shape: tuple[int, ...]) -> str | ForwardProcess:
     """What `latent.fit` takes for a method's name: LSBDM, the six, and "steered VSULD" and the like, at beta = 2."""
-    if not method.startswith(STEERED):
+    if method == "LSBDM":
         return method
-    name = method.removeprefix(STEERED)
-    return vsmd.forward_process(name, shape, beta=2.0, variational_score="steered", basis="principal")
+    steering: Row = {"beta": 2.0, "variational_score": "steered"} if method.startswith(STEERED) else {}
+    return vsmd.forward_process(
+        method.removeprefix(STEERED), shape, basis=directions(shape), prior="gaussian", **steering
+    )
 
 
 def solver_of(method: str, denoise: bool = False) -> tuple[str, int]:
@@ -267,7 +269,8 @@ def run_mixture(
     for method in denoisable(["LSBDM", *methods], denoise):
         start = time.perf_counter()
         checkpoint = checkpoint_in(workdir, method)
-        model = vsmd.fit(_process(method, dim), codes, steps=steps, seed=seed, checkpoint=checkpoint, **BRIDGE)
+        options = {"checkpoint": checkpoint, "units": "raw", **BRIDGE}
+        model = vsmd.fit(_process(method, dim), codes, steps=steps, seed=seed, **options)
         training = {"train_seconds": time.perf_counter() - start}
         variants = {method: (model, training)}
         if model.process.row.early_stop:
@@ -289,4 +292,5 @@ def _process(method: str, dim: int) -> ForwardProcess:
     if method == "LSBDM":
         return latent.schrodinger_bridge((dim,))
     process = bridge_of(method, (dim,))
-    return process if isinstance(process, ForwardProcess) else vsmd.forward_process(process, (dim,), basis="principal")
+    assert isinstance(process, ForwardProcess)
+    return process

@@ -204,10 +204,10 @@ def run_pixels(
     patch = 2 if height >= 16 else 1
     with random.first_weights(random.generator(seed, "network")):
         network = UNet((channels, height, side), width, multipliers=(1, 2), depth=1, attention=(), patch=patch)
-    process = vsmd.forward_process(method, (channels, height, side))
+    process = vsmd.forward_process(method, (channels, height, side), prior="gaussian")
     start = time.perf_counter()
     model = vsmd.fit(
-        process, images.sampler(train), network=network, steps=steps, seed=seed,
+        process, images.sampler(train), units="raw", network=network, steps=steps, seed=seed,
         checkpoint=checkpoint_in(workdir, "training"), **PIXELS,
     )  # fmt: skip
     shared: Row = {"ambient_dim": train[0].numel(), "n_train": len(train), "train_seconds": time.perf_counter() - start}

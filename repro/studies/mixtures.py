@@ -69,7 +69,7 @@ def process_of(a_mode: str, var: Tensor, beta: float) -> ForwardProcess:
         best = [roots(lambda s, e=e: mean_field("duality", "VSCLD", e, beta, s))[0] for e in std]  # type: ignore[misc]
         return gaussian_process("VSCLD", std, beta, stiffness=best)
     method, score = ("CLD", None) if a_mode == "zero" else ("VSCLD", "steered")
-    process = forward_process(method, tuple(var.shape), beta=beta, variational_score=score)
+    process = forward_process(method, tuple(var.shape), beta=beta, variational_score=score, prior="gaussian")
     return process.with_moments(torch.zeros(var.shape), var)
 
 

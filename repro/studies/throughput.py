@@ -36,9 +36,10 @@ def throughput(
     chosen, where = configured(config, method, 0, {**settings, "batch_size": batch_size}), device()
     pictures = load(chosen.data.images)
     network = chosen.build(pictures.shape, 0)
+    fitting = chosen.fitting | {"steps": 1_000 * (steps + 2)}
+    assert fitting.pop("units") == "raw"  # as the process is already
     trainer = Trainer(
-        chosen.process(pictures.shape), Pictures(pictures.train, chosen.data.flips), network,
-        **chosen.fitting | {"steps": 1_000 * (steps + 2)}, device=where,
+        chosen.process(pictures.shape), Pictures(pictures.train, chosen.data.flips), network, **fitting, device=where,
     )  # fmt: skip
     with closing(trainer):
         rate = steps * batch_size / _seconds(trainer.advance, steps, where)

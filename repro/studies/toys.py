@@ -38,7 +38,9 @@ def process_of(
 ) -> ForwardProcess:
     """The process of a toy setting: `constant` beta, or `vp` with b_min = .1 and the method's power (VSDM: 1.7)."""
     levels = vsmd.BetaSchedule(0.1, beta, 1.7 if method == "VSDM" else 1.0) if schedule == "vp" else beta
-    return vsmd.forward_process(method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode)
+    return vsmd.forward_process(
+        method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
+    )
 
 
 def adaptation_of(fields: Row) -> vsmd.Adaptation:
@@ -174,7 +176,7 @@ def run(
         base = {"ablation": ablation, **base}
     curve, start = LearningCurve(base, seed, min(samples, CURVE_POINTS)), time.perf_counter()
     model = vsmd.fit(
-        process, toy(dataset), steps=steps, learning_rate=LEARNING_RATE, seed=seed, ema=ema,
+        process, toy(dataset), units="raw", steps=steps, learning_rate=LEARNING_RATE, seed=seed, ema=ema,
         adaptation=adaptation_of(adaptation),
         snapshots=[round(steps * (i + 1) / checkpoints) for i in range(checkpoints)], on_snapshot=curve.look,
         checkpoint=None if workdir is None or checkpoints else workdir / "training.safetensors",
@@ -200,7 +202,7 @@ class LearningCurve:
     def look(self, step: int, model: Model) -> None:
         """PMF-RMSE of samples by 20 evaluations."""
         begun, reference = time.perf_counter(), _reference(self.base["dataset"])
-        x = model.sample(self.samples, steps=10, seed=self.base["seed"], grid_power=GRID_POWER, denoise=False)
+        x = model.sample(self.samples, "heun", steps=10, seed=self.base["seed"], grid_power=GRID_POWER, denoise=False)
         rmse, outside = reference.rmse(x)
         columns = {"train_steps": step, "nfe": 20, "n_samples": self.samples, "pmf_rmse": rmse, "outside": outside}
         self.rows.append(self.base | columns)

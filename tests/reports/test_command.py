@@ -204,12 +204,13 @@ def test_reports_that_cannot_be_written_are_one_line(
     write(repository / "notebooks/01_a.ipynb", "1 / 0")
     if place.endswith("tables"):
 
-        def refuse(dir: Path) -> None:
+        def refuse(dir: Path) -> io.BytesIO:
             if dir.name == "tables":
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            return io.BytesIO()
 
         (repository / place).mkdir(parents=True)
-        monkeypatch.setattr("repro.grid.files.tempfile.TemporaryFile", lambda dir: refuse(dir) or io.BytesIO())
+        monkeypatch.setattr("repro.grid.files.tempfile.TemporaryFile", refuse)
     else:
         (repository / place).parent.mkdir(exist_ok=True)
         (repository / place).write_text("")
@@ -226,7 +227,7 @@ def test_a_disk_that_fills_up_is_one_line(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(command.page, "write", full)
+    monkeypatch.setattr("repro.reports.page.write", full)
     assert command.main([]) == 1
     assert (
         capsys.readouterr().err

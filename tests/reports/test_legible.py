@@ -169,7 +169,7 @@ REDRAWN = [
 
 def test_the_committed_figures_read() -> None:
     """What `save_figure` noted when it drew them."""
-    noted = {}
+    noted: dict[str, list[str]] = {}
     for path in ROOT.glob("reports/*.artefacts.json"):
         entries = json.loads(path.read_text(encoding="utf-8"))["artefacts"]
         noted |= {name: entry.get("faults", "not drawn anew") for name, entry in entries.items()}

@@ -113,7 +113,7 @@ def test_two_clusters(method: str) -> None:
 
 
 def test_moments_are_the_data_s() -> None:
-    model = train("CLD", steps=1)
+    model = train("CLD", steps=1, units="raw")
     mean, var = model.process.known()
     torch.testing.assert_close(mean, STRETCHED.double().mean(0))
     torch.testing.assert_close(var, STRETCHED.double().var(0, correction=0))

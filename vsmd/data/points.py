@@ -97,7 +97,7 @@ def read(
     Raises ValueError, one line that names the columns, for text, dates, columns that never change, NaN or infinite
     values, fewer than 50 rows, and files that cannot be read. Warns where above 5 % of the rows are repeated.
     """
-    from vsmd.data.panels import some
+    from vsmd.data.tables import some
 
     checks.one_of("missing", missing, ("error", "drop", "impute"))
     frame = _table(source)
@@ -127,7 +127,7 @@ def read(
 
 def _whole(values: np.ndarray, train: np.ndarray, columns: list[str]) -> np.ndarray:
     """The values, the training part's medians where they are NaN."""
-    from vsmd.data.panels import some
+    from vsmd.data.tables import some
 
     varies = np.fmax.reduce(train) > np.fmin.reduce(train)  # False where all are NaN
     if same := [c for c, changes in zip(columns, varies) if not changes]:

@@ -136,7 +136,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         process = forward_process(self.method, (representation.size(dim),), **self.process)
         with random.first_weights(torch.Generator().manual_seed(self.seed)):
             network = representation.network(dim, sum(self.features.values()), **self.network)
-        options: dict[str, Any] = {"network": network, "seed": self.seed, **self.training}
+        options: dict[str, Any] = {"network": network, "seed": self.seed, "units": "raw", **self.training}
         if self.patience is None:
             model = fit(process, data, **options)
         else:
@@ -165,7 +165,7 @@ def _process(
     if damping is None and METHODS[method].damping not in (None, 1.0):
         damping = DAMPING
     options: dict[str, Any] = {
-        "beta": beta, "damping": damping, "variational_score": variational_score, "basis": basis,
+        "beta": beta, "damping": damping, "variational_score": variational_score, "basis": basis, "prior": "gaussian",
     }  # fmt: skip
     forward_process(method, (1,), **options)
     return options

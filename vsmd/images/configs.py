@@ -199,7 +199,7 @@ class Config:
     def fitting(self) -> dict[str, Any]:
         """Arguments of `vsmd.fit`: the settings of training, the adaptation, the seed and how steps are computed."""
         settings = dataclasses.asdict(self.training)
-        return settings | {"adaptation": self.adaptation(), "seed": self.seed, "compute": self.compute}
+        return settings | {"units": "raw", "adaptation": self.adaptation(), "seed": self.seed, "compute": self.compute}
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """The U-Net for images of that shape, its first weights a function of the seed; classes: 0 unconditional."""

@@ -2,7 +2,7 @@
 
     autoencoder = latent.pretrain(latent.VectorAutoencoder(shape, latent=2), other_data, seed=0)
     model = latent.fit(data, autoencoder=autoencoder, bridge="LSBDM", seed=0)   # or "VSULD", or any forward process
-    x = model.sample(1_000, steps=50, seed=0)                                   # (n, *shape)
+    x = model.sample(1_000, seed=0)                                             # (n, *shape)
     model.save("latent.safetensors"); latent.load("latent.safetensors")
 
 After Y. Jiao, L. Kang, H. Lin, J. Liu, H. Zuo, *Latent Schrödinger Bridge Diffusion Model for Generative Learning*,

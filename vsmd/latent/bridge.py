@@ -72,8 +72,8 @@ def process_time(stop: float) -> float:
     return 2 * rest / (SLOPE + math.sqrt(SLOPE**2 + 4 * (1 - SLOPE) * rest))
 
 
-def stopped(model: Model, stop: float) -> Model:
-    """The bridge's model with early stopping at time `stop` of the paper's clock, in (0, 1).
+def last_time(process: ForwardProcess, stop: float) -> float:
+    """t of the process at which generation ends that stops at time `stop` of the paper's clock, in (0, 1).
 
     Raises ValueError outside (0, 1), for less than .7475, where solvers' grids must not end, and for more than .999988,
     the smallest noise that training has seen.
@@ -82,11 +82,16 @@ def stopped(model: Model, stop: float) -> Model:
         raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
     t = process_time(stop)
     if not EARLIEST <= t <= LATEST:
-        ends = paper_time(model.process, torch.tensor([LATEST, EARLIEST], dtype=torch.float64)).tolist()
+        ends = paper_time(process, torch.tensor([LATEST, EARLIEST], dtype=torch.float64)).tolist()
         raise ValueError(
             f"stop={stop!r}: must be between {ends[0]:.4f} and {ends[1]:.6f}, what grids and training cover"
         )
-    return dataclasses.replace(model, t_min=t)
+    return t
+
+
+def stopped(model: Model, stop: float) -> Model:
+    """The bridge's model with early stopping at time `stop` of the paper's clock; ValueError as of `last_time`."""
+    return dataclasses.replace(model, t_min=last_time(model.process, stop))
 
 
 def drift(model: Model, x: Tensor, t: float) -> Tensor:

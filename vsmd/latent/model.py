@@ -18,7 +18,8 @@ from vsmd.family import forward_process
 from vsmd.latent import bridge as bridges
 from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_ours, placed
 from vsmd.methods import METHODS
-from vsmd.model import Model
+from vsmd.model import SOLVER, STEPS, Model
+from vsmd.priors import COMPONENTS
 from vsmd.processes import ForwardProcess
 from vsmd.random import generator
 from vsmd.training.data import Batch, Data, Source
@@ -66,7 +67,7 @@ class LatentModel:
         shares = torch.linspace(0, 1, checks.positive_int("points", points))
         return torch.stack([self.decode(torch.lerp(a, b, float(share))) for share in shares])
 
-    def sample(self, n: int, solver: str = "heun", steps: int = 50, seed: int = 0, **options: Any) -> Tensor:
+    def sample(self, n: int, solver: str = SOLVER, steps: int = STEPS, seed: int = 0, **options: Any) -> Tensor:
         """Draw n samples (n, *shape) float32: codes by the bridge, decoded. Arguments as of `vsmd.Model.sample`.
 
         The paper's SDE is solver="euler-maruyama". FloatingPointError if the codes diverge.
@@ -76,7 +77,9 @@ class LatentModel:
             raise FloatingPointError(f"codes are not finite: steps={steps} are too few for solver={solver!r}")
         return self.decode(codes)
 
-    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> LatentModel:
+    def with_prior(
+        self, name: str, data: Tensor | None = None, components: int = COMPONENTS, seed: int = 0
+    ) -> LatentModel:
         """The same model whose bridge starts from another prior; data (n, *shape) for "mixture" and "empirical"."""
         codes = None if data is None else self.encode(data)
         return dataclasses.replace(self, bridge=self.bridge.with_prior(name, codes, components, seed))
@@ -154,23 +157,23 @@ def fit(
         codes of that shape: `schrodinger_bridge(shape, sigma=3)`, `forward_process("VSCLD", shape, beta=2)`.
     stop: early-stopping time of LSBDM in (0, 1), default .999: noise of std sigma sqrt(1 - stop) stays on the codes.
     seed: of everything random (default 0).
-    training: further arguments of `vsmd.fit` (steps, network, checkpoint, …).
+    training: further arguments of `vsmd.fit` (steps, network, checkpoint, …); units are "raw" unless told otherwise.
 
     Raises ValueError if encoder and decoder do not fit each other, codes are constant in a coordinate or have more
     numbers than the data; warns where sigma is outside the range of the theory.
     """
     source, (points, context) = _prepared(data, seed)
     shape = check_fit(autoencoder, points[:2].float().to(placed(autoencoder)))
-    codes = _encoded(autoencoder, points)
-    scale = _scale(codes)
     process = _process(bridge, shape)
     early_stop = process.row.early_stop
     if stop is not None and not early_stop:
         raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
     stop = bridges.STOP if stop is None else stop
     if early_stop:
-        if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop < 1:
-            raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
+        bridges.last_time(process, stop)  # raises before anything is encoded or trained
+    codes = _encoded(autoencoder, points)
+    scale = _scale(codes)
+    if early_stop:
         bridges.warn_outside_theory(bridges.sigma_of(process), stop, codes / scale, seed)
 
     def drawn(n: int, stream: torch.Generator) -> tuple[Tensor, ...]:
@@ -178,7 +181,8 @@ def fit(
         return (_encoded(autoencoder, x) / scale, *([] if context is None else [context]))
 
     held = (codes / scale, *([] if context is None else [context]))
-    model = vsmd.fit(process, held if source.sampler is None else drawn, seed=seed, **training)
+    data = held if source.sampler is None else drawn
+    model = vsmd.fit(process, data, seed=seed, **{"units": "raw"} | training)
     if early_stop:
         model = bridges.stopped(model, stop)
     return LatentModel(autoencoder, model, scale, tuple(points.shape[1:]))

@@ -67,7 +67,7 @@ def pretrain(
     done = 0 if path is None or not path.exists() else _resumed(model, optimizer, path, settings)
     for step in tqdm(range(done + 1, steps + 1), desc="pre-training", disable=not progress, mininterval=1.0):
         stream = random.generator(seed, "pretraining", step)
-        loss = _loss(model, source.draw(batch_size, stream).x, code_noise, stream)
+        loss = _loss(model, source.draw(batch_size, stream).x.float(), code_noise, stream)
         _descend(model, optimizer, loss, learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps)))
         if step % 50 == 0 or step == steps:
             if not math.isfinite(loss.item()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -30,8 +31,23 @@ class Streamed(Protocol):
         """All the data once, in tensors (n, *shape)."""
 
 
+@dataclass(frozen=True)
+class _Batches:
+    """The batches of a streamed sampler, as often as they are asked for."""
+
+    sampler: Streamed
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self.sampler.all_batches()
+
+
+def _real(x: Tensor) -> Tensor:
+    """x in float32; float64 stays, since it is centred first."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class Batch(NamedTuple):
-    """Data points x (n, *shape) and what the network may condition on."""
+    """Data points x (n, *shape), float32 or float64 as they are, and what the network may condition on."""
 
     x: Tensor
     context: Tensor | None
@@ -71,13 +87,13 @@ class Source:
         """n points: rows drawn with replacement, or fresh from the sampler."""
         if self.sampler is None:
             rows = torch.randint(len(self.x), (n,), generator=generator)
-            return Batch(self.x[rows].float(), None if self.context is None else self.context[rows])
+            return Batch(_real(self.x[rows]), None if self.context is None else self.context[rows])
         drawn = as_tensors(self.sampler(n, generator))
         x, context = drawn if isinstance(drawn, tuple) else (drawn, None)
         self._check(x, least=1, values=False)
         if context is not None and self.conditioning is not None:
             context = self.conditioning.checked(context, len(x))
-        return Batch(x.float().cpu(), None if context is None else context.cpu())
+        return Batch(_real(x).cpu(), None if context is None else context.cpu())
 
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
         """The process knowing the data's mean and variance per direction and with its basis fitted.
@@ -85,7 +101,7 @@ class Source:
         Of a tensor or a `Streamed` sampler they are exact, of other samplers those of 100,000 draws.
         """
         if isinstance(self.sampler, Streamed):
-            return process.with_data(self.sampler.all_batches())
+            return process.with_data(_Batches(self.sampler))
         return process.with_data(self.points(random.generator(seed, "moments")))
 
     def look(self, n: int, generator: torch.Generator) -> Batch:
@@ -98,6 +114,17 @@ class Source:
         """The data (n, *shape), or so many draws of a sampler as moments and priors are taken from."""
         if self.sampler is None:
             return self.x
-        x = self.look(MOMENT_DRAWS, generator).x
+        x = self.draw(self.count, generator).x
         self._check(x, least=2)
         return x
+
+    def some(self, n: int, generator: torch.Generator) -> Tensor:
+        """n of the points, none twice; draws of a sampler."""
+        if self.sampler is not None:
+            return self.draw(n, generator).x
+        return _real(self.x[torch.randperm(len(self.x), generator=generator)[:n]])
+
+    @property
+    def count(self) -> int:
+        """How many `points` there are."""
+        return len(self.x) if self.sampler is None else max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape)))

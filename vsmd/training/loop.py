@@ -1,4 +1,16 @@
-"""The training loop that every experiment uses: progress, checkpoints, exact resume."""
+"""The training loop that every experiment uses: progress, checkpoints, exact resume.
+
+Everything random is a function of (seed, step): the same seed gives the same bits on the same machine. A run resumes
+from its checkpoint bit for bit; with more steps than the checkpoint's, learning rate and A's rounds go on as the longer
+run has them. With a checkpoint SIGTERM and Ctrl-C take effect once the step that they fall into is saved.
+
+Callbacks: on_start(step) before the first step, the checkpoint's if there is one, which has been accepted;
+on_loss(step, loss) with the mean of the last 50 steps; on_snapshot(step, model) after the steps in `snapshots`, by a
+resume also for the step that it goes on from, since the run before may have ended within that call; training ends where
+it returns True.
+Moments of a sampler are those of draws, or of `all_batches()`, an iterator over all of its data, where it has that.
+Processes of a `torch.distributed` group train together (`vsmd.training.distributed`).
+"""
 
 from __future__ import annotations
 
@@ -30,6 +42,7 @@ def fit(
     process: ForwardProcess,
     data: Data,
     *,
+    units: str = "standardised",
     steps: int = 6_000,
     batch_size: int = 1_024,
     learning_rate: float = 4e-3,
@@ -55,49 +68,43 @@ def fit(
 ) -> Model:
     """Train a score network on `data`, min E w |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
-    data: points (n, *shape) or (points, context), as tensors, arrays or frames; a Dataset of such, or a DataLoader for
-        its dataset; or a sampler (n, generator) -> such, whose moments are those of `all_batches()`, where it has that.
-        context: labels (n,), integers from 0, or real numbers (n, features).
-    steps, batch_size, learning_rate: of Adam (default 6,000 of 1,024 points, 4e-3); schedule: the rate's, "cosine"
-        (default), "step" or "constant".
+    data: points (n, *shape) or (points, context) as tensors, arrays, frames, Dataset, or a DataLoader for its dataset;
+        or a sampler (n, generator) -> such. context: labels (n,), integers from 0, or real numbers (n, features).
+    units: that the process sees them in (`vsmd.units`), "standardised" (default: per coordinate), "whitened" or "raw".
+    steps, batch_size, learning_rate, schedule: of Adam (default 6,000 of 1,024 points, 4e-3, "cosine").
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
-    weighting: of the noise levels: "score" (default), w = kappa^2, denoising score matching; "unit", w = 1; or, for
-        backbones of images, "backbone", w = 1 in the backbone's own output. See `vsmd.training.pairs`.
+    weighting: of noise levels, "score" (default), "unit" or, for backbones, "backbone" (`vsmd.training.pairs`).
     adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
     network: of scores, copied (default `MLP(shape)`, or a `ConditionalMLP` for the context); see `vsmd.networks`.
     init: a model in its place, to go on from: its weights, and its A where both processes adapt theirs.
     context_dropout: share of points whose context is left out (default 0; at .1 `Model.sample` can guide).
-    seed: of everything random (default 0); same seed, same machine, same bits.
-    device, compute: where and how a step is computed (default "cpu", `Compute()`).
-    checkpoint: a file to save to every `checkpoint_every` steps (default 1,000; the last `keep`, 1, stay) and to resume
-        from, bit for bit; with more `steps` rate and A's rounds go on as the longer run has them. With it SIGTERM and
-        Ctrl-C take effect once the step they fall into is saved.
-    on_start, on_loss, progress: called as on_start(step) once a checkpoint is accepted, and as on_loss(step, loss) with
-        the mean of the last 50 steps; show a bar.
-    snapshots, on_snapshot: steps after which on_snapshot(step, model) is called (by a resume also for the step that it
-        goes on from: the run before may have ended within that call); training ends early where it returns True.
+    seed: of everything random (default 0). device, compute: where and how a step is computed ("cpu", `Compute()`).
+    checkpoint: a file to save to every `checkpoint_every` steps (1,000; the last `keep`, 1, stay), and to resume from.
+    snapshots: steps after which `on_snapshot` is called. on_start, on_loss, on_snapshot: see `vsmd.training.loop`.
+    progress: show a bar.
 
-    Processes of a `torch.distributed` group train together (`vsmd.training.distributed`).
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite, OSError where a
-    checkpoint cannot be written.
+    checkpoint cannot be written. Warns (`vsmd.diagnostics`) where the process does not suit the data at either end.
     """
-    process, network = _begun(process, network, init)
+    process, network = _begun(process, units, network, init)
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         ema=ema, clip=clip, adaptation=adaptation, weighting=weighting, seed=seed,
         device=checks.device("device", device), compute=compute, context_dropout=context_dropout,
     )  # fmt: skip
-    path = None if checkpoint is None else Path(checkpoint)
+    path = None if checkpoint is None else checkpoints.writable(Path(checkpoint))
+    trainer.check()
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)
     return _Run(trainer, path, every, keep, on_start, on_loss, snapshots, on_snapshot, progress).finish()
 
 
 def _begun(
-    process: ForwardProcess, network: nn.Module | None, init: Model | None
+    process: ForwardProcess, units: str, network: nn.Module | None, init: Model | None
 ) -> tuple[ForwardProcess, nn.Module | None]:
     """Process and network that a run begins with; ValueError or TypeError for none, or a model of other data."""
     if not isinstance(process, ForwardProcess):
         raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
+    process = process.with_units(units)
     if init is None:
         return process, network
     if not isinstance(init, Model):
@@ -106,6 +113,8 @@ def _begun(
         raise ValueError(f"network={type(network).__name__}: init brings its own; leave one of them out")
     if init.process.shape != process.shape:
         raise ValueError(f"init: is a model of data {init.process.shape}; must be of {process.shape}, as the process")
+    if init.process.units.name != process.units.name:
+        raise ValueError(f"init: is a model of {init.process.units.name} data; must be of {units} ones, as units")
     both = {p.variational_score for p in (process, init.process)} == {"adaptive"} and process.k == init.process.k
     return process.with_rates(*init.process.constant) if both else process, init.network
 

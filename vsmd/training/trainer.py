@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import adaptation as adapt
-from vsmd import checks, memory, networks, random
+from vsmd import checks, diagnostics, memory, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.model import Model
+from vsmd.priors import COMPONENTS
 from vsmd.processes import ForwardProcess
 from vsmd.scores import Score
 from vsmd.training import conditioning, pairs
@@ -106,14 +107,29 @@ class Trainer:
         self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
         self.drawn: Callable[[int], Rows] = Ahead(self.draw) if device.type == "cuda" else self.draw
 
+    def check(self) -> None:
+        """What can be known before the first step: ValueError where the steering or the prior would fail after all."""
+        process, least = self.process, self.least
+        if process.prior == "mixture" and self.source.count < COMPONENTS:
+            raise ValueError(
+                f"prior='mixture': {self.source.count} points; must be at least {COMPONENTS}, one a component"
+            )
+        if least is not None:  # what A is held to from its first round on
+            process = process.with_stiffness(torch.maximum(process.stiffness, least))
+        assert process.dynamics
+        if self.world.first:
+            n = min(self.source.count, diagnostics.DRAWS, max(2, diagnostics.VALUES // process.dim))
+            diagnostics.warn(process, self.source.some(n, random.generator(self.seed, "before training")), T_MIN)
+
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been written with to be resumed: plain values (JSON)."""
         process = self.process
+        moments = (*process.known(), *process.units.tensors.values())
         return {
             "process": process.settings,
             "variational_score": None if self.adapts else process.constant[0].flatten()[:8].tolist(),
-            "data": [round(float(v), 6) for m in process.known() for v in m.flatten()[:8]],
+            "data": [round(float(v), 6) for m in moments for v in m.flatten()[:8]],
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import vsmd
 from vsmd.data.points import PointSet
-from vsmd.diagnosis import Check
 from vsmd.model import Model
+from vsmd.quality import Check
 
 
 def draw(n: int, seed: int) -> Tensor:
