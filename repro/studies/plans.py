@@ -64,3 +64,12 @@ def draws_of(
     if not draws:
         raise ValueError("plan=[]: must draw something")
     return draws
+
+
+def line_of(row: Mapping[Any, Any], evaluations: list[int]) -> dict[str, Any]:
+    """The line of a plan that draws as a row of a table was drawn, at these numbers of evaluations."""
+    solver, _, clean = row["solver"].partition("+")
+    return {
+        "prior": row["prior"], "solver": solver, "evaluations": evaluations, "denoise": bool(clean),
+        "grid_power": row["grid_power"],
+    }  # fmt: skip

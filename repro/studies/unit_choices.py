@@ -6,13 +6,13 @@ rate and weighting at the best of those. Peers choose their learning rate, sourc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from repro.grid.runs import Run, product
 from repro.studies import edm, flow_matching
+from repro.studies.plans import line_of
 from repro.studies.units import DEVELOPMENT
 
 Row = dict[str, Any]
@@ -107,16 +107,7 @@ def final(best: pd.DataFrame, datasets: list[str], seeds: list[int], steps: int,
         else:
             runs += product(
                 "repro.studies.units:run", units=row["units"], beta=row["beta"], weighting=row["weighting"],
-                plan=[[_line(draw, evaluations) for draw in rows.to_dict("records")]],
+                plan=[[line_of(draw, evaluations) for draw in rows.to_dict("records")]],
                 **settings_of(row["method"], row["a_mode"]), **common,
             )  # fmt: skip
     return runs
-
-
-def _line(row: Mapping[Any, Any], evaluations: list[int]) -> Row:
-    """The line of a plan that draws as a row did."""
-    solver, _, clean = row["solver"].partition("+")
-    return {
-        "prior": row["prior"], "solver": solver, "evaluations": evaluations, "denoise": bool(clean),
-        "grid_power": row["grid_power"],
-    }  # fmt: skip

@@ -1,0 +1,119 @@
+"""repro.studies.points: rows of the family, its peers and what needs no network, and the choice on validation parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from repro.studies import point_choices, points
+from vsmd.data.points import PointSet
+
+PLAN: list[dict[str, Any]] = [
+    {"prior": "moments", "solver": "exponential", "evaluations": [3], "denoise": True},
+    {"prior": "mixture", "solver": "heun", "evaluations": [4]},
+]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)) @ torch.tensor(
+        [[1.0, 2.0, 0.0], [0.0, 5.0, 1.0], [0.0, 0.0, 0.1]]
+    )
+    parts = PointSet("set", x[:150], x[150:220], x[220:], ("a", "b", "c"), "normal")
+    monkeypatch.setattr(points, "load", lambda name: parts)
+    monkeypatch.setattr(points, "TRAINING", {"batch_size": 32})
+    monkeypatch.setattr(points, "SCORED", 4)
+    monkeypatch.setattr(points, "NETWORK", {"name": "mlp", "width": 8, "depth": 1})
+
+
+def test_the_family() -> None:
+    rows = points.run("set", "CLD", 0, 5, PLAN, R=1, steps=2, likelihood=True).tables["points"]
+    assert [(r["prior"], r["solver"], r["nfe"]) for r in rows] == [
+        ("moments", "exponential+denoise", 3), ("mixture", "heun", 4),
+    ]  # fmt: skip
+    for row in rows:
+        assert tuple(row) == points.COLUMNS
+        assert (row["dataset"], row["part"], row["dim"], row["n_train"], row["n_samples"]) == (
+            "set", "validation", 3, 150, 70,
+        )  # fmt: skip
+        assert all(row[m] >= 0 and row[f"{m}_floor"] > 0 for m in ("sw2", "energy", "auc", "tail_error"))
+        assert math.isfinite(row["nll"])
+    assert rows[0]["nll"] != rows[1]["nll"]
+
+
+def test_peers() -> None:
+    plan = [{"solver": "ab2", "evaluations": [4]}]
+    (flow,) = points.run_flow("set", "ot-cfm-whitened", 0, plan, source="mixture", steps=2).tables["points"]
+    (edm,) = points.run_edm("set", "edm", 0, [5], part="test", steps=2).tables["points"]
+    assert (flow["method"], flow["units"], flow["prior"], flow["nfe"]) == ("ot-cfm", "whitened", "mixture", 4)
+    assert (edm["method"], edm["units"], edm["nfe"], edm["part"], edm["n_samples"]) == ("edm", "raw", 5, "test", 80)
+
+
+@pytest.mark.parametrize(
+    ("method", "value", "name"),
+    [
+        ("gaussian", 0, "gaussian"),
+        ("mixture", 2, "mixture-2"),
+        ("resampled", 0.1, "resampled-0.1"),
+        ("real", 0, "real"),
+    ],
+)
+def test_without_a_network(method: str, value: float, name: str) -> None:
+    (row,) = points.run_plain("set", method, 0, value).tables["points"]
+    assert (row["method"], row["nfe"]) == (name, 0)
+    assert 0 < row["sw2"] < 1.5 * row["sw2_floor"] + 0.1  # normal data: every one of them is near
+    assert row["memorised"] == (1 if method == "real" else pytest.approx(row["memorised"]))
+
+
+def test_divergence_is_a_row() -> None:
+    row = points.Measured("set", "test", 0).row(torch.full((5, 3), math.nan), method="CLD", nfe=3)
+    assert math.isnan(row["sw2"])
+    assert math.isnan(row["memorised"])
+    with pytest.raises(ValueError, match="part='train'"):
+        points.Measured("set", "train", 0)
+
+
+def test_the_choice() -> None:
+    """By both measures over their floors on validation rows, complete and finite ones; test rows are not looked at."""
+
+    def rows(method: str, beta: float | None, sw2: list[float], part: str = "validation") -> list[dict[str, Any]]:
+        base = dict.fromkeys(points.COLUMNS) | {"dataset": "set", "part": part, "method": method, "beta": beta}
+        measures = {"sw2_floor": 1.0, "energy": 2.0, "energy_floor": 1.0}
+        return [base | measures | {"sw2": v, "nfe": nfe} for v, nfe in zip(sw2, (10, 20))]
+
+    table = pd.DataFrame(
+        rows("CLD", 2, [2, 2]) + rows("CLD", 5, [1.5, 2]) + rows("CLD", 10, [1, math.nan]) + rows("CLD", 20, [1])
+        + rows("CLD", 2, [1, 1], "test")
+    )  # fmt: skip
+    plain = [r | {"nfe": 0} for r in rows("mixture-4", None, [3]) + rows("mixture-16", None, [2])]
+    best = point_choices.chosen(pd.concat([table, pd.DataFrame(plain)]), by=("dataset",))
+    assert best.beta.tolist() == [5]
+    assert best.gap.tolist() == [pytest.approx((math.log(1.5) + math.log(2)) / 2 + math.log(2))]
+    each = point_choices.chosen(pd.concat([table, pd.DataFrame(plain)]))
+    assert sorted(each.method) == ["CLD", "mixture-16", "mixture-4"]
+
+
+def test_candidates_and_finals() -> None:
+    family, peers = point_choices.family("set", 10), point_choices.peers("set", 10)
+    assert len(family) == 7 * 2 * 3 * 2 * 2
+    assert len({run.key for run in family + peers}) == len(family) + len(peers)
+    setting = dict.fromkeys(points.SETTING) | {
+        "dataset": "set", "method": "VSCLD", "units": "whitened", "a_mode": "steered", "beta": 5, "prior": "moments",
+        "weighting": "unit", "learning_rate": 1e-3, "solver": "exponential+denoise", "grid_power": 2,
+    }  # fmt: skip
+    best = pd.DataFrame([
+        setting, setting | {"method": "ot-cfm", "solver": "ab2", "prior": ""},
+        setting | {"method": "mixture-16", "units": ""},
+    ])  # fmt: skip
+    runs = point_choices.final(best, [0, 1], 10)
+    assert [(r.function.split(":")[1], r.config["seed"]) for r in runs] == [
+        ("run", 0), ("run", 1), ("run_flow", 0), ("run_flow", 1), ("run_plain", 0), ("run_plain", 1),
+        ("run_plain", 0), ("run_plain", 1), ("run_plain", 0), ("run_plain", 1),
+    ]  # fmt: skip
+    assert all(run.config["part"] == "test" for run in runs)
+    assert runs[0].config["plan"][0]["denoise"] is True
+    assert (runs[4].config["method"], runs[4].config["value"]) == ("mixture", 16)
