@@ -32,13 +32,14 @@ ORDER = [
     *("coefficients", "priors", "processes", "family", "adaptation"),
     *("networks", "scores", "samplers", "model", "training"),
     *("forecasting", "images", "latent"),
-    *("repro.grid", "repro.studies", "repro.reports", "repro.__main__"),
+    *("repro.grid", "repro.studies", "repro.reports", "repro.book", "repro.__main__"),
 ]
 # Rooms that may import even less than their place allows.
 ONLY = {
     "data": {"checks", "files", "random"},
     "metrics": {"checks", "random"},
     "repro.grid": {"checks", "durations", "files", "memory"},
+    "repro.book": {"files", "repro.grid", "repro.reports"},  # words, stored results, docstrings
     "repro.reports": {"checks", "durations", "files", "repro.grid"},  # stored tables only, through the grid
 }
 # `import vsmd` itself (the public face) is for rooms above training.
