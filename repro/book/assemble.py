@@ -55,8 +55,11 @@ def verdicts(claims: str, title: str) -> str:
 
 
 def paper_pages(page: str, chapters: Sequence[str]) -> dict[str, str]:
-    """Pages of the part "The paper": its claims first, then one an artefact with its verdicts, the notebooks, the rest."""
-    head, parts = sections(page.replace("](../notebooks/", "]("))
+    """Pages of the part "The paper": its claims, then one an artefact with its verdicts, the notebooks, the rest."""
+    page = re.sub(r" · \[md\]\([^)]+\)", "", page).replace(
+        "](../notebooks/", "]("
+    )  # the table stands there, or its CSV
+    head, parts = sections(page)
     claims = parts.pop(CLAIMS, "")
     pages, order = {}, []
     for title, text in parts.items():
@@ -67,12 +70,41 @@ def paper_pages(page: str, chapters: Sequence[str]) -> dict[str, str]:
     pages["provenance.md"] = f"# Provenance\n\nWhat the stored results were made with.\n\n{about}\n"
     listed = "\n".join([*order, "provenance"])
     pages["index.md"] = (
-        f"# The paper, claim by claim\n\nEvery table and figure of the paper has a page with ours beside it; the notebooks "
-        f"that made them are the chapters below.\n\n## {CLAIMS}\n\n{claims}\n"
+        f"# The paper, claim by claim\n\nEvery table and figure of the paper has a page with ours beside it; the "
+        f"notebooks that made them are the chapters below.\n\n## {CLAIMS}\n\n{claims}\n"
         f"```{{toctree}}\n:maxdepth: 1\n:caption: Tables and figures\n:hidden:\n\n{listed}\n```\n\n"
         f"## The notebooks\n\n```{{toctree}}\n:maxdepth: 1\n\n" + "\n".join(chapters) + "\n```\n"
     )
     return pages
+
+
+_ROWS = re.compile(r"<!-- rows (\S+)((?: \S+=\S+)*)(?: \| (.+?))? -->")
+
+
+def with_rows(text: str, tables: Path) -> str:
+    """`<!-- rows TABLE column=value … | columns -->` replaced by those rows of a stored table, in its columns.
+
+    Raises ValueError for a table or a column that is not there, and where no row is left.
+    """
+
+    def rows(match: re.Match[str]) -> str:
+        name, where, columns = match[1], dict(part.split("=", 1) for part in match[2].split()), match[3]
+        path = tables / f"{name}.md"
+        if not path.exists():
+            raise ValueError(f"rows {name}: no such table")
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        head, _, *body = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+        shown = [column.strip() for column in columns.split(",")] if columns else head
+        if absent := {*where, *shown} - {*head}:
+            raise ValueError(f"rows {name}: no column {min(absent)!r} (it has: {', '.join(head)})")
+        chosen = [row for row in body if all(row[head.index(c)] == value for c, value in where.items())]
+        if not chosen:
+            raise ValueError(f"rows {name}: none with {match[2].strip()}")
+        text = [[row[head.index(c)] for c in shown] for row in (head, *chosen)]
+        text.insert(1, ["---"] * len(shown))
+        return "\n".join(f"| {' | '.join(row)} |" for row in text) + f"\n\n<sub>table {name}</sub>"
+
+    return _ROWS.sub(rows, text)
 
 
 def lay_out(root: Path, source: Path, reports: Path) -> None:
@@ -84,7 +116,10 @@ def lay_out(root: Path, source: Path, reports: Path) -> None:
     paper = source / "paper"
     paper.mkdir()
     for folder in ("figures", "tables"):
-        shutil.copytree(reports / folder, paper / folder, ignore=shutil.ignore_patterns("*.meta.json"))
+        shutil.copytree(reports / folder, paper / folder, ignore=shutil.ignore_patterns("*.meta.json", "*.md"))
+    for words in source.rglob("*.md"):
+        if paper not in words.parents:
+            words.write_text(with_rows(words.read_text(encoding="utf-8"), reports / "tables"), encoding="utf-8")
     notebooks = sorted(reports.glob("[0-9][0-9]_*.ipynb"))
     for notebook in notebooks:
         shutil.copy(notebook, paper)

@@ -37,7 +37,7 @@ def _dotted(path: Path, package: Path) -> str:
 
 
 def _public(tree: ast.Module) -> dict[str, str]:
-    """Classes and functions that a module defines, and the constants that it documents, annotates or names in `__all__`."""
+    """Classes and functions of a module, and the constants that it documents, annotates or names in `__all__`."""
     names: dict[str, str] = {}
     listed = {name for node in tree.body for name in _all_of(node)}
     for node, after in zip(tree.body, [*tree.body[1:], None]):
