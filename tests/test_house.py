@@ -1,10 +1,9 @@
-"""The house: rooms and their order, what may be committed, the files around the package, README's example."""
+"""The house: rooms and their order, what may be committed, the files around the package."""
 
 from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -370,41 +369,3 @@ def test_citation() -> None:
     assert {"cff-version", "title", "message", "authors"} <= set(citation)
     arxiv = {i["value"] for reference in citation["references"] for i in reference["identifiers"]}
     assert arxiv == {"arXiv:2501.16675", "arXiv:2404.13309"}
-
-
-# ---- README --------------------------------------------------------------------------------------
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-
-
-@pytest.mark.parametrize("block", [b for b in BLOCKS if "own.csv" not in b], ids=lambda b: b.split()[1])
-def test_readme_examples_run_as_printed(block: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", block],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    if "model.save(" in block:
-        assert (tmp_path / "model.safetensors").stat().st_size > 0
-
-
-def test_readme_has_its_examples() -> None:
-    assert [b.split()[1] for b in BLOCKS] == ["torch", "vsmd.data.panels", "vsmd"]
-    assert "model.save(" in BLOCKS[0]
-
-
-def test_readme_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
-def test_readme_is_filled_in() -> None:
-    assert re.findall("<!-- " + "fill:.*", README) == []
