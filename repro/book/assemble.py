@@ -142,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    shutil.rmtree(out / "html", ignore_errors=True)  # pages that are no more
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-j", "2", "-b", "html"]
     command += ["-d", str(out / "doctrees"), str(out / "source"), str(out / "html")]
     if subprocess.run(command, cwd=root).returncode:

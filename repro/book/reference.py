@@ -7,6 +7,7 @@ reStructuredText.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import zlib
 from collections.abc import Iterator
@@ -169,7 +170,8 @@ def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
 
     def processed(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-        lines[:] = rst(lines)
+        of_its_type = what == "data" and inspect.getdoc(obj) == inspect.getdoc(type(obj))  # dict's own words
+        lines[:] = [] if of_its_type else rst(lines)
 
     app.connect("autodoc-process-docstring", processed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
