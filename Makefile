@@ -13,7 +13,7 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce verify test lab bench lint format lock clean distclean
+.PHONY: help env reproduce verify test book dist lab bench lint format lock clean distclean
 
 help: ## print this list
 	@echo 'make TARGET [PROFILE=smoke|quick|full] [ONLY=02] [REFRESH=1] [PYTHON=python3.12]'
@@ -43,6 +43,15 @@ test: env ## unit tests, then every notebook in the smoke profile (exact facts c
 	@$(PY) -m pytest -q -n auto --maxprocesses 8
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
 	  VSMD_PROFILE=smoke $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks; fi
+
+book: env ## the book, from stored results: build/book/html/index.html (warnings are errors)
+	@$(PY) -m repro.book
+
+dist: env ## wheel and sdist of vsmd and the wheel of repro, without network: build/dist
+	@rm -rf build/dist build/lib build/bdist.* repro/build
+	@$(PY) -c 'import setuptools.build_meta as b; b.build_sdist("build/dist"); b.build_wheel("build/dist")'
+	@cd repro && ../$(PY) -c 'import setuptools.build_meta as b; b.build_wheel("../build/dist")'
+	@ls build/dist
 
 lab: env ## JupyterLab on the notebooks
 	@cd notebooks && ../$(PY) -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -70,6 +72,42 @@ def test_the_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(target / "vsmd/__init__.py"), "VSULD"]
+
+
+def test_the_wheel_has_the_command_and_the_extras(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        records = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
+    assert records["entry_points.txt"].split() == ["[console_scripts]", "vsmd", "=", "vsmd.command:main"]
+    extras = re.findall(r"^Provides-Extra: (\S+)$", records["METADATA"], flags=re.MULTILINE)
+    assert {"forecasting", "images", "metrics", "backbones"} <= set(extras)
+    needed = [Requirement(r) for r in re.findall(r"^Requires-Dist: (.+)$", records["METADATA"], flags=re.MULTILINE)]
+    always = {r.name for r in needed if r.marker is None}
+    assert always == {"torch", "numpy", "scipy", "safetensors", "tqdm", "pandas", "tyro"}
+
+
+def test_the_source_package_builds_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """It holds the package and the files around it, no test, no report; the wheel made of it has the same files."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "vsmd", copy / "vsmd", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, copy)
+    code = "import setuptools.build_meta as backend; print(backend.build_{kind}({out!r}))"
+    command = [sys.executable, "-c", code.format(kind="sdist", out=str(tmp_path))]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    packed = tmp_path / done.stdout.split()[-1]
+    with tarfile.open(packed) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+        archive.extractall(tmp_path, filter="data")
+    assert {"LICENSE", "README.md", "CITATION.cff", "CHANGELOG.md", "pyproject.toml"} <= names
+    assert {n for n in names if n.startswith("vsmd/") and n.endswith(".py")} == sources("vsmd")
+    assert not [n for n in names if n.startswith(("tests", "reports", "notebooks", "repro"))]
+    unpacked = packed.with_name(packed.name.removesuffix(".tar.gz"))
+    command = [sys.executable, "-c", code.format(kind="wheel", out=str(tmp_path))]
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / done.stdout.split()[-1]) == contents(wheel)
 
 
 def test_repro_is_a_package_of_its_own(tmp_path: Path) -> None:

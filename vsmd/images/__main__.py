@@ -5,9 +5,7 @@ A process whose peer does not answer for ten minutes, or VSMD_TIMEOUT seconds, e
 
 from __future__ import annotations
 
-import contextlib
 import io
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from vsmd import checks, files
+from vsmd.arguments import parsed as parsed_by_tyro
 from vsmd.data.images import tile
 from vsmd.images.configs import CONFIGS, Config, SamplingSettings, config
 from vsmd.images.evaluation import METRICS, evaluate, report
@@ -201,31 +200,13 @@ def parsed(argv: list[str]) -> Command:
     asked = {"-h", "--help"} & set(argv)
     settings = Config()
     if argv[:1] == ["train"]:
-        start, _ = _tyro(Before, args=argv[1:], add_help=False, return_unknown_args=True)
+        start, _ = parsed_by_tyro(Before, args=argv[1:], add_help=False, return_unknown_args=True)
         if not asked or start.config is not None:
             settings = start.settings()
     trains = Annotated[Train, tyro.conf.subcommand("train", default=Train(settings=settings))]
     samples = Annotated[Sample, tyro.conf.subcommand("sample")]
     evaluates = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    return _tyro(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
-
-
-def _tyro(command: Any, **options: Any) -> Any:
-    """`tyro.cli`, the box that it prints for a mistake as a ValueError of one line."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            return tyro.cli(command, **options)
-    except SystemExit as exit:
-        if not exit.code:
-            raise
-        text = re.sub(r"\x1b\[[0-9;]*m", "", box.getvalue())
-    lines = "\n".join(line.strip("│╰╯ ") for line in text.splitlines()[1:])  # without the title
-    sections = [" ".join(section.split()) for section in re.split(r"(?m)^[─-]+$", lines)]  # rules part them
-    message, *more = filter(None, sections)
-    message = re.sub(r"^Error parsing (?!-)\S+: ", "", message)  # of a value that the settings refuse
-    near = re.search(r"^Perhaps you meant: (--[\w.-]+)", more[0]) if more else None
-    raise ValueError(message + (f" (did you mean {near[1]}?)" if near else ""))
+    return parsed_by_tyro(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
 
 
 def main(argv: list[str] | None = None) -> int:

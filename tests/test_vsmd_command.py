@@ -1,0 +1,184 @@
+"""The command `vsmd`: files in, files out; mistakes are one line, 2, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import vsmd
+from vsmd import command
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two columns of numbers of scales 1 and 100, and one of words."""
+    x = np.random.default_rng(0).standard_normal((60, 2)) * [1, 100] + [5, 0]
+    path = tmp_path / "data.csv"
+    pd.DataFrame({"x": x[:, 0], "label": "a", "y": x[:, 1]}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def panel(tmp_path: Path) -> Path:
+    """Two hourly series of twenty days that repeat every day, noise aside."""
+    hours = np.arange(480)
+    days = np.sin(2 * np.pi * hours / 24)[:, None] * [1, 3] + [10, 20]
+    noise = 0.05 * np.random.default_rng(0).standard_normal(days.shape)
+    path = tmp_path / "panel.csv"
+    index = pd.date_range("2024-03-01", periods=480, freq="h", name="time")
+    pd.DataFrame(days + noise, index, ["a", "b"]).to_csv(path)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return command.main([str(a) for a in arguments])
+
+
+def test_points(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many rows as the file, its columns of numbers, the same for the same seed; the model is kept."""
+    out, again = tmp_path / "samples.csv", tmp_path / "again.csv"
+    assert (
+        run("points", data, "--out", out, "--steps", 5, "--prior", "moments", "--model", tmp_path / "model.safetensors")
+        == 0
+    )
+    assert f"60 points like the 60 of {data}" in capsys.readouterr().out
+    samples = pd.read_csv(out)
+    assert list(samples.columns) == ["x", "y"]
+    assert len(samples) == 60
+    assert 30 < samples["y"].std() < 300  # five steps: no more than the Gaussian part
+    assert run("points", data, "--out", again, "--steps", 5, "--prior", "moments") == 0
+    assert again.read_bytes() == out.read_bytes()
+    assert vsmd.load(tmp_path / "model.safetensors").process.shape == (2,)
+
+
+def test_columns_and_number(data: Path, tmp_path: Path) -> None:
+    assert run("points", data, "--out", tmp_path / "y.csv", "--columns", "y", "-n", 7, "--steps", 2) == 0
+    samples = pd.read_csv(tmp_path / "y.csv")
+    assert (list(samples.columns), len(samples)) == (["y"], 7)
+
+
+def test_forecast(panel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a step, series and forecaster, from the hour after the last; quantiles in order and those of the paths."""
+    out, paths = tmp_path / "forecast.csv", tmp_path / "paths.csv"
+    arguments = ("--freq", "h", "--horizon", 6, "--steps", 3, "--paths", 40, "--windows", 2)
+    assert run("forecast", panel, "--out", out, "--samples", paths, *arguments) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()[1:4]] == ["vsmd", "random_walk", "seasonal_bootstrap"]
+    table = pd.read_csv(out, parse_dates=["time"])
+    assert len(table) == 3 * 6 * 2
+    assert table["time"].min() == pd.Timestamp("2024-03-21 00:00")
+    levels = table[[str(level) for level in command.LEVELS]].to_numpy()
+    assert bool((np.diff(levels) >= 0).all())
+    drawn = pd.read_csv(paths)
+    assert drawn.shape == (12, 42)
+    ours = table[table["forecaster"] == "vsmd"].reset_index()
+    pd.testing.assert_series_equal(ours["series"], drawn["series"])
+    np.testing.assert_allclose(ours["0.5"], drawn.iloc[:, 2:].median(axis=1), rtol=1e-7)
+    assert abs(ours["mean"] - np.where(ours["series"] == "a", 10, 20)).max() < 5
+
+
+def test_check_holds_samples_against_held_out_points(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def check(model: vsmd.Model, parts: tuple[torch.Tensor, torch.Tensor], **options: object) -> str:
+        asked.append((len(parts[0]), len(parts[1])))
+        return "all is well"
+
+    monkeypatch.setattr(vsmd, "check", check, raising=False)
+    assert run("check", data, "--steps", 2) == 0
+    assert asked == [(45, 15)]
+    assert "all is well" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("points", "DATA", "--out", "o.csv", "--columns", "x", "z"), "columns='z': must be one of 'x', 'label', 'y'"),
+        (("points", "DATA", "--out", "o.csv", "--columns", "label"), "columns='label': holds no numbers"),
+        (("points", "nothing.csv", "--out", "o.csv"), "No such file"),
+        (("points", "PICTURE", "--out", "o.csv"), "is no CSV file"),
+        (("points", "DATA", "--out", "DATA"), "exists; give another name, or --force to overwrite it"),
+        (("points", "DATA", "--out", "o.csv", "--model", "DATA"), "model="),
+        (("points", "DATA", "--out", "o.csv", "--method", "VSUL"), "(did you mean 'VSULD'?)"),
+        (("points", "DATA", "--out", "o.csv", "--stpes", "3"), "did you mean --steps?"),
+        (("points", "DATA"), "--out"),
+        (("point", "DATA"), "command='point': must be one of 'points', 'forecast', 'check', 'images', 'reproduce'"),
+        (("forecast", "PANEL", "--freq", "q7", "--horizon", "2", "--out", "o.csv"), "freq='q7'"),
+        (("forecast", "PANEL", "--freq", "D", "--horizon", "2", "--out", "o.csv"), "freq='D'"),
+        (("forecast", "DATA", "--freq", "h", "--horizon", "2", "--out", "o.csv"), "time stamps"),
+        (("forecast", "PANEL", "--freq", "h", "--horizon", "2", "--out", "PANEL"), "exists"),
+        (("forecast", "PANEL", "--freq", "h", "--horizon", "400", "--out", "o.csv"), "time steps"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: tuple[str, ...], said: str, data: Path, panel: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Exit code 2 before any work; no file is changed, none is new."""
+    monkeypatch.chdir(tmp_path)
+    (picture := tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    names = {"DATA": str(data), "PANEL": str(panel), "PICTURE": str(picture)}
+    assert run(*(names.get(a, a) for a in arguments)) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert said in errors
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_missing_values_are_counted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.read_csv(data)
+    table.loc[[3, 4], "x"] = [np.nan, np.inf]
+    table.to_csv(data, index=False)
+    assert run("points", data, "--out", tmp_path / "o.csv") == 2
+    assert "2 rows have missing or infinite values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["points", "forecast", "check"])
+def test_help_has_an_example(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        run(part, "--help")
+    assert not exit.value.code
+    assert f"vsmd {part} " in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == run() == 0
+    said = capsys.readouterr().out
+    assert all(f"vsmd {name} " in said for name in (*command.COMMANDS, *command.ELSEWHERE))
+
+
+def test_other_commands_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`images` and `reproduce` with their arguments and exit status."""
+    asked: list[list[str]] = []
+
+    def run_instead(argv: list[str]) -> subprocess.CompletedProcess[str]:
+        asked.append(argv[1:])
+        return subprocess.CompletedProcess(argv, 7)
+
+    monkeypatch.setattr(subprocess, "run", run_instead)
+    assert run("images", "train", "--config", "digits") == 7
+    assert run("reproduce", "--profile", "smoke") == 7
+    assert asked == [["-m", "vsmd.images", "train", "--config", "digits"], ["-m", "repro", "--profile", "smoke"]]
+
+
+def test_reproduce_needs_a_checkout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run("reproduce") == 2
+    assert "reproduce: needs a checkout" in capsys.readouterr().err
+
+
+def test_the_script_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"vsmd": "vsmd.command:main"}

@@ -1,0 +1,219 @@
+"""`vsmd`: the method on files. `vsmd points --help` and so on explain each part.
+
+vsmd points data.csv --out samples.csv                              more points like those of a file
+vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
+vsmd check data.csv                                                 how good are samples of such points?
+vsmd images train --config digits                                   the same as python -m vsmd.images
+vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+import vsmd
+from vsmd import arguments, checks, files
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles in the file of a forecast."""
+SEASONS = {"min": 1440, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "Q": 4}  # steps of a day, week or year
+ENOUGH, WIDE = 320, 16  # from so many points, and up to so many columns, a mixture of 32 Gaussians is the prior
+
+# The comment behind a field is its help on the command line, the docstring of a class that of its command.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What all commands have."""
+
+    data: Positional[Path]  # a CSV file with a head line
+    force: bool = False  # overwrite files that exist
+    seed: int = 0  # of everything random: the same seed, the same file
+
+    def check_files(self) -> None:
+        """Refuse a file to write that is there, before any work."""
+        for name, path in vars(self).items():
+            if isinstance(path, Path) and name != "data" and path.exists() and not self.force:
+                raise ValueError(f"{name}={str(path)!r}: exists; give another name, or --force to overwrite it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Command):
+    """A command that trains on the points of a file, a row each."""
+
+    columns: tuple[str, ...] = ()  # names of the columns to use; all that hold numbers by default
+    method: Annotated[str, arg(help="SGM, VSDM, CLD, ULD, VSCLD or VSULD")] = "VSCLD"
+    beta: float = 2.0  # rate of the noise
+    score: Annotated[str, arg(help="variational score: zero, adaptive or steered")] = "steered"
+    prior: Annotated[str | None, arg(help="gaussian, moments, mixture or empirical; else by the data's size")] = None
+    steps: int = 4_000  # of training
+    device: str = "cpu"  # or cuda
+
+    def trained(self, points: Any) -> Any:
+        """The model of points (n, d)."""
+        n, d = points.shape
+        prior = self.prior or ("mixture" if n >= ENOUGH and d <= WIDE else "moments")
+        process = vsmd.forward_process(self.method, (d,), beta=self.beta, variational_score=self.score, prior=prior)
+        return vsmd.fit(process, points, steps=self.steps, seed=self.seed, device=self.device, progress=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points(Training):
+    """Draw more points like those of a file: vsmd points data.csv --out samples.csv"""
+
+    out: Path  # the CSV file to write, with the same columns
+    n: Annotated[int | None, arg(aliases=["-n"], help="how many; by default as many as the file has")] = None
+    model: Path | None = None  # a file to keep the model in, for vsmd.load
+
+    def __call__(self) -> None:
+        import torch
+
+        table = numbers(self.data, self.columns)
+        n = len(table) if self.n is None else checks.positive_int("n", self.n)
+        model = self.trained(torch.tensor(table.to_numpy(), dtype=torch.float32))
+        if self.model is not None:
+            model.save(self.model)
+        samples = model.sample(n, "exponential", 20, seed=self.seed).numpy()
+        write(type(table)(samples, columns=table.columns), self.out)
+        print(f"{n} points like the {len(table)} of {self.data} in {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Training):
+    """Train on three quarters of a file's points and hold samples against the rest: vsmd check data.csv"""
+
+    def __call__(self) -> None:
+        import torch
+
+        if (check := getattr(vsmd, "check", None)) is None:
+            raise ValueError("check: this version of vsmd has none")
+        points = torch.tensor(numbers(self.data, self.columns).to_numpy(), dtype=torch.float32)
+        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(self.seed))
+        train, held_out = points[order].tensor_split([3 * len(points) // 4])
+        print(check(self.trained(train), (train, held_out), solver="exponential", steps=20, seed=self.seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast(Command):
+    """Forecast series, times in the first column: vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv"""
+
+    freq: str  # of the time stamps, as pandas has them: h, 15min, D, B (business days), W, M
+    horizon: int  # steps to forecast
+    out: Path  # the CSV file to write: a row a step, series and forecaster, with quantiles
+    samples: Path | None = None  # a CSV file for the sampled paths themselves
+    location: Annotated[str | None, arg(help="last, season, profile or linear; else by the frequency")] = None
+    windows: int = 3  # the last ones of so many steps score the forecasters before they forecast
+    paths: int = 200  # sampled futures
+    steps: int = 2_000  # of training
+
+    def __call__(self) -> None:
+        from vsmd.data.calendars import split_freq
+        from vsmd.data.panels import from_wide
+        from vsmd.forecasting import NaivePredictor, VSMDEstimator, accuracy, forecast
+
+        multiple, base = split_freq(self.freq)
+        within_day, season = base in ("min", "h"), max(1, SEASONS.get(base, 1) // multiple)
+        panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows)
+        daily = within_day and panel.first > 12 * season
+        estimator = VSMDEstimator(
+            self.horizon, self.freq, location=self.location or ("linear" if daily else "last"),
+            context=("scales", "seasons") if daily else ("scales",), steps=self.steps, seed=self.seed,
+            solver="exponential", sampling_steps=8, progress=True,
+        )  # fmt: skip
+        rules: dict[str, dict[str, int]] = {"random_walk": {"window": min(60, panel.first - 1)}}
+        if season > 1 and 2 * season <= panel.first:
+            rules["seasonal_bootstrap"] = {"season": season}
+        forecasters: dict[str, Any] = {"vsmd": estimator.train(panel.train)}
+        forecasters |= {rule: NaivePredictor(rule, self.horizon, seed=self.seed, **o) for rule, o in rules.items()}
+        print(f"CRPS-Sum on the last {self.windows} windows of {self.horizon} steps (lower is better):")
+        drawn, item = {}, {"start": panel.start, "target": panel.values}
+        for name, forecaster in forecasters.items():
+            print(f"  {name:20s} {accuracy(forecast(forecaster, panel), panel.targets)['crps_sum']:.4g}")
+            (answer,) = forecaster.predict([item], num_samples=self.paths)
+            drawn[name] = answer.samples
+        self.write(panel, drawn)
+
+    def write(self, panel: Any, drawn: dict[str, Any]) -> None:
+        """The file of quantiles, and that of paths (paths, horizon, series) where it is asked for."""
+        import numpy as np
+        import pandas as pd
+
+        from vsmd.data.calendars import as_period, later
+
+        last = as_period(panel.dates(panel.values.shape[1] - 1, 1)[0], self.freq)
+        times = [later(last, step + 1).to_timestamp() for step in range(self.horizon)]
+        index = pd.MultiIndex.from_product([times, panel.names], names=["time", "series"])
+        parts, flat = [], {name: paths.reshape(self.paths, -1) for name, paths in drawn.items()}
+        for name, x in flat.items():
+            columns = {"forecaster": name, "mean": x.mean(0)} | dict(zip(LEVELS, np.quantile(x, LEVELS, 0)))
+            parts.append(pd.DataFrame(columns, index))
+        write(pd.concat(parts).reset_index(), self.out)
+        if self.samples is not None:
+            write(pd.DataFrame(flat["vsmd"].T, index).add_prefix("path_").reset_index(), self.samples)
+        print(f"{self.horizon} steps of {panel.dim} series in {self.out}")
+
+
+def numbers(path: Path, columns: tuple[str, ...] = ()) -> Any:
+    """The named columns of a CSV file, or all that hold numbers, finite float64 (n, d); else a one-line ValueError."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # of the decoder, or of the reader of tables
+        raise ValueError(f"data={str(path)!r}: is no CSV file ({error})") from None
+    for name in columns:
+        checks.one_of("columns", name, map(str, table.columns))
+        if table[name].dtype.kind not in "iuf":
+            raise ValueError(f"columns={name!r}: holds no numbers")
+    chosen = table[list(columns)] if columns else table.select_dtypes("number")
+    if not chosen.shape[1] or len(chosen) < 2:
+        raise ValueError(f"data={str(path)!r}: must have a head line, a column of numbers and two rows at least")
+    if missing := int((~chosen.abs().lt(float("inf"))).any(axis=1).sum()):
+        raise ValueError(f"data={str(path)!r}: {missing} rows have missing or infinite values; drop them")
+    return chosen.astype("float64")
+
+
+def write(table: Any, path: Path) -> None:
+    """A table as a CSV file, whole or not at all."""
+    with files.replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.9g")
+
+
+COMMANDS = {"points": Points, "forecast": Forecast, "check": Check}
+ELSEWHERE = {"images": "vsmd.images", "reproduce": "repro"}  # modules that are run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; a mistake is one line and 2, an interruption 130."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if not argv or argv[0] in ("-h", "--help"):
+            print(__doc__)
+            return 0
+        if checks.one_of("command", argv[0], (*COMMANDS, *ELSEWHERE)) in ELSEWHERE:
+            if importlib.util.find_spec(ELSEWHERE[argv[0]].split(".")[0]) is None:
+                raise ValueError("reproduce: needs a checkout of the repository, where `make env` links `repro` in")
+            return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
+        command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
+        command.check_files()
+        command()
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed: pip install 'vsmd[forecasting,images]'", file=sys.stderr)
+        return 2
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
