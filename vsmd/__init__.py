@@ -35,8 +35,8 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "checks", "coefficients", "data", "durations", "family", "files", "forecasting", "images",
-    "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks", "piecewise", "priors",
+    "adaptation", "bases", "bridges", "checks", "coefficients", "couplings", "data", "durations", "family", "files", "forecasting", "images",
+    "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks", "piecewise", "potentials", "priors",
     "processes", "random", "samplers", "schedules", "scores", "steering", "training",
 }  # fmt: skip
 

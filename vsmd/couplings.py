@@ -197,7 +197,10 @@ class Fit:
 
     def objective(self, coupling: Coupling, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """E log Z - E log phi_T, and every component's larger mean share of the two."""
-        z, phi = coupling.shares(coupling.pushed(x)), coupling.whitened().terms(w.reshape(len(w), *coupling.mean.shape[1:]))
+        z, phi = (
+            coupling.shares(coupling.pushed(x)),
+            coupling.whitened().terms(w.reshape(len(w), *coupling.mean.shape[1:])),
+        )
         used = torch.maximum(z.detach().softmax(1).mean(0), phi.detach().softmax(1).mean(0))
         return z.logsumexp(1).mean() - phi.logsumexp(1).mean(), used
 
@@ -264,5 +267,7 @@ def fitted(fit: Fit, settings: MixtureFit, progress: bool = False) -> Coupling:
     if fit.restarted:
         warnings.warn(f"mixture: {fit.restarted} components died on the way and were restarted", stacklevel=2)
     if not math.isfinite(held):
-        raise FloatingPointError(f"mixture: held-out objective {held}; learning_rate={settings.learning_rate:g} is too high")
+        raise FloatingPointError(
+            f"mixture: held-out objective {held}; learning_rate={settings.learning_rate:g} is too high"
+        )
     return coupling

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from vsmd import checks
 from vsmd.bases import Basis, Coordinates, Orthogonal, basis_of
+from vsmd.bridges import MixtureProcess, check_prior
 from vsmd.methods import METHODS, Method, tied_friction
 from vsmd.priors import PRIORS
 from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
 
-VARIATIONAL_SCORES = ("zero", "adaptive", "steered")
+VARIATIONAL_SCORES = ("zero", "adaptive", "steered", "mixture")
 SCORE_MATCHING = ("hybrid", "plain")
 
 
@@ -43,8 +44,8 @@ def forward_process(
     gamma: friction scale, > 0 (default 2).
     damping: R = zeta^2, the damping ratio squared: 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None
         for methods without velocity.
-    variational_score: "zero", "adaptive" or "steered" (A_t in closed form from the data's moments, `vsmd.steering`); or
-        a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
+    variational_score: "zero", "adaptive", "steered" (A_t in closed form from the data's moments, `vsmd.steering`) or
+        "mixture" (of linear ones, fitted to the data so that they end in the prior, `vsmd.bridges`); or a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
         Default: the method's own.
     prior: law that generation starts from: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v
         covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training points through the
@@ -67,7 +68,10 @@ def forward_process(
         if axes is not None and not isinstance(directions, Coordinates):
             raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
         directions = directions if axes is None else Orthogonal.of(axes, shape)
-    return ForwardProcess(
+    if mode == "mixture":
+        check_prior(prior)
+        checks.one_of("score_matching (of a mixture variational score)", score_matching, ("hybrid",))
+    return (MixtureProcess if mode == "mixture" else ForwardProcess)(
         method=method,
         shape=shape,
         schedule=schedule,

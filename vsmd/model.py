@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from vsmd import checks, files, networks, random
 from vsmd.bases import BASES
+from vsmd.bridges import MixtureProcess
+from vsmd.couplings import Coupling
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
 from vsmd.priors import Mixture, Prior
@@ -169,8 +171,11 @@ class Model:
             extra = torch.zeros(len(x), dtype=torch.float64)
             if self.process.k == 2:
                 v = torch.randn(a.shape, generator=random.generator(seed, "velocity", j), dtype=a.dtype)
-                a = torch.cat([a, v], 1)
                 extra = 0.5 * v.double().square().flatten(1).sum(1) + 0.5 * self.process.dim * math.log(2 * math.pi)
+                if isinstance(self.process, MixtureProcess):
+                    drawn, log_density = self.process.velocity(a[:, 0], random.generator(seed, "velocity", j))
+                    v, extra = drawn[:, None].to(a), -log_density
+                a = torch.cat([a, v], 1)
             values.append(log_likelihood(self.score, a.to(device), self.t_min, context, rtol=rtol, atol=atol) + extra)
         return torch.stack(values).logsumexp(0) - math.log(len(values))
 
@@ -208,6 +213,9 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = files.prefixed("network", model.network.state_dict())
     tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
     tensors |= files.prefixed("basis", process.basis.tensors)
+    if isinstance(process, MixtureProcess):
+        coupling, second = process.fit_of_data
+        tensors |= files.prefixed("coupling", coupling._asdict() | {"second": second})
     if process.mixture is not None:
         tensors |= files.prefixed("prior", process.mixture._asdict())
     info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}
@@ -222,7 +230,12 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     checks.one_of("method", settings["method"], METHODS)
     basis = BASES[checks.one_of("basis", settings["basis"], BASES)]
     settings["basis"] = basis(shape, files.part(tensors, "basis"))
-    process = ForwardProcess(
+    coupled = files.part(tensors, "coupling")
+    kind: Any = ForwardProcess
+    if coupled:
+        kind, settings["second"] = MixtureProcess, coupled.pop("second")
+        settings["coupling"] = Coupling(**coupled)
+    process = kind(
         **settings,
         constant=tuple(fields[name] for name in RATES if name in fields),
         moments=Moments(fields["mean"], fields["var"]),

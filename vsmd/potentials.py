@@ -154,4 +154,3 @@ def log_det(m: Tensor) -> Tensor:
     if m.shape[-1] > 2:
         return torch.linalg.slogdet(m)[1]
     return (m[..., 0, 0] if m.shape[-1] == 1 else m[..., 0, 0] * m[..., 1, 1] - m[..., 0, 1] * m[..., 1, 0]).log()
-

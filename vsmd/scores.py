@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vsmd.bases import Basis
 from vsmd.coefficients import Coefficients
+from vsmd.potentials import Potential
 from vsmd.processes import ForwardProcess
 
 LEAST_LOG_RATIO = -7.0  # of a direction's standard deviation to the mean one, below which it counts as constant
@@ -41,6 +42,11 @@ class Score:
         """Score of the last component at states a (n, k, *shape), coefficients of one time; (n, *shape)."""
         return combine(at.gain, a) + at.out * self.residual(a, at, context)
 
+    @staticmethod
+    def control(a: Tensor, at: Coefficients) -> Tensor:
+        """grad_v log phi_t of a mixture process at states a (n, k, *shape), coefficients of one time; (n, *shape)."""
+        return Potential(*at.potential).pull(a)
+
     def residual(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """The network's share, E[target | a] (n, *shape)."""
         level = at.log_snr if at.log_snr.ndim == a.ndim - 1 else at.log_snr[None]
@@ -53,6 +59,10 @@ class Score:
 
     def denoise(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """E[x_0 | a_t] in directions, (n, *shape)."""
+        if at.clean:
+            signal, rest = at.clean
+            std = self.process.known().std.to(a)
+            return std * (signal * combine(at.inp, a) + rest * self.residual(a, at, context))
         snr = at.log_snr.exp()
         norm = (1 + snr.square()).sqrt()
         std = self.process.known().std.to(a)

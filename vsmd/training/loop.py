@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from vsmd import checks
 from vsmd.adaptation import Adaptation
+from vsmd.couplings import MixtureFit
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.training import checkpoints
@@ -37,6 +38,7 @@ def fit(
     ema: float = 0.999,
     clip: float = 1.0,
     adaptation: Adaptation | None = None,
+    mixture: MixtureFit | None = None,
     network: nn.Module | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -57,6 +59,7 @@ def fit(
     learning_rate, schedule: its rate > 0 (default 4e-3) and decay, "cosine" (default), "step" or "constant".
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
     adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
+    mixture: how a mixture variational score is fitted if the process has one (default `MixtureFit()`).
     network: of scores, copied (default `MLP(shape)`); see `vsmd.networks`.
     seed: of everything random (default 0); same seed, same machine, same bits.
     device, compute: where and how a step is computed (default "cpu", `Compute()`).
@@ -77,6 +80,7 @@ def fit(
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         ema=ema, clip=clip, adaptation=adaptation, seed=seed, device=checks.device("device", device), compute=compute,
+        mixture=mixture, progress=progress,
     )  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vsmd import kernels
 from vsmd.bases import Basis
+from vsmd.bridges import MixtureProcess
 from vsmd.processes import ForwardProcess
 from vsmd.scores import combine, in_directions
 
@@ -65,6 +66,17 @@ def plain_pairs(
     out = torch.where(channel.out.abs() > 1e-12, channel.out, torch.full_like(channel.out, torch.inf))
     z, target = combine(channel.inp, state).float(), ((score - combine(channel.gain, state)) / out).float()
     return Pairs(z, kernels.log_level(channel.snr.float()), target, channel.kappa.float().square(), context)
+
+
+def bridge_pairs(
+    process: MixtureProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
+) -> Pairs:
+    """Pairs of a mixture process at times t (n,): a_t drawn given x_0 and an end of the coupling.
+
+    x (n, *shape): in directions. Minimised by E[target | z] of the process's own channel, weighted as the others are.
+    """
+    z, target, channel = process.pair(x.double(), t, stream)
+    return Pairs(*(e.float() for e in (z, kernels.log_level(channel.snr), target, channel.kappa.square())), context)
 
 
 def pairs_at(

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from vsmd import adaptation as adapt
 from vsmd import checks, memory, networks, random
 from vsmd.adaptation import Adaptation
+from vsmd.bridges import MixtureProcess
+from vsmd.couplings import MixtureFit
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
@@ -26,7 +28,7 @@ from vsmd.training.compute import Compute
 from vsmd.training.data import Batch, Data, Source
 from vsmd.training.distributed import World, unsynced
 from vsmd.training.levels import T_MIN, Levels
-from vsmd.training.pairs import Pairs, hybrid_pairs, plain_pairs
+from vsmd.training.pairs import Pairs, bridge_pairs, hybrid_pairs, plain_pairs
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda u: 1.0,
@@ -66,6 +68,8 @@ class Trainer:
         seed: int,
         device: torch.device,
         compute: Compute | None = None,
+        mixture: MixtureFit | None = None,
+        progress: bool = False,
     ) -> None:
         self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
         self.rate = checks.positive("learning_rate", learning_rate)
@@ -81,6 +85,10 @@ class Trainer:
             )
         self.source = Source(data, process.shape)
         process = self.source.moments(process, seed)
+        self.mixture = mixture or MixtureFit()
+        if isinstance(process, MixtureProcess):
+            points = self.source.points(random.generator(seed, "mixture data"))
+            process = process.coupled(points, self.mixture, seed, progress)
         self.adapts = process.variational_score == "adaptive"
         if self.adapts and process.pieces != self.adaptation.pieces:
             process = process.with_stiffness(process.stiffness[:1].expand(self.adaptation.pieces, *process.shape))
@@ -112,6 +120,7 @@ class Trainer:
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
+            "mixture": dataclasses.asdict(self.mixture) if isinstance(process, MixtureProcess) else None,
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
         }  # fmt: skip
 
@@ -134,10 +143,11 @@ class Trainer:
     def pairs(self) -> Pairs:
         """Inputs and targets of this process's rows."""
         rows = self.world.rows(self.batch_size)
-        if self.process.score_matching == "plain":
+        mixture = isinstance(self.process, MixtureProcess)
+        if mixture or self.process.score_matching == "plain":
             (x, context), stream = self.batch()
-            x = self.process.to_directions(x)
-            whole = plain_pairs(self.process, x, self.levels.times(self.step), stream, context)
+            x, make = self.process.to_directions(x), bridge_pairs if mixture else plain_pairs
+            whole = make(self.process, x, self.levels.times(self.step), stream, context)
             return whole.map(lambda v: v.expand(len(x), *v.shape[1:])[rows].to(self.device))
         snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
         xi, noise, context = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
