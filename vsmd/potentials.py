@@ -116,7 +116,7 @@ class Potential(NamedTuple):
         """The same with every I + L'P L, noise = L L', at least 1e-6, where it is not integrable: a warning says so."""
         lower = torch.linalg.cholesky(lifted(noise, self.linear.shape[-1]))
         values, axes = torch.linalg.eigh(torch.eye(len(lower), dtype=lower.dtype) + lower.T @ self.precision @ lower)
-        bad = (values < LEAST).flatten(1).any(1)
+        bad = (values < LEAST / 2).flatten(1).any(1)
         if not bool(bad.any()):
             return self
         least = float(values.min())
@@ -144,7 +144,7 @@ def solve(m: Tensor, right: Tensor) -> Tensor:
         return right / m
     if m.shape[-1] > 2:
         return torch.linalg.solve(m, right)
-    (a, b), (c, d) = ((m[..., i, j, None] for j in range(2)) for i in range(2))
+    a, b, c, d = (m[..., i, j, None] for i in range(2) for j in range(2))
     top, low = right[..., 0, :], right[..., 1, :]
     return torch.stack([d * top - b * low, a * low - c * top], -2) / (a * d - b * c)[..., None]
 
