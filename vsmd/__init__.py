@@ -35,9 +35,10 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "bridges", "checks", "coefficients", "couplings", "data", "durations", "family", "files", "forecasting", "images",
-    "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks", "piecewise", "potentials", "priors",
-    "processes", "random", "samplers", "schedules", "scores", "steering", "training",
+    "adaptation", "bases", "bridges", "checks", "coefficients", "couplings", "data", "durations", "family", "files",
+    "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks",
+    "piecewise", "potentials", "priors", "processes", "random", "samplers", "schedules", "scores", "steering",
+    "training",
 }  # fmt: skip
 
 

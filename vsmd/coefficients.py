@@ -22,9 +22,9 @@ class Coefficients(NamedTuple):
     s_v (probability flow: half the noise), row = beta/2 (s, gamma c); overdamped: dx/dr = row x + noise s, row = beta/2
     D. The score is s = gain . a + out net(inp . a, log_snr).
 
-    Of a mixture process s is the score less the control c = grad_v log phi_t, so that the SDE stays as it is and the flow
-    has noise (s - c)/2; potential: phi_t; linear: the part of s - c that is linear in a, less what the flow's own law has;
-    clean: E[x_0 | a] = std (clean_0 z + clean_1 net). Empty for linear processes.
+    Of a mixture process s is the score less the control c = grad_v log phi_t: the SDE stays as it is, and the flow has
+    noise (s - c)/2. potential: phi_t; linear: what the flow has on a beyond what keeps its second moments; clean:
+    E[x_0 | a] = std (clean_0 z + clean_1 net). Empty for linear processes.
     """
 
     beta: Tensor

@@ -4,11 +4,11 @@ In coordinates w = L^{-1} a_T, with Sigma = L L' the covariance of a_T | x_0 und
 marginalised) and u = L^{-1} F x_0 its mean, every potential that is integrable against the reference is a mixture of
 Gaussians over the standard normal, phi_T(a) = sum_j pi_j N(w; mu_j, A_j A_j') / N(w; 0, I). Then
 
-    log Z(x_0) = log E[phi_T(a_T) | x_0] = log sum_j pi_j exp(u'mu_j + 1/2 |A_j'u|^2),
+    Z(x_0) = E[phi_T(a_T) | x_0] = exp(-1/2 |u|^2) sum_j pi_j exp(u'mu_j + 1/2 |A_j'u|^2),
     a_T | x_0, j:  w ~ N(mu_j + A_j A_j'u, A_j A_j'),   P(j | x_0) the j-th share of Z(x_0).
 
-The fit minimises E log Z(x_0) - E_prior log phi_T(a_T): the Kullback–Leibler divergence of the Schrödinger problem up to a
-constant, so that the controlled process ends in the prior (Korotin, Gushchin, Burnaev 2024, without velocity).
+The fit minimises E log Z(x_0) - E_prior log phi_T(a_T), the dual of the Schrödinger problem up to a constant, so that
+the controlled process ends in the prior (Korotin, Gushchin, Burnaev 2024, without velocity).
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ class Coupling(NamedTuple):
         return Potential(constant, (back.T @ linear[..., None])[..., 0], back.T @ precision @ back)
 
     def log_z(self, x: Tensor) -> Tensor:
-        """log Z(x_0) (n,) of data in directions."""
-        return torch.cat([self.shares(self.pushed(rows)).logsumexp(1) for rows in x.split(self._rows)])
+        """log E[phi_T(a_T) | x_0] (n,) of data in directions."""
+        parts = (self.pushed(rows) for rows in x.split(self._rows))
+        return torch.cat([self.shares(u).logsumexp(1) - 0.5 * u.square().flatten(1).sum(1) for u in parts])
 
     @property
     def _rows(self) -> int:

@@ -45,8 +45,9 @@ def forward_process(
     damping: R = zeta^2, the damping ratio squared: 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None
         for methods without velocity.
     variational_score: "zero", "adaptive", "steered" (A_t in closed form from the data's moments, `vsmd.steering`) or
-        "mixture" (of linear ones, fitted to the data so that they end in the prior, `vsmd.bridges`); or a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
-        Default: the method's own.
+        "mixture" (of linear ones, fitted so that the process ends in the prior, `vsmd.bridges`); or a constant A_x by
+        hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14). Default: the
+        method's own.
     prior: law that generation starts from: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v
         covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training points through the
         kernel, kept in the model). Default "gaussian", the paper's.

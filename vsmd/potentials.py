@@ -1,6 +1,6 @@
 r"""Potentials that are Gaussian mixtures: the first variational score beyond a linear one, all in closed form.
 
-With a potential phi of the state at time T and a reference a_T | a_t ~ N(Phi a_t, N), the controlled process has the drift
+With a potential phi of the state at time T and a reference a_T | a_t ~ N(Phi a_t, N), the controlled process has drift
 f + g g' grad log phi_t, phi_t(a) = E[phi(a_T) | a_t = a]. For
 
     phi(a) = sum_j exp(c_j + b_j'a - 1/2 a'P_j a),   I + N P_j positive definite,

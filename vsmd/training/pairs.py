@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from vsmd import kernels
 from vsmd.bases import Basis
-from vsmd.bridges import MixtureProcess
 from vsmd.processes import ForwardProcess
 from vsmd.scores import combine, in_directions
 
@@ -69,14 +68,17 @@ def plain_pairs(
 
 
 def bridge_pairs(
-    process: MixtureProcess, x: Tensor, t: Tensor, stream: torch.Generator, context: Tensor | None = None
+    xi: Tensor, levels: tuple[Tensor, ...], ends: Tensor, noise: Tensor, context: Tensor | None = None
 ) -> Pairs:
-    """Pairs of a mixture process at times t (n,): a_t drawn given x_0 and an end of the coupling.
+    """Pairs of a mixture process (`vsmd.bridges`): the channel's noise is n = reach . Delta + deviation noise.
 
-    x (n, *shape): in directions. Minimised by E[target | z] of the process's own channel, weighted as the others are.
+    levels: of `MixtureProcess.snr`, (n, *shape) each. ends: Delta (n, k, *shape), drawn from the coupling given xi.
     """
-    z, target, channel = process.pair(x.double(), t, stream)
-    return Pairs(*(e.float() for e in (z, kernels.log_level(channel.snr), target, channel.kappa.square())), context)
+    snr, kappa, var, slope, rest, deviation, *reach = levels
+    noise = deviation * noise + combine(tuple(reach), ends)
+    norm = (1 + snr.square()).rsqrt()
+    z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
+    return Pairs(z * var.rsqrt(), kernels.log_level(snr), (target - slope * z) / rest, kappa.square(), context)
 
 
 def pairs_at(

@@ -38,11 +38,15 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Rows(NamedTuple):
-    """This process's rows of a step's batch: standardised data, noise (both (rows, *shape)) and context."""
+    """This process's rows of a step's batch: standardised data, noise (both (rows, *shape)) and context.
+
+    ends: Delta (rows, k, *shape) of a mixture process's coupling, else None.
+    """
 
     xi: Tensor
     noise: Tensor
     context: Tensor | None
+    ends: Tensor | None
 
 
 class Trainer:
@@ -135,7 +139,11 @@ class Trainer:
         x, context = self.source.draw(self.batch_size, stream)
         rows = self.world.rows(len(x))
         xi, noise = self.process.standardised(x[rows]), torch.randn(x.shape, generator=stream)[rows]
-        drawn = Rows(xi, noise, None if context is None else context[rows])
+        ends = None
+        if isinstance(self.process, MixtureProcess):
+            drawn_ends = self.process.coupling_of_data().ends(self.process.to_directions(x), stream)
+            ends = drawn_ends.float().view(len(x), -1, *self.process.shape)[rows]
+        drawn = Rows(xi, noise, None if context is None else context[rows], ends)
         if self.device.type == "cpu":
             return drawn
         return Rows(*(None if v is None else v.pin_memory() for v in drawn))  # type: ignore[arg-type]
@@ -143,17 +151,18 @@ class Trainer:
     def pairs(self) -> Pairs:
         """Inputs and targets of this process's rows."""
         rows = self.world.rows(self.batch_size)
-        mixture = isinstance(self.process, MixtureProcess)
-        if mixture or self.process.score_matching == "plain":
+        if self.process.score_matching == "plain":
             (x, context), stream = self.batch()
-            x, make = self.process.to_directions(x), bridge_pairs if mixture else plain_pairs
-            whole = make(self.process, x, self.levels.times(self.step), stream, context)
+            x = self.process.to_directions(x)
+            whole = plain_pairs(self.process, x, self.levels.times(self.step), stream, context)
             return whole.map(lambda v: v.expand(len(x), *v.shape[1:])[rows].to(self.device))
-        snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
-        xi, noise, context = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
+        levels = self.levels(self.process, len(self.history), self.step, rows)
+        xi, noise, context, ends = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
         assert xi is not None
         assert noise is not None
-        return hybrid_pairs(xi, snr, kappa, noise, context)
+        if ends is not None:
+            return bridge_pairs(xi, levels, ends, noise, context)
+        return hybrid_pairs(xi, *levels, noise, context)
 
     def loss(self) -> Tensor:
         """The loss of the micro-batch that the step is at."""
