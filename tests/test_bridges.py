@@ -1,4 +1,4 @@
-"""vsmd.bridges and vsmd.couplings: the fit, the process's laws against simulation, scores and solvers that are exact."""
+"""vsmd.bridges and vsmd.couplings: the fit, the process's laws against simulation, exact scores and solvers."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_score_of_points_is_exact(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["CLD", "VSULD", "VSDM"])
 def test_gaussian_data_and_one_component(method: str) -> None:
-    """The first component is the exact bridge: the end law is met, a zero network samples and scores Gaussians exactly."""
+    """One component is the exact bridge: the end law is met, a zero network samples and scores Gaussians exactly."""
     std = torch.tensor([0.3, 2.0])
     data = std * torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
     process = vsmd.forward_process(method, (2,), beta=2.0, variational_score="mixture").with_data(data)

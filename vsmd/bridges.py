@@ -230,8 +230,8 @@ class MixtureProcess(ForwardProcess):
     def end_kl(self, data: Tensor, draws: int = 4_000, seed: int = 0) -> float:
         """Estimate of KL(law of a_T || prior) in nats: does the process reach its prior? Below .01 it does.
 
-        The law of a_T is the mean over points of a closed form, and is taken at ends of other points; the error is about
-        sqrt(2 KL / draws), and the estimate is too small where few points are near (many dimensions).
+        The law of a_T is the mean over points of a closed form, and is taken at ends of other points; the error is
+        about sqrt(2 KL / draws), and the estimate is too small where few points are near (many dimensions).
         data: (n, *shape), n >= 2. draws: of ends, at most n/2.
         """
         coupling, x = self.coupling_of_data(), self.to_directions(checks.points("data", data, self.shape)).double()
