@@ -54,14 +54,14 @@ class Bridge(NamedTuple):
 class Statistic(NamedTuple):
     """The reference's channel, z = (snr xi + n)/norm and T = (xi - snr n)/norm, and its moments under the coupling.
 
-    row: n = row . (a_t - F x_0). reach, deviation: n = reach . Delta + deviation N(0, 1). var: E z^2. slope, rest: of T
+    row: n = row . (a_t - F x_0). reach, noise: n = reach . Delta + N(0, noise). var: E z^2. slope, rest: of T
     on z, and the deviation of what that leaves. norm^2 = 1 + snr^2.
     """
 
     channel: Channel
     row: tuple[Tensor, ...]
     reach: tuple[Tensor, ...]
-    deviation: Tensor
+    noise: Tensor
     var: Tensor
     slope: Tensor
     rest: Tensor
@@ -155,7 +155,7 @@ class MixtureProcess(ForwardProcess):
         var = ((snr.square() * whole + 2 * snr * mixed + square) / norm).clamp(min=LEAST)
         slope = (snr * (whole - square) + (1 - snr.square()) * mixed) / norm / var
         rest = ((whole * square - mixed.square()) / var).clamp(min=LEAST).sqrt()
-        return Statistic(raw, row, reach, noise.sqrt(), var, slope, rest)
+        return Statistic(raw, row, reach, noise, var, slope, rest)
 
     def _second(self) -> Matrix:
         self.coupling_of_data()
@@ -168,9 +168,9 @@ class MixtureProcess(ForwardProcess):
         return GaussianPrior(bridge.law).cholesky, _standardised(self.statistic(t, bridge))
 
     def snr(self, t: Tensor) -> tuple[Tensor, ...]:
-        """What training needs at times t: snr and kappa, then var, slope, rest, deviation and the k of reach."""
+        """What training needs at times t: snr and kappa, then var, slope, rest, noise and the k of reach."""
         s = self.statistic(t)
-        return s.channel.snr, s.channel.kappa * s.rest, s.var, s.slope, s.rest, s.deviation, *s.reach
+        return s.channel.snr, s.channel.kappa * s.rest, s.var, s.slope, s.rest, s.noise, *s.reach
 
     def law(self, bridge: Bridge) -> tuple[tuple[Tensor, ...], Matrix]:
         """E[xi a_t] and E[a_t a_t'] at the times of a bridge, entries (n, *shape)."""

@@ -71,7 +71,7 @@ def forward_process(
         directions = directions if axes is None else Orthogonal.of(axes, shape)
     if mode == "mixture":
         check_prior(prior)
-        checks.one_of("score_matching (of a mixture variational score)", score_matching, ("hybrid",))
+        checks.one_of("score_matching (with variational_score='mixture')", score_matching, ("hybrid",))
     return (MixtureProcess if mode == "mixture" else ForwardProcess)(
         method=method,
         shape=shape,

@@ -214,8 +214,7 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
     tensors |= files.prefixed("basis", process.basis.tensors)
     if isinstance(process, MixtureProcess):
-        coupling, second = process.fit_of_data
-        tensors |= files.prefixed("coupling", coupling._asdict() | {"second": second})
+        tensors |= files.prefixed("coupling", process.coupling_of_data()._asdict() | {"second": process.second})
     if process.mixture is not None:
         tensors |= files.prefixed("prior", process.mixture._asdict())
     info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}

@@ -70,12 +70,12 @@ def plain_pairs(
 def bridge_pairs(
     xi: Tensor, levels: tuple[Tensor, ...], ends: Tensor, noise: Tensor, context: Tensor | None = None
 ) -> Pairs:
-    """Pairs of a mixture process (`vsmd.bridges`): the channel's noise is n = reach . Delta + deviation noise.
+    """Pairs of a mixture process (`vsmd.bridges`): the channel's noise is n = reach . Delta + sqrt(var_n) noise.
 
     levels: of `MixtureProcess.snr`, (n, *shape) each. ends: Delta (n, k, *shape), drawn from the coupling given xi.
     """
-    snr, kappa, var, slope, rest, deviation, *reach = levels
-    noise = deviation * noise + combine(tuple(reach), ends)
+    snr, kappa, var, slope, rest, var_n, *reach = levels
+    noise = var_n.sqrt() * noise + combine(tuple(reach), ends)
     norm = (1 + snr.square()).rsqrt()
     z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
     return Pairs(z * var.rsqrt(), kernels.log_level(snr), (target - slope * z) / rest, kappa.square(), context)
