@@ -15,8 +15,6 @@ from vsmd import kernels
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import Coupling, Fit, MixtureFit, fitted
 from vsmd.model import Model
-from vsmd.priors import GaussianPrior
-from vsmd.scores import Score
 
 DOUBLE = torch.float64
 QUICK = MixtureFit(components=6, steps=150, batch_size=256)
@@ -54,8 +52,8 @@ def simulated(process: MixtureProcess, x: Tensor, t: float, steps: int, seed: in
     g2 = 2.0 * process.per_a
     for now, later in zip(grid[:-1].tolist(), grid[1:].tolist()):
         h = later - now
-        at = process.coefficients(torch.tensor([max(now, 1e-6)], dtype=DOUBLE), DOUBLE).at(0)
-        drift = -(at.row[0] * state[:, 0] + (at.row[1] * state[:, 1] if process.k == 2 else 0))
+        rates = [float(e.flatten()[0]) for e in process.constant]  # the clock is t itself at beta = 2
+        drift = -rates[0] * state[:, 0] - (2.0 * rates[1] * state[:, 1] if process.k == 2 else 0)
         drift = drift + g2 * process.potential(now).pull(state)
         last = state[:, -1] + h * drift + (g2 * h) ** 0.5 * torch.randn(drift.shape, generator=stream, dtype=DOUBLE)
         state = last[:, None] if process.k == 1 else torch.stack([state[:, 0] + h * state[:, 1], last], 1)
@@ -135,12 +133,12 @@ def test_gaussian_data_and_one_component(method: str) -> None:
     process = process.coupled(data, MixtureFit(1, steps=1, learning_rate=1e-9))
     assert float(process.prior_kl().max()) < 1e-3  # of 20,000 points' own moments
     model = Model(process, Zero())
-    for solver, steps in (("exponential", 3), ("heun", 40), ("euler-maruyama", 200)):
-        x = model.sample(20_000, solver, steps, seed=1)
-        torch.testing.assert_close(x.std(0), data.std(0), rtol=0.03, atol=0)
+    for solver, steps in (("exponential", 3), ("heun", 20), ("euler-maruyama", 100)):
+        x = model.sample(8_000, solver, steps, seed=1)
+        torch.testing.assert_close(x.std(0), data.std(0), rtol=0.04, atol=0)
     inside = data[:20]
     want = torch.distributions.Normal(data.mean(0), data.std(0)).log_prob(inside).sum(1)
-    torch.testing.assert_close(model.log_prob(inside, rtol=1e-6, atol=1e-6).float(), want, rtol=0, atol=0.05)
+    torch.testing.assert_close(model.log_prob(inside, rtol=1e-5, atol=1e-5).float(), want, rtol=0, atol=0.05)
 
 
 class Zero(nn.Module):
@@ -151,9 +149,9 @@ class Zero(nn.Module):
 
 
 def test_fit_reaches_the_prior() -> None:
-    data = bumps(20_000)
-    process = process_of("CLD", data, MixtureFit(12, steps=400))
-    assert process.end_kl(data) < 0.02 < process_of("CLD", data, MixtureFit(1, steps=50)).end_kl(data)
+    data = bumps(8_000)
+    process = process_of("CLD", data, MixtureFit(12, steps=300, batch_size=256))
+    assert process.end_kl(data, 1_000) < 0.03 < process_of("CLD", data, MixtureFit(1, steps=30)).end_kl(data, 1_000)
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -164,11 +162,7 @@ def test_both_layouts_and_the_choice_of_components(full: bool) -> None:
     assert coupling.mean.shape[1:] == ((1, 4) if full else (2, 2))
     assert len(coupling.log_weight) in (1, 8, 32)
     x = process.to_directions(data).double()
-    u = coupling.pushed(x)
-    w = GaussianPrior(((torch.ones(2, dtype=DOUBLE), torch.zeros(2, dtype=DOUBLE)),) * 2)  # only for its shape
-    assert w.cov[0][0].shape == (2,)
-    direct = coupling.potential().earlier(process.reference(0.0, 1.0))
-    del u
+    direct = process.potential(0.0)
     # Z(x_0) = E over v_0 of phi_0: Monte Carlo against the closed form
     v = torch.randn(4_000, 1, 2, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     want = direct.log(torch.cat([x[:1, None].expand(4_000, 1, 2), v], 1)).logsumexp(0) - math.log(4_000)
@@ -246,4 +240,3 @@ def test_dead_components_are_restarted_and_said(monkeypatch: pytest.MonkeyPatch)
         coupling = fitted(fit, MixtureFit(4, steps=60, batch_size=128))
     assert isinstance(coupling, Coupling)
     assert float(coupling.log_weight.min()) > -10
-    assert Score  # the names that the tests above build on

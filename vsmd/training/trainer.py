@@ -162,7 +162,7 @@ class Trainer:
         assert noise is not None
         if ends is not None:
             return bridge_pairs(xi, levels, ends, noise, context)
-        return hybrid_pairs(xi, *levels, noise, context)
+        return hybrid_pairs(xi, *levels, noise, context)  # type: ignore[call-arg] # of a linear process they are two
 
     def loss(self) -> Tensor:
         """The loss of the micro-batch that the step is at."""
