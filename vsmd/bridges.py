@@ -133,9 +133,11 @@ class MixtureProcess(ForwardProcess):
         """a_t (n, k, *shape), a draw for each of x (n, *shape) in directions at times t (n,); float64."""
         bridge = self.bridge(t)
         ends = self.coupling_of_data().ends(x, stream).view(len(x), self.k, *self.shape)
-        noise = GaussianPrior(bridge.noise).state(torch.randn(ends.shape, generator=stream, dtype=torch.float64))
-        rows = zip(bridge.mean, bridge.gain)
-        return noise + torch.stack([f * x + _dot(row, tuple(ends.unbind(1))) for f, row in rows], 1)
+        normals = torch.randn(ends.shape, generator=stream, dtype=torch.float64)
+        chol, noise = GaussianPrior(bridge.noise).cholesky, normals.unbind(1)
+        apart = [chol[0] * noise[0], *(_dot(chol[1:], noise) for _ in noise[1:])]
+        rows = zip(bridge.mean, bridge.gain, apart)
+        return torch.stack([f * x + _dot(row, ends.unbind(1)) + e for f, row, e in rows], 1)
 
     def statistic(self, t: Tensor, bridge: Bridge | None = None) -> Statistic:
         """The channel at times t (n,) and its moments under the coupling; tensors (n, 1… or *shape)."""
