@@ -45,9 +45,8 @@ def forward_process(
     damping: R = zeta^2, the damping ratio squared: 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None
         for methods without velocity.
     variational_score: "zero", "adaptive", "steered" (A_t in closed form from the data's moments, `vsmd.steering`) or
-        "mixture" (of linear ones, fitted so that the process ends in the prior, `vsmd.bridges`); or a constant A_x by
-        hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14). Default: the
-        method's own.
+        "mixture" (fitted so that the process ends in the prior, `vsmd.bridges`); or a constant A_x by hand – a number,
+        a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14). Default: the method's own.
     prior: law that generation starts from: "gaussian" N(0, Sigma_{1|0}), "moments" N(0, S_1), both with the x-v
         covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training points through the
         kernel, kept in the model). Default "gaussian", the paper's.
@@ -69,10 +68,7 @@ def forward_process(
         if axes is not None and not isinstance(directions, Coordinates):
             raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
         directions = directions if axes is None else Orthogonal.of(axes, shape)
-    if mode == "mixture":
-        check_prior(prior)
-        checks.one_of("score_matching (with variational_score='mixture')", score_matching, ("hybrid",))
-    return (MixtureProcess if mode == "mixture" else ForwardProcess)(
+    return _kind(mode, prior, score_matching)(
         method=method,
         shape=shape,
         schedule=schedule,
@@ -94,6 +90,15 @@ def _mode(row: Method, variational_score: str | float | Tensor | None) -> str:
         return "fixed"
     allowed = VARIATIONAL_SCORES if row.stiffness == 1 else (row.variational_score,)
     return checks.one_of("variational_score", variational_score, allowed)
+
+
+def _kind(mode: str, prior: str, score_matching: str) -> type[ForwardProcess]:
+    """The class of processes whose A is found so; of a mixture, with the priors and the score matching that it has."""
+    if mode != "mixture":
+        return ForwardProcess
+    check_prior(prior)
+    checks.one_of("score_matching (with variational_score='mixture')", score_matching, ("hybrid",))
+    return MixtureProcess
 
 
 def _damping(method: str, row: Method, damping: float | None) -> float | None:
