@@ -46,7 +46,7 @@ class Standardised(Model):
         started = super().with_prior(name, None if data is None else (data - self.mean) / self.std, components, seed)
         return self.of(started, self.mean, self.std)
 
-    def sample(self, *args: object, **options: object) -> Tensor:  # type: ignore[override]
+    def sample(self, *args: object, **options: object) -> Tensor:
         """Samples in the data's units."""
         return super().sample(*args, **options) * self.std + self.mean  # type: ignore[arg-type]
 
