@@ -28,7 +28,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ORDER = [
     *("checks", "arguments", "random", "files", "durations", "memory", "data", "metrics"),
     *("schedules", "kernels", "moments", "bases", "units", "methods", "rates", "piecewise", "steering"),
-    *("coefficients", "priors", "processes", "family", "adaptation"),
+    *("potentials", "couplings"),
+    *("coefficients", "priors", "processes", "bridges", "family", "adaptation"),
     *("networks", "scores", "diagnostics", "samplers", "stored", "model", "training", "quality"),
     *("forecasting", "images", "latent", "command"),
     *("repro.grid", "repro.studies", "repro.reports", "repro.book", "repro.__main__"),
@@ -149,7 +150,7 @@ def functions(source: str) -> Iterator[tuple[str, int]]:
 
 def test_the_method_is_compact() -> None:
     """`vsmd` in total: what a user has to trust. What stands here is what it is; only with a reason may it grow."""
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in METHOD) <= 11_700
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in METHOD) <= 12_600
 
 
 def test_nothing_stands_twice() -> None:

@@ -39,10 +39,10 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "checks", "coefficients", "data", "diagnostics", "durations", "family", "files",
-    "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments", "networks",
-    "piecewise", "priors", "processes", "quality", "random", "rates", "samplers", "schedules", "scores", "steering",
-    "stored", "training", "units",
+    "adaptation", "bases", "bridges", "checks", "coefficients", "couplings", "data", "diagnostics", "durations",
+    "family", "files", "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments",
+    "networks", "piecewise", "potentials", "priors", "processes", "quality", "random", "rates", "samplers", "schedules",
+    "scores", "steering", "stored", "training", "units",
 }  # fmt: skip
 
 

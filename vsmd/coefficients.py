@@ -21,6 +21,10 @@ class Coefficients(NamedTuple):
     rates: stiffness and friction (s, c), or (D,). Reverse flow in r = T - t: dx/dr = -beta/2 v, dv/dr = row . a + noise
     s_v (probability flow: half the noise), row = beta/2 (s, gamma c); overdamped: dx/dr = row x + noise s, row = beta/2
     D. The score is s = gain . a + out net(inp . a, log_snr).
+
+    Of a mixture process s is the score less the control c = grad_v log phi_t: the SDE stays as it is, and the flow has
+    noise (s - c)/2. potential: phi_t; linear: what the flow has on a beyond what keeps its second moments; clean:
+    E[x_0 | a] = std (clean_0 z + clean_1 net). Empty for linear processes.
     """
 
     beta: Tensor
@@ -32,6 +36,9 @@ class Coefficients(NamedTuple):
     out: Tensor
     log_snr: Tensor
     kappa: Tensor
+    potential: tuple[Tensor, ...] = ()
+    linear: tuple[Tensor, ...] = ()
+    clean: tuple[Tensor, ...] = ()
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Coefficients:
         """Apply `f` to every tensor."""

@@ -146,7 +146,9 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
             StartWarning,
             stacklevel=4,
         )
-    if process.prior in ("gaussian", "moments"):
+    if (
+        process.prior in ("gaussian", "moments") and process.variational_score != "mixture"
+    ):  # which is fitted to end there
         gap = gap_of(process, data)
         if gap.clear:
             warnings.warn(str(gap), StartWarning, stacklevel=4)

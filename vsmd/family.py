@@ -10,12 +10,13 @@ from torch import Tensor
 
 from vsmd import checks
 from vsmd.bases import Basis, Coordinates, Orthogonal, basis_of
+from vsmd.bridges import MixtureProcess, check_prior
 from vsmd.methods import METHODS, Method, tied_friction
 from vsmd.priors import PRIORS
 from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
 
-VARIATIONAL_SCORES = ("zero", "adaptive", "steered")
+VARIATIONAL_SCORES = ("zero", "adaptive", "steered", "mixture")
 SCORE_MATCHING = ("hybrid", "plain")
 
 
@@ -43,9 +44,9 @@ def forward_process(
     gamma: friction scale, > 0 (default 2).
     damping: R = zeta^2, the damping ratio squared: 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None
         for methods without velocity.
-    variational_score: "zero", "adaptive" or "steered" (A_t in closed form from the data's moments, `vsmd.steering`); or
-        a constant A_x by hand – a number, a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14).
-        Default: the method's own.
+    variational_score: "zero", "adaptive", "steered" (A_t in closed form from the data's moments, `vsmd.steering`) or
+        "mixture" (fitted so that the process ends in the prior, `vsmd.bridges`); or a constant A_x by hand – a number,
+        a tensor `shape` or a symmetric (d, d) matrix – with A_v tied to it by (14). Default: the method's own.
     prior: law that generation starts from: "moments" N(0, S_1) (default), "gaussian" N(0, Sigma_{1|0}) (the paper's),
         both with the x-v covariance; or the law of a_1 itself: "mixture" (fitted by EM) or "empirical" (the training
         points through the kernel, kept in the model).
@@ -67,7 +68,7 @@ def forward_process(
         if axes is not None and not isinstance(directions, Coordinates):
             raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
         directions = directions if axes is None else Orthogonal.of(axes, shape)
-    return ForwardProcess(
+    return _kind(mode, prior, score_matching)(
         method=method,
         shape=shape,
         schedule=schedule,
@@ -89,6 +90,15 @@ def _mode(row: Method, variational_score: str | float | Tensor | None) -> str:
         return "fixed"
     allowed = VARIATIONAL_SCORES if row.stiffness == 1 else (row.variational_score,)
     return checks.one_of("variational_score", variational_score, allowed)
+
+
+def _kind(mode: str, prior: str, score_matching: str) -> type[ForwardProcess]:
+    """The class of processes whose A is found so; of a mixture, with the priors and the score matching that it has."""
+    if mode != "mixture":
+        return ForwardProcess
+    check_prior(prior)
+    checks.one_of("score_matching (with variational_score='mixture')", score_matching, ("hybrid",))
+    return MixtureProcess
 
 
 def _damping(method: str, row: Method, damping: float | None) -> float | None:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vsmd import checks, files, networks, random, stored
 from vsmd.bases import BASES
+from vsmd.bridges import MixtureProcess
+from vsmd.couplings import Coupling
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
 from vsmd.networks.contexts import Guided
@@ -211,8 +213,12 @@ class Model:
             extra = torch.full((len(x),), self.process.units.log_det, dtype=torch.float64)
             if self.process.k == 2:
                 v = torch.randn(a.shape, generator=random.generator(seed, "velocity", j), dtype=a.dtype)
+                if isinstance(self.process, MixtureProcess):
+                    drawn, log_density = self.process.velocity(a[:, 0], random.generator(seed, "velocity", j))
+                    v, extra = drawn[:, None].to(a), extra - log_density
+                else:
+                    extra += 0.5 * (v.double().square() + math.log(2 * math.pi)).flatten(1).sum(1)
                 a = torch.cat([a, v], 1)
-                extra += 0.5 * v.double().square().flatten(1).sum(1) + 0.5 * self.process.dim * math.log(2 * math.pi)
             values.append(log_likelihood(self.score, a.to(device), self.t_min, context, rtol=rtol, atol=atol) + extra)
         return torch.stack(values).logsumexp(0) - math.log(len(values))
 
@@ -254,6 +260,8 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = files.prefixed("network", model.network.state_dict())
     tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
     tensors |= files.prefixed("basis", process.basis.tensors) | files.prefixed("units", process.units.tensors)
+    if isinstance(process, MixtureProcess):
+        tensors |= files.prefixed("coupling", process.coupling_of_data()._asdict() | {"second": process.second})
     if process.mixture is not None:
         tensors |= files.prefixed("prior", process.mixture._asdict())
     info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}
@@ -273,7 +281,12 @@ def from_state(tensors: dict[str, Tensor], info: dict[str, Any]) -> Model:
     units = Units(checks.one_of("units", settings.pop("units", "raw"), UNITS), files.part(tensors, "units"))
     if not units.known:
         raise ValueError(f"units={units.name!r}: their tensors are missing")
-    process = ForwardProcess(
+    coupled = files.part(tensors, "coupling")
+    kind: Any = ForwardProcess
+    if coupled:
+        kind, settings["second"] = MixtureProcess, coupled.pop("second")
+        settings["coupling"] = Coupling(**coupled)
+    process = kind(
         **settings,
         constant=tuple(fields[name] for name in RATES if name in fields),
         moments=Moments(fields["mean"], fields["var"]),

@@ -166,7 +166,7 @@ class ForwardProcess(Rates):
         values = Coefficients(beta, rates, row, beta * self.per_a, inp, gain, out, kernels.log_level(snr), kappa)
         return values.map(lambda e: e.to(device, dtype))
 
-    def snr(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def snr(self, t: Tensor) -> tuple[Tensor, ...]:
         """Signal-to-noise amplitude and kappa of the channel at times t: all that score training needs; float64."""
         _, channel = self.channel(t)
         return channel.snr, channel.kappa

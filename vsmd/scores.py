@@ -19,6 +19,7 @@ from vsmd import checks
 from vsmd.bases import Basis
 from vsmd.coefficients import Coefficients
 from vsmd.networks.contexts import Conditioning
+from vsmd.potentials import Potential
 from vsmd.processes import ForwardProcess
 
 
@@ -52,6 +53,11 @@ class Score:
     def __call__(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """Score of the last component at states a (n, k, *shape), coefficients of one time; (n, *shape)."""
         return combine(at.gain, a) + at.out * self.residual(a, at, context)
+
+    @staticmethod
+    def control(a: Tensor, at: Coefficients) -> Tensor:
+        """grad_v log phi_t of a mixture process at states a (n, k, *shape), coefficients of one time; (n, *shape)."""
+        return Potential(*at.potential).pull(a)
 
     def residual(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """The network's share, E[target | a] (n, *shape)."""
@@ -97,6 +103,10 @@ class Score:
 
     def denoise(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:
         """E[x_0 | a_t] in directions, (n, *shape)."""
+        if at.clean:
+            signal, rest = at.clean
+            std = self.process.known().std.to(a)
+            return std * (signal * combine(at.inp, a) + rest * self.residual(a, at, context))
         snr = at.log_snr.exp()
         norm = (1 + snr.square()).sqrt()
         std = self.process.known().std.to(a)

@@ -28,7 +28,8 @@ SAFE = 1e-8  # relative error of the steered end law from which on beta counts a
 PROBES = torch.linspace(1, 4, 25).tolist()  # times the beta named as safe: rounding is no smooth function of beta
 
 
-def _inverse(m: Matrix) -> Matrix:
+def inverse(m: Matrix) -> Matrix:
+    """Inverse of a matrix field, k <= 2."""
     if len(m) == 1:
         return ((1 / m[0][0],),)
     (a, b), (c, d) = m
@@ -115,7 +116,7 @@ class Steering:
 
     @staticmethod
     def _steered(phi: Matrix, noise: Matrix, cost: Matrix) -> Kernel:
-        pull = _inverse(_plus_eye(kernels.matmul(noise, cost)))
+        pull = inverse(_plus_eye(kernels.matmul(noise, cost)))
         return Kernel(kernels.matmul(pull, phi), _symmetric(kernels.matmul(pull, noise)))
 
     def _clock(self, t: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class Steering:
         """Pi(t) at times t (n,): symmetric k x k entries (n, *shape); the control is -2 gamma (v-row of Pi) a."""
         left = (self.end - self._clock(t)).clamp(min=torch.finfo(torch.float64).tiny)
         phi, noise = self._reference(left)
-        inner = kernels.matmul(_inverse(_plus_eye(kernels.matmul(self.gain, noise))), self.gain)
+        inner = kernels.matmul(inverse(_plus_eye(kernels.matmul(self.gain, noise))), self.gain)
         return _symmetric(kernels.matmul(kernels.matmul(kernels.transpose(phi), inner), phi))
 
     def kernel(self, t: Tensor, since: Tensor | None = None) -> Kernel:

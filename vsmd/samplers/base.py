@@ -81,7 +81,10 @@ class Solver(ABC):
 
     def drift(self, a: Tensor, at: Coefficients, share: float) -> Tensor:
         """Reverse drift da/dr with `share` of g^2 s: 1 for the SDE, 1/2 for the probability flow."""
-        return reverse_drift(self.score(a, at, self.context), a, at, share)
+        score = self.score(a, at, self.context)
+        if at.potential and share != 1:
+            score = score - (1 / share - 1) * self.score.control(a, at)
+        return reverse_drift(score, a, at, share)
 
 
 def reverse_drift(score: Tensor, a: Tensor, at: Coefficients, share: float) -> Tensor:

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from vsmd import kernels
-from vsmd.kernels import Matrix
+from vsmd.bridges import MixtureProcess
+from vsmd.kernels import Channel, Matrix
 from vsmd.processes import ForwardProcess
 from vsmd.random import Noise
 from vsmd.samplers.base import Solver
@@ -87,19 +88,37 @@ class Quadrature:
 
 
 class Tables(NamedTuple):
-    """Psi (k x k entries), weights of the network's output and of its last change (k each), all (steps, *shape)."""
+    """Psi (k x k entries), weights of the network's output and of its last change (k each), all (steps, *shape).
+
+    Of a mixture process, also those of what its control adds to the linear part.
+    """
 
     flow: Matrix
     held: tuple[Tensor, ...]
     slope: tuple[Tensor, ...]
+    control: tuple[Tensor, ...] = ()
+    control_slope: tuple[Tensor, ...] = ()
+
+
+def spread(process: ForwardProcess, t: Tensor) -> tuple[Channel, tuple[Tensor, ...]]:
+    """The channel at times t (n,), and the Cholesky entries of S_t: (L,), or (L_xx, L_vx, L_vv)."""
+    if isinstance(process, MixtureProcess):
+        return process.spread(t)
+    kernel = process.kernel(t)
+    channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), process.known().std)
+    last = (-channel.gain[-1]).rsqrt()  # gain_v = -Var(v | x)^{-1}
+    if process.k == 1:
+        return channel, (last,)
+    law = process.covariance(kernel, process.known().var)
+    lxx = law[0][0].sqrt()
+    return channel, (lxx, law[0][1] / lxx, last)
 
 
 def tables(process: ForwardProcess, times: Tensor) -> Tables:
     """Tables of all steps of a decreasing grid, float64; FloatingPointError where the process's laws are not finite."""
-    panels, k, var = Quadrature(times, process.pieces, process.shape), process.k, process.known().var
+    panels, k = Quadrature(times, process.pieces, process.shape), process.k
     t = torch.cat([panels.t, times.to(torch.float64)])
-    kernel = process.kernel(t)
-    channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), process.known().std)
+    channel, chol = spread(process, t)
     t = t.view(-1, *[1] * len(process.shape))
     beta = process.schedule.beta(t)
 
@@ -111,7 +130,7 @@ def tables(process: ForwardProcess, times: Tensor) -> Tables:
         """At the grid's nodes, (steps + 1, *shape)."""
         return e.expand(len(t), *process.shape)[len(panels.t) :]
 
-    last = (-channel.gain[-1]).rsqrt()  # L's last entry: gain_v = -Var(v | x)^{-1}
+    last = chol[-1]
     one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     if k == 1:
         root: Matrix = ((nodes(last),),)
@@ -119,9 +138,7 @@ def tables(process: ForwardProcess, times: Tensor) -> Tables:
         turn: Matrix = ((one,),)
         pushed: tuple[Tensor, ...] = (one,)  # R e
     else:
-        law = process.covariance(kernel, var)
-        lxx = law[0][0].sqrt()
-        lvx = law[0][1] / lxx
+        lxx, lvx, _ = chol
         angle, whole = panels.remaining(inside(beta / 2 * last / lxx))
         root = ((nodes(lxx), zero), (nodes(lvx), nodes(last)))
         inverse = ((1 / nodes(lxx), zero), (nodes(-lvx / (lxx * last)), 1 / nodes(last)))
@@ -134,13 +151,15 @@ def tables(process: ForwardProcess, times: Tensor) -> Tables:
         return tuple(row[0] for row in kernels.matmul(end_root, tuple((panels.total(force * e),) for e in pushed)))
 
     force = inside(0.5 * beta * process.per_a * channel.out / last)
+    control = inside(0.5 * beta * process.per_a / last)
     clock = progress(t, channel.snr)
     start = nodes(clock)[:-1]
     before = torch.cat([start[:1] + torch.inf, start[:-1]])  # the first step has no past: no slope
     ahead = (inside(clock) - start[panels.step][:, None]) / (start - before)[panels.step][:, None]
-    exact = Tables(
-        kernels.matmul(kernels.matmul(end_root, turn), start_inverse), weights(force), weights(force * ahead)
-    )
+    flow = kernels.matmul(kernels.matmul(end_root, turn), start_inverse)
+    exact = Tables(flow, weights(force), weights(force * ahead))
+    if isinstance(process, MixtureProcess):
+        exact = exact._replace(control=weights(control), control_slope=weights(control * ahead))
     if not all(bool(torch.isfinite(e).all()) for e in (*sum(exact.flow, ()), *exact.held, *exact.slope)):
         raise FloatingPointError(f"exponential: the {process.method} process's own laws are not finite on this grid")
     return exact
@@ -165,16 +184,19 @@ class Exponential(Solver):
             return tuple(e.to(device, torch.float32) for e in row)
 
         self.flow = tuple(map(cast, exact.flow))
-        self.held, self.slope = cast(exact.held), cast(exact.slope)
-        self.previous: tuple[int, Tensor] | None = None  # the last step and the network's output in it
+        self.weights = [(cast(exact.held), cast(exact.slope)), (cast(exact.control), cast(exact.control_slope))]
+        self.previous: tuple[int, list[Tensor]] | None = None  # the last step and the forces in it
 
     def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
-        net = self.score.residual(a, self.table.at(i), self.context)
-        moved = [torch.addcmul(combine(cut(row, i), a), w[i], net) for row, w in zip(self.flow, self.held)]
-        if self.order == 2 and self.previous is not None and self.previous[0] == i - 1:
-            change = net - self.previous[1]
-            moved = [torch.addcmul(m, w[i], change) for m, w in zip(moved, self.slope)]
-        self.previous = (i, net)
+        at = self.table.at(i)
+        forces, moved = [self.score.residual(a, at, self.context)], [combine(cut(row, i), a) for row in self.flow]
+        if at.potential:
+            forces.append(combine(at.linear, a) - self.score.control(a, at))
+        for j, (force, (held, slope)) in enumerate(zip(forces, self.weights)):
+            moved = [torch.addcmul(m, w[i], force) for m, w in zip(moved, held)]
+            if self.order == 2 and self.previous is not None and self.previous[0] == i - 1:
+                moved = [torch.addcmul(m, w[i], force - self.previous[1][j]) for m, w in zip(moved, slope)]
+        self.previous = (i, forces)
         a = torch.stack(moved, 1)
         self.check(a, i + 1)
         return a

@@ -9,6 +9,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from vsmd.potentials import Potential
 from vsmd.random import Noise
 from vsmd.samplers.base import Solver, reverse_drift
 from vsmd.scores import Score, combine
@@ -72,8 +73,12 @@ def log_likelihood(
             net = score.output(z, at.log_snr[None], context)
             trace = _trace(net, z, at.out * at.inp[-1])
         s = combine(at.gain, state) + at.out * net.detach()
+        if at.potential:
+            s = s - score.control(state, at)
         drift = -reverse_drift(s, state, at, 0.5)  # forward in t
         linear = (at.row[-1] + 0.5 * at.noise * at.gain[-1]).expand(process.shape).sum()
+        if at.potential:
+            trace = trace - Potential(*at.potential).pull_divergence(state)
         divergence = -(linear + 0.5 * at.noise.max() * trace)
         return torch.cat([drift.double().reshape(-1), divergence.double()]).cpu().numpy()
 

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from vsmd import checks
 from vsmd.adaptation import Adaptation
+from vsmd.couplings import MixtureFit
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.training import checkpoints
@@ -51,6 +52,7 @@ def fit(
     clip: float = 1.0,
     weighting: str = "score",
     adaptation: Adaptation | None = None,
+    mixture: MixtureFit | None = None,
     network: nn.Module | None = None,
     init: Model | None = None,
     context_dropout: float = 0.0,
@@ -75,6 +77,7 @@ def fit(
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
     weighting: of noise levels, "score" (default), "unit" or, for backbones, "backbone" (`vsmd.training.pairs`).
     adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
+    mixture: how a mixture variational score is fitted if the process has one (default `MixtureFit()`).
     network: of scores, copied (default `MLP(shape)`, or a `ConditionalMLP` for the context); see `vsmd.networks`.
     init: a model in its place, to go on from: its weights, and its A where both processes adapt theirs.
     context_dropout: share of points whose context is left out (default 0; at .1 `Model.sample` can guide).
@@ -89,7 +92,7 @@ def fit(
     process, network = _begun(process, units, network, init)
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
-        ema=ema, clip=clip, adaptation=adaptation, weighting=weighting, seed=seed,
+        ema=ema, clip=clip, adaptation=adaptation, mixture=mixture, weighting=weighting, seed=seed, progress=progress,
         device=checks.device("device", device), compute=compute, context_dropout=context_dropout,
     )  # fmt: skip
     path = None if checkpoint is None else checkpoints.writable(Path(checkpoint))

@@ -92,6 +92,27 @@ def plain_pairs(
     return Pairs(z, log_snr, target, WEIGHTINGS[weighting](kappa, log_snr), context)
 
 
+def bridge_pairs(
+    xi: Tensor,
+    levels: tuple[Tensor, ...],
+    ends: Tensor,
+    noise: Tensor,
+    context: Tensor | None = None,
+    weighting: str = "score",
+) -> Pairs:
+    """Pairs of a mixture process (`vsmd.bridges`): the channel's noise is n = reach . Delta + sqrt(var_n) noise.
+
+    levels: of `MixtureProcess.snr`, (n, *shape) each. ends: Delta (n, k, *shape), drawn from the coupling given xi.
+    """
+    snr, kappa, var, slope, rest, var_n, *reach = levels
+    noise = var_n.sqrt() * noise + combine(tuple(reach), ends)
+    norm = (1 + snr.square()).rsqrt()
+    z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
+    log_snr = kernels.log_level(snr)
+    weight = WEIGHTINGS[weighting](kappa, log_snr)
+    return Pairs(z * var.rsqrt(), log_snr, (target - slope * z) / rest, weight, context)
+
+
 def pairs_at(
     process: ForwardProcess,
     x: Tensor,

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from vsmd import adaptation as adapt
 from vsmd import checks, diagnostics, memory, networks, random
 from vsmd.adaptation import Adaptation
+from vsmd.bridges import MixtureProcess
+from vsmd.couplings import MixtureFit
 from vsmd.model import Model
 from vsmd.priors import COMPONENTS
 from vsmd.processes import ForwardProcess
@@ -26,7 +28,7 @@ from vsmd.training.compute import Compute
 from vsmd.training.data import Batch, Data, Source
 from vsmd.training.distributed import World, unsynced
 from vsmd.training.levels import T_MIN, Levels
-from vsmd.training.pairs import Pairs, hybrid_pairs, plain_pairs
+from vsmd.training.pairs import Pairs, bridge_pairs, hybrid_pairs, plain_pairs
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda u: 1.0,
@@ -36,11 +38,15 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 class Rows(NamedTuple):
-    """This process's rows of a step's batch: standardised data, noise (both (rows, *shape)) and context."""
+    """This process's rows of a step's batch: standardised data, noise (both (rows, *shape)) and context.
+
+    ends: Delta (rows, k, *shape) of a mixture process's coupling, else None.
+    """
 
     xi: Tensor
     noise: Tensor
     context: Tensor | None
+    ends: Tensor | None
 
 
 class Trainer:
@@ -68,6 +74,8 @@ class Trainer:
         device: torch.device,
         compute: Compute | None = None,
         context_dropout: float = 0.0,
+        mixture: MixtureFit | None = None,
+        progress: bool = False,
     ) -> None:
         self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
         self.rate = checks.positive("learning_rate", learning_rate)
@@ -84,6 +92,10 @@ class Trainer:
             )
         self.source = Source(data, process.shape)
         process = self.source.moments(process, seed)
+        self.mixture = mixture or MixtureFit()
+        if isinstance(process, MixtureProcess):
+            points = self.source.points(random.generator(seed, "mixture data"))
+            process = process.coupled(points, self.mixture, seed, progress)
         self.adapts = process.variational_score == "adaptive"
         if self.adapts and process.pieces != self.adaptation.pieces:
             process = process.with_stiffness(process.stiffness[:1].expand(self.adaptation.pieces, *process.shape))
@@ -133,6 +145,7 @@ class Trainer:
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
+            "mixture": dataclasses.asdict(self.mixture) if isinstance(process, MixtureProcess) else None,
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
             "context_dropout": self.context_dropout or None,
         }  # fmt: skip
@@ -154,7 +167,11 @@ class Trainer:
         (x, context), stream = self._batch(step)
         rows = self.world.rows(len(x))
         xi, noise = self.process.standardised(x[rows]), torch.randn(x.shape, generator=stream)[rows]
-        drawn = Rows(xi, noise, None if context is None else context[rows])
+        ends = None
+        if isinstance(self.process, MixtureProcess):
+            drawn_ends = self.process.coupling_of_data().ends(self.process.to_directions(x), stream)
+            ends = drawn_ends.float().view(len(x), -1, *self.process.shape)[rows]
+        drawn = Rows(xi, noise, None if context is None else context[rows], ends)
         if self.device.type == "cpu":
             return drawn
         return Rows(*(None if v is None else v.pin_memory() for v in drawn))  # type: ignore[arg-type]
@@ -167,10 +184,13 @@ class Trainer:
             x = self.process.to_directions(x)
             whole = plain_pairs(self.process, x, self.levels.times(self.step), stream, context, self.weighting)
             return whole.map(lambda v: v.expand(len(x), *v.shape[1:])[rows].to(self.device))
-        snr, kappa = self.levels(self.process, len(self.history), self.step, rows)
-        xi, noise, context = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
+        levels = self.levels(self.process, len(self.history), self.step, rows)
+        xi, noise, context, ends = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
         assert xi is not None
         assert noise is not None
+        if ends is not None:
+            return bridge_pairs(xi, levels, ends, noise, context, self.weighting)
+        snr, kappa = levels
         return hybrid_pairs(xi, snr, kappa, noise, context, self.weighting)
 
     def loss(self) -> Tensor:
