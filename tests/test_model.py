@@ -330,7 +330,7 @@ def test_a_file_is_loaded_onto_a_device(saved: bytes, tmp_path: Path) -> None:
 def test_a_model_shows_itself_in_a_few_lines() -> None:
     text = repr(random_model(known()))
     assert len(text) < 300
-    assert text.startswith("Model of data (2,): VSULD, beta 5, A adapted in 1 rounds, prior 'gaussian'\n  MLP, ")
+    assert text.startswith("Model of data (2,): VSULD, beta 5, A adapted in 1 rounds, prior 'moments'\n  MLP, ")
     assert "on cpu" in text
     assert "beta 0.1 to 10, A zero" in repr(Model(known("CLD", beta=BetaSchedule(0.1, 10.0)), Zero()))
 

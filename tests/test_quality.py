@@ -62,7 +62,11 @@ def test_a_good_sample_passes() -> None:
         (FRESH * 0.5, {}, r"^An axis is too narrow, 0.\d+ times the data's spread"),
         (FRESH * 2, {}, r"^An axis is too wide, [12][.\d]* times the data's spread: standardise or whiten"),
         (TRAIN.clone(), {}, r"^8\d% of the samples lie nearer to training points .*: train less"),
-        (FRESH, {"beta": 0.5}, r"^The prior misses the data's law at t = 1 by \d.* raise beta"),
+        (
+            FRESH,
+            {"beta": 0.5, "prior": "gaussian"},
+            r"^The prior misses the data's law at t = 1: prior='gaussian': [.\d]+ from the end .*beta=",
+        ),
         (torch.cat([FRESH, torch.full((9, 2), torch.nan)]), {}, r"^9 samples are not finite: take more steps"),
     ],
 )

@@ -1,6 +1,6 @@
 """What a linear variational score is: units and a clock. Every method and its peers on data in every unit, at its best.
 
-A constant A is a change of units and clock (`derivations.units_and_clock`), so the baseline that belongs beside it is
+A constant A is a change of units and clock (`units_and_clock`), so the baseline that belongs beside it is
 the plain method on standardised or whitened data, with the same prior and solver. Rows of `units`: one a draw. Paths
 are measured twice, in the data's units and in those that the network sees (net_…). Settings are chosen for each method
 on `DEVELOPMENT` (`chosen`), never on a set that is reported.

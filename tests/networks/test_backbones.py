@@ -235,7 +235,9 @@ def test_training_comes_near_the_exact_denoiser_in_every_basis(kind: str) -> Non
     turn = torch.linalg.qr(torch.randn(16, 16, generator=generator(0, "turn"), dtype=torch.float64))[0]
     process = forward_process("CLD", SMALL, beta=4.0, basis=turn if kind == "orthogonal" else kind)
     network = UNet(SMALL, width=16, multipliers=(1, 2), depth=1, attention=(2,))
-    model = fit(process, bimodal, network=network, steps=500, batch_size=256, learning_rate=4e-3, ema=0.99, seed=0)
+    model = fit(
+        process, bimodal, units="raw", network=network, steps=500, batch_size=256, learning_rate=4e-3, ema=0.99, seed=0
+    )
     pairs = held_out(model.process)
     with torch.no_grad():
         least = float(loss(Exact(model.process), model.process.basis, pairs))

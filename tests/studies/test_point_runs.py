@@ -66,7 +66,8 @@ def test_without_a_network(method: str, value: float, name: str) -> None:
     (row,) = points.run_plain("set", method, 0, value).tables["points"]
     assert (row["method"], row["nfe"]) == (name, 0)
     assert 0 < row["sw2"] < 1.5 * row["sw2_floor"] + 0.1  # normal data: every one of them is near
-    assert row["memorised"] == (1 if method == "real" else pytest.approx(row["memorised"]))
+    if method == "real":  # copies, of which only so many training points are looked at as there are held-out ones
+        assert row["memorised"] > 0.55
 
 
 def test_divergence_is_a_row() -> None:

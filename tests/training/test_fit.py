@@ -305,7 +305,7 @@ def test_samplers_of_data() -> None:
         sizes.append(n)
         return torch.randn(n, 2, generator=generator) * torch.tensor([1.0, 5.0]) - 2
 
-    one, two = (train("VSULD", sampler, seed=1) for _ in range(2))
+    one, two = (train("VSULD", sampler, seed=1, units="raw") for _ in range(2))
     assert torch.equal(weights(one), weights(two))
     assert sizes.count(32) == 2 * 40
     mean, var = one.process.known()

@@ -89,14 +89,19 @@ PAIRS = {
 }
 
 
+DOUBLE = ("float64", "frame", "frame and column")  # centred in the precision that they have
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_points(kind: str, alone: Tensor) -> None:
-    assert torch.equal(weights(train(KINDS[kind])), alone)
+    expected = weights(train(X.double())) if kind in DOUBLE else alone
+    assert torch.equal(weights(train(KINDS[kind])), expected)
 
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_pairs(kind: str, told: Tensor) -> None:
-    assert torch.equal(weights(train(PAIRS[kind])), told)
+    expected = weights(train((X.double(), LABELS))) if kind in DOUBLE else told
+    assert torch.equal(weights(train(PAIRS[kind])), expected)
 
 
 def test_samplers_may_answer_in_arrays() -> None:
@@ -167,7 +172,7 @@ def test_samples_and_contexts_with_a_graph() -> None:
 def test_densities_of_arrays() -> None:
     model = Model(forward_process("CLD", (2,)).with_data(X), MLP((2,), width=8))
     assert torch.equal(model.log_prob(X[:5].numpy()), model.log_prob(X[:5]))  # type: ignore[arg-type]
-    assert torch.equal(model.log_prob(FRAME[:5]), model.log_prob(X[:5]))  # type: ignore[arg-type]
+    assert torch.equal(model.log_prob(FRAME[:5]), model.log_prob(X[:5].double()))  # type: ignore[arg-type]
 
 
 def test_latent_space_takes_them_too() -> None:

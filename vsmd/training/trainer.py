@@ -84,12 +84,7 @@ class Trainer:
         self.context_dropout = checks.in_range("context_dropout", context_dropout, 0.0, 0.99)
         self.adaptation, self.seed, self.device = adaptation or Adaptation(), int(seed), device
         self.compute, self.world = compute or Compute(), World.current()
-        parts = self.world.size * self.compute.accumulate
-        if batch_size % parts:
-            raise ValueError(
-                f"batch_size={batch_size}: must be a multiple of {parts}, processes ({self.world.size}) times "
-                f"micro-batches ({self.compute.accumulate})"
-            )
+        self._check_parts()
         self.source = Source(data, process.shape)
         process = self.source.moments(process, seed)
         self.mixture = mixture or MixtureFit()
@@ -118,6 +113,14 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
         self.drawn: Callable[[int], Rows] = Ahead(self.draw) if device.type == "cuda" else self.draw
+
+    def _check_parts(self) -> None:
+        parts = self.world.size * self.compute.accumulate
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size={self.batch_size}: must be a multiple of {parts}, processes ({self.world.size}) times "
+                f"micro-batches ({self.compute.accumulate})"
+            )
 
     def check(self) -> None:
         """What can be known before the first step: ValueError where the steering or the prior would fail after all."""

@@ -1,11 +1,11 @@
-"""repro.studies.derivations: a constant variational score is a change of units and clock, direction by direction."""
+"""repro.studies.units_and_clock: a constant score is a change of units and clock, direction by direction."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from repro.studies.derivations import units_and_clock
+from repro.studies.units_and_clock import units_and_clock
 from vsmd.family import forward_process
 
 TIMES = [1e-3, 0.01, 0.1, 0.5, 1.0]
