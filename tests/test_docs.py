@@ -91,11 +91,9 @@ def mean(table: str, column: str, **where: str) -> float:
 
 
 def test_readme_figures_are_those_of_the_tables() -> None:
-    """The three findings, digit by digit."""
+    """The findings, digit by digit; that on few evaluations is in tests/reports/test_readme_numbers.py."""
     few = {"dataset": "spiral-8Y"}
     figures = {
-        f"{mean('08_few_evaluations', '10.0', setting='steered-2, mixture, exponential', **few):.2f}",
-        f"{mean('08_few_evaluations', '10.0', setting='ot-cfm-standardised', **few):.2f}",
         f"{mean('02_solvers_priors', 'x_floor', setting='CLD-5', prior='gaussian', solver='heun', **few):.0f}",
         f"{mean('02_solvers_priors', 'x_floor', setting='CLD-5', prior='mixture', solver='heun', **few):.1f}",
         f"{mean('05_table1', 'simbench_load', row='VSULD increments'):.3f}",
