@@ -70,11 +70,9 @@ class Points(Training):
     model: Path | None = None  # a file to keep the model in, for vsmd.load
 
     def __call__(self) -> None:
-        import torch
-
         table = numbers(self.data, self.columns)
         n = len(table) if self.n is None else checks.positive_int("n", self.n)
-        model = self.trained(torch.tensor(table.to_numpy(), dtype=torch.float32))
+        model = self.trained(table.to_numpy("float32"))
         if self.model is not None:
             model.save(self.model)
         samples = model.sample(n, seed=self.seed).numpy()
@@ -119,8 +117,8 @@ class Forecast(Command):
             checks.one_of("picture", self.picture.suffix[1:], FigureCanvasBase.get_supported_filetypes())
         checks.positive_int("paths", self.paths)
         panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows)
-        options = {"steps": self.steps, "seed": self.seed, "progress": True}
-        estimator = VSMDEstimator(self.horizon, self.freq, location=self.location, **options)
+        options: dict[str, Any] = {"location": self.location, "steps": self.steps, "seed": self.seed, "progress": True}
+        estimator = VSMDEstimator(self.horizon, self.freq, **options)
         season = 5 if self.freq == "B" else (*seasons(self.freq), 1)[0]
         rules: dict[str, dict[str, int]] = {"random_walk": {"window": min(60, panel.first - 1)}}
         if season > 1 and 2 * season <= panel.first:
