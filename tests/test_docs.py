@@ -24,8 +24,8 @@ BLOCKS = {  # by their text: README's example is that of a page
     for block in PYTHON.findall(path.read_text(encoding="utf-8"))
 }
 QUICK = """
-import functools, vsmd.forecasting
-vsmd.forecasting.VSMDEstimator = functools.partial(vsmd.forecasting.VSMDEstimator, steps=20)
+import vsmd.forecasting
+vsmd.forecasting.Increments.defaults["steps"] = 20  # of candidates too
 """  # before a page's block on series, which trains for minutes
 GENERATED = ("paper/", "reference/")  # pages that `make book` makes
 
