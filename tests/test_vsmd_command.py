@@ -13,6 +13,7 @@ import torch
 
 import vsmd
 from vsmd import command
+from vsmd.forecasting.outlook import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,18 +68,20 @@ def test_columns_and_number(data: Path, tmp_path: Path) -> None:
 
 def test_forecast(panel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A row a step, series and forecaster, from the hour after the last; quantiles in order and those of the paths."""
-    out, paths = tmp_path / "forecast.csv", tmp_path / "paths.csv"
-    arguments = ("--freq", "h", "--horizon", 6, "--steps", 3, "--paths", 40, "--windows", 2)
-    assert run("forecast", panel, "--out", out, "--samples", paths, *arguments) == 0
+    out, paths, picture = tmp_path / "forecast.csv", tmp_path / "paths.csv", tmp_path / "fan.png"
+    arguments = ("--freq", "h", "--horizon", 6, "--steps", 3, "--paths", 41, "--windows", 2)
+    assert run("forecast", panel, "--out", out, "--samples", paths, "--picture", picture, *arguments) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert [line.split()[0] for line in said.splitlines()[1:4]] == ["vsmd", "random_walk", "seasonal_bootstrap"]
     table = pd.read_csv(out, parse_dates=["time"])
     assert len(table) == 3 * 6 * 2
+    assert list(table.columns[:4]) == ["time", "series", "forecaster", "mean"]
     assert table["time"].min() == pd.Timestamp("2024-03-21 00:00")
-    levels = table[[str(level) for level in command.LEVELS]].to_numpy()
+    levels = table[[str(level) for level in LEVELS]].to_numpy()
     assert bool((np.diff(levels) >= 0).all())
     drawn = pd.read_csv(paths)
-    assert drawn.shape == (12, 42)
+    assert drawn.shape == (12, 43)
     ours = table[table["forecaster"] == "vsmd"].reset_index()
     pd.testing.assert_series_equal(ours["series"], drawn["series"])
     np.testing.assert_allclose(ours["0.5"], drawn.iloc[:, 2:].median(axis=1), rtol=1e-7)
@@ -100,6 +103,31 @@ def test_check_holds_samples_against_held_out_points(
     assert "all is well" in capsys.readouterr().out
 
 
+def test_check_measures_a_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The package's own check, named as it is: its table, with floors."""
+    assert run("check", data, "--steps", 2) == 0
+    said = capsys.readouterr().out
+    assert "floor" in said
+    assert "sliced W2, whitened" in said
+
+
+def test_forecast_takes_the_estimator_s_defaults(
+    panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Location and context are the estimator's where none is named."""
+    asked: list[dict[str, object]] = []
+
+    def estimator(*_: object, **options: object) -> object:
+        asked.append(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("vsmd.forecasting.VSMDEstimator", estimator)
+    arguments = ("forecast", panel, "--freq", "h", "--horizon", 6, "--out", tmp_path / "o.csv")
+    assert run(*arguments) == run(*arguments, "--location", "last") == 2
+    assert not {"context", "solver", "sampling_steps"} & set(asked[0])
+    assert [options["location"] for options in asked] == [None, "last"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -115,7 +143,11 @@ def test_check_holds_samples_against_held_out_points(
         (("point", "DATA"), "command='point': must be one of 'points', 'forecast', 'check', 'images', 'reproduce'"),
         (("forecast", "PANEL", "--freq", "q7", "--horizon", "2", "--out", "o.csv"), "freq='q7'"),
         (("forecast", "PANEL", "--freq", "D", "--horizon", "2", "--out", "o.csv"), "freq='D'"),
-        (("forecast", "DATA", "--freq", "h", "--horizon", "2", "--out", "o.csv"), "time stamps"),
+        (
+            ("forecast", "PANEL", "--freq", "h", "--horizon", "2", "--out", "o.csv", "--picture", "p.xyz"),
+            "picture='xyz'",
+        ),
+        (("forecast", "DATA", "--freq", "h", "--horizon", "2", "--out", "o.csv"), "columns label hold no numbers"),
         (("forecast", "PANEL", "--freq", "h", "--horizon", "2", "--out", "PANEL"), "exists"),
         (("forecast", "PANEL", "--freq", "h", "--horizon", "400", "--out", "o.csv"), "time steps"),
     ],

@@ -21,9 +21,6 @@ from tyro.conf import Positional, arg
 import vsmd
 from vsmd import arguments, checks, files
 
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles in the file of a forecast."""
-SEASONS = {"min": 1440, "h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "Q": 4}  # steps of a day, week or year
 ENOUGH, WIDE = 320, 16  # from so many points, and up to so many columns, a mixture of 32 Gaussians is the prior
 
 # The comment behind a field is its help on the command line, the docstring of a class that of its command.
@@ -73,14 +70,12 @@ class Points(Training):
     model: Path | None = None  # a file to keep the model in, for vsmd.load
 
     def __call__(self) -> None:
-        import torch
-
         table = numbers(self.data, self.columns)
         n = len(table) if self.n is None else checks.positive_int("n", self.n)
-        model = self.trained(torch.tensor(table.to_numpy(), dtype=torch.float32))
+        model = self.trained(table.to_numpy("float32"))
         if self.model is not None:
             model.save(self.model)
-        samples = model.sample(n, "exponential", 20, seed=self.seed).numpy()
+        samples = model.sample(n, seed=self.seed).numpy()
         write(type(table)(samples, columns=table.columns), self.out)
         print(f"{n} points like the {len(table)} of {self.data} in {self.out}")
 
@@ -92,12 +87,9 @@ class Check(Training):
     def __call__(self) -> None:
         import torch
 
-        if (check := getattr(vsmd, "check", None)) is None:
-            raise ValueError("check: this version of vsmd has none")
-        points = torch.tensor(numbers(self.data, self.columns).to_numpy(), dtype=torch.float32)
-        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(self.seed))
-        train, held_out = points[order].tensor_split([3 * len(points) // 4])
-        print(check(self.trained(train), (train, held_out), solver="exponential", steps=20, seed=self.seed))
+        points = numbers(self.data, self.columns).sample(frac=1, random_state=self.seed).to_numpy("float32")
+        train, held_out = torch.from_numpy(points).tensor_split([3 * len(points) // 4])
+        print(vsmd.check(self.trained(train), (train, held_out), seed=self.seed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,55 +100,57 @@ class Forecast(Command):
     horizon: int  # steps to forecast
     out: Path  # the CSV file to write: a row a step, series and forecaster, with quantiles
     samples: Path | None = None  # a CSV file for the sampled paths themselves
+    picture: Path | None = None  # a picture of the first series' end and the fan of its quantiles: png, svg, pdf
     location: Annotated[str | None, arg(help="last, season, profile or linear; else by the frequency")] = None
     windows: int = 3  # the last ones of so many steps score the forecasters before they forecast
     paths: int = 200  # sampled futures
     steps: int = 2_000  # of training
 
     def __call__(self) -> None:
-        from vsmd.data.calendars import split_freq
         from vsmd.data.panels import from_wide
         from vsmd.forecasting import NaivePredictor, VSMDEstimator, accuracy, forecast
+        from vsmd.forecasting.series import seasons
 
-        multiple, base = split_freq(self.freq)
-        within_day, season = base in ("min", "h"), max(1, SEASONS.get(base, 1) // multiple)
+        if self.picture is not None:
+            from matplotlib.backend_bases import FigureCanvasBase
+
+            checks.one_of("picture", self.picture.suffix[1:], FigureCanvasBase.get_supported_filetypes())
+        checks.positive_int("paths", self.paths)
         panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows)
-        daily = within_day and panel.first > 12 * season
-        estimator = VSMDEstimator(
-            self.horizon, self.freq, location=self.location or ("linear" if daily else "last"),
-            context=("scales", "seasons") if daily else ("scales",), steps=self.steps, seed=self.seed,
-            solver="exponential", sampling_steps=8, progress=True,
-        )  # fmt: skip
+        options: dict[str, Any] = {"location": self.location, "steps": self.steps, "seed": self.seed, "progress": True}
+        estimator = VSMDEstimator(self.horizon, self.freq, **options)
+        season = 5 if self.freq == "B" else (*seasons(self.freq), 1)[0]
         rules: dict[str, dict[str, int]] = {"random_walk": {"window": min(60, panel.first - 1)}}
         if season > 1 and 2 * season <= panel.first:
             rules["seasonal_bootstrap"] = {"season": season}
         forecasters: dict[str, Any] = {"vsmd": estimator.train(panel.train)}
         forecasters |= {rule: NaivePredictor(rule, self.horizon, seed=self.seed, **o) for rule, o in rules.items()}
         print(f"CRPS-Sum on the last {self.windows} windows of {self.horizon} steps (lower is better):")
-        drawn, item = {}, {"start": panel.start, "target": panel.values}
+        drawn = {}
         for name, forecaster in forecasters.items():
             print(f"  {name:20s} {accuracy(forecast(forecaster, panel), panel.targets)['crps_sum']:.4g}")
-            (answer,) = forecaster.predict([item], num_samples=self.paths)
-            drawn[name] = answer.samples
+            drawn[name] = next(forecaster.predict(panel.future, num_samples=self.paths)).samples
         self.write(panel, drawn)
 
     def write(self, panel: Any, drawn: dict[str, Any]) -> None:
-        """The file of quantiles, and that of paths (paths, horizon, series) where it is asked for."""
-        import numpy as np
+        """The file of quantiles, and of paths (paths, horizon, series) and the picture where they are asked for."""
         import pandas as pd
 
-        from vsmd.data.calendars import as_period, later
+        from vsmd.forecasting.outlook import fan_chart, of_paths
 
-        last = as_period(panel.dates(panel.values.shape[1] - 1, 1)[0], self.freq)
-        times = [later(last, step + 1).to_timestamp() for step in range(self.horizon)]
-        index = pd.MultiIndex.from_product([times, panel.names], names=["time", "series"])
-        parts, flat = [], {name: paths.reshape(self.paths, -1) for name, paths in drawn.items()}
-        for name, x in flat.items():
-            columns = {"forecaster": name, "mean": x.mean(0)} | dict(zip(LEVELS, np.quantile(x, LEVELS, 0)))
-            parts.append(pd.DataFrame(columns, index))
+        parts = []
+        for name, paths in drawn.items():
+            part = of_paths(paths, panel).stack("series", future_stack=True)  # a row a step and series
+            part.insert(0, "forecaster", name)
+            part.insert(1, "mean", paths.reshape(self.paths, -1).mean(0))
+            parts.append(part)
         write(pd.concat(parts).reset_index(), self.out)
         if self.samples is not None:
-            write(pd.DataFrame(flat["vsmd"].T, index).add_prefix("path_").reset_index(), self.samples)
+            flat = pd.DataFrame(drawn["vsmd"].reshape(self.paths, -1).T, parts[0].index)
+            write(flat.add_prefix("path_").reset_index(), self.samples)
+        if self.picture is not None:
+            with files.replacing(self.picture) as temporary:
+                fan_chart(of_paths(drawn["vsmd"], panel), panel).figure.savefig(temporary)
         print(f"{self.horizon} steps of {panel.dim} series in {self.out}")
 
 

@@ -26,7 +26,12 @@ def outlook(predictor: Any, panel: Panel, levels: Sequence[float] = LEVELS, num_
     if not len(levels) or not all(0 < level < 1 for level in levels):
         raise ValueError(f"levels={levels!r}: must be between 0 and 1")
     (drawn,) = predictor.predict(panel.future, num_samples=checks.positive_int("num_samples", num_samples))
-    samples = np.reshape(drawn.samples, (1, num_samples, -1, panel.dim))
+    return of_paths(drawn.samples, panel, levels)
+
+
+def of_paths(paths: Any, panel: Panel, levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """The `outlook` from sampled paths (paths, horizon, d), or (paths, horizon) if d = 1, of what follows a panel."""
+    samples = np.reshape(paths, (1, len(paths), -1, panel.dim))
     table = np.moveaxis(quantiles(samples, levels)[:, 0], 0, -1)  # (horizon, d, levels)
     index = pd.DatetimeIndex(panel.dates(panel.values.shape[1], len(table)), name="time")
     columns = pd.MultiIndex.from_product([list(panel.names), list(levels)], names=["series", "level"])
