@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ def test_labels_reach_the_network() -> None:
     painter = Painter(model(conditional=True), evaluations=4)
     one, two = painter.floats([0, 0], torch.tensor([0, 1]))
     assert float((one - two).abs().max()) > 1e-3
-    with pytest.raises(ValueError, match=r"^context=None: must be labels"):
+    with pytest.raises(ValueError, match=r"^context=None: the network takes labels"):
         painter([0])
 
 
@@ -109,3 +110,26 @@ def test_no_images_and_bad_values() -> None:
     with pytest.raises(ValueError, match=r"^solver='aboba': SGM has no velocity"):
         Painter(model("SGM"), "aboba", 4)
     assert set(SOLVERS) - set(FIXED) == {"rk45"}
+
+
+def test_images_guided_towards_a_label() -> None:
+    """Guidance 1 is the label's own image, another one is another image; it needs a model that knows both scores."""
+    labels, seeds = torch.tensor([0, 1, 1]), [0, 1, 2]
+    told = dataclasses.replace(model(conditional=True), context_dropout=0.1)
+    plain = Painter(told, evaluations=4).floats(seeds, labels)
+    assert torch.equal(Painter(told, evaluations=4, guidance=1.0).floats(seeds, labels), plain)
+    assert not torch.allclose(Painter(told, evaluations=4, guidance=3.0).floats(seeds, labels), plain, atol=1e-3)
+    with pytest.raises(ValueError, match=r"^guidance=3: must be 1 for a model that was fitted without context_dropout"):
+        Painter(model(conditional=True), evaluations=4, guidance=3.0)
+    with pytest.raises(ValueError, match=r"^context: has 2 rows; must have n=3, or one for all"):
+        Painter(told, evaluations=4)(seeds, labels[:2])
+    assert torch.equal(
+        Painter(told, evaluations=4)(seeds, labels[1:2]), Painter(told, evaluations=4)(seeds, labels[[1] * 3])
+    )
+
+
+def test_guidance_of_a_configuration() -> None:
+    with pytest.raises(ValueError, match=r"^guidance=2: must be 1 where context_dropout is 0"):
+        config(guidance=2.0)
+    with pytest.raises(ValueError, match=r"^context_dropout=0.1: must be 0 without labels"):
+        config(context_dropout=0.1)

@@ -217,6 +217,7 @@ def test_a_disk_too_full_is_told_before_the_first_step(tmp_path: Path, monkeypat
     "fields",
     [
         {"conditional": True, "flips": True},
+        {"conditional": True, "context_dropout": 0.2, "guidance": 2.0},
         {"method": "VSCLD", "variational_score": "steered", "beta": 2.0, "prior": "moments"},
         {"method": "SGM", "grid": 0, "held_out": 0},
         {"precision": "bfloat16", "channels_last": True, "accumulate": 2},

@@ -121,7 +121,7 @@ class Drawing(Command, SamplingSettings):
         model.network.to(device)
         return Painter(
             model, self.solver, self.evaluations, grid_power=self.grid_power, denoise=self.denoise,
-            batch_size=self.batch_size, compute=Compute(self.precision),
+            guidance=self.guidance, batch_size=self.batch_size, compute=Compute(self.precision),
         )  # fmt: skip
 
 

@@ -95,6 +95,7 @@ class TrainingSettings:
     ema: float = 0.9999  # decay of the weight average that samples are drawn with
     clip: float = 1.0  # largest norm of the gradient; 0: none
     weighting: str = "score"  # of the noise levels in the loss: "score", "unit" or "backbone"
+    context_dropout: float = 0.0  # share of images whose label is left out; .1 lets samples be guided
 
     def __post_init__(self) -> None:
         checks.positive_int("steps", self.steps)
@@ -103,6 +104,7 @@ class TrainingSettings:
         checks.one_of("schedule", self.schedule, SCHEDULES)
         checks.in_range("ema", self.ema, 0, 1)
         checks.one_of("weighting", self.weighting, WEIGHTINGS)
+        checks.in_range("context_dropout", self.context_dropout, 0.0, 0.99)
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,11 @@ class SamplingSettings:
     evaluations: int = 20  # network calls an image; Heun, on the paper's 125 points, takes 250, two a step
     grid_power: float = 2.0  # p of the times t = u^p, u evenly spaced
     denoise: bool = True  # the last call removes the noise that is left where the times end
+    guidance: float = 1.0  # w of s_0 + w (s_c - s_0), towards the label; other than 1 each call is two
 
     def __post_init__(self) -> None:
         steps_within(self.solver, self.evaluations, self.denoise)
+        checks.in_range("guidance", self.guidance, 0.0, 100.0)
         checks.positive("grid_power", self.grid_power)
 
 
@@ -194,6 +198,11 @@ class Config:
         solver, method = self.sampling.solver, self.process.method
         if METHODS[method].k == 1 and as_solver(solver).needs_velocity:
             raise ValueError(f"solver={solver!r}: {method} has no velocity to split")
+        dropout, guidance = self.training.context_dropout, self.sampling.guidance
+        if dropout and not self.data.conditional:
+            raise ValueError(f"context_dropout={dropout:g}: must be 0 without labels (data.conditional)")
+        if guidance != 1 and not dropout:
+            raise ValueError(f"guidance={guidance:g}: must be 1 where context_dropout is 0")
 
     @property
     def fitting(self) -> dict[str, Any]:

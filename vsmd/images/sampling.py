@@ -27,6 +27,7 @@ class Painter:
     evaluations: network calls an image (default 20), of which Heun takes two a step.
     grid_power: of the times t = u^power (default 2).
     denoise: the last evaluation takes off the noise that is left where the grid ends (default True); SGM's is seen.
+    guidance: w of s_0 + w (s_c - s_0), for a model trained with `context_dropout` (default 1: the label's own score).
     batch_size: images drawn at once (default 64).
     compute: precision and layout of the network.
 
@@ -41,6 +42,7 @@ class Painter:
         *,
         grid_power: float = 2.0,
         denoise: bool = True,
+        guidance: float = 1.0,
         batch_size: int = 64,
         compute: Compute | None = None,
     ) -> None:
@@ -48,7 +50,9 @@ class Painter:
         self.batch_size = checks.positive_int("batch_size", batch_size)
         network = compute.called(compute.laid_out(model.network)) if compute else None
         steps = steps_within(solver, evaluations, denoise)
-        self.generation = model.generation(solver, steps, grid_power=grid_power, denoise=denoise, network=network)
+        self.generation = model.generation(
+            solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, network=network
+        )
         self.evaluations = self.generation.evaluations
 
     def __call__(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
@@ -58,6 +62,7 @@ class Painter:
 
     def batches(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The same batch by batch, with the rows that each is."""
+        labels = self.model.score.told(labels, len(seeds), self.model.context_dropout > 0)
         for first in range(0, len(seeds), self.batch_size):
             rows = slice(first, min(first + self.batch_size, len(seeds)))
             yield rows, to_uint8(self.floats(seeds[rows], None if labels is None else labels[rows]))
