@@ -16,7 +16,7 @@ import pandas as pd
 from repro.grid.runs import Run, product
 from repro.studies import edm, flow_matching
 from repro.studies.plans import line_of
-from repro.studies.points import SETTING
+from repro.studies.points import COLUMNS, SETTING
 from repro.studies.unit_choices import METHODS, settings_of
 
 Row = dict[str, Any]
@@ -67,6 +67,7 @@ def chosen(rows: pd.DataFrame, by: tuple[str, ...] = BY) -> pd.DataFrame:
     what needs no network none.
     """
     asked = [0, *EVALUATIONS, *(n - 1 for n in EVALUATIONS)]
+    rows = rows.reindex(columns=list(COLUMNS))  # a table has no columns that are empty throughout
     rows = rows[(rows.part == "validation") & rows.nfe.isin(asked)]
     gap = sum((rows[m] / rows[f"{m}_floor"]).map(lambda v: math.log(v) if v > 0 else math.nan) for m in MEASURES)
     text = ["units", "basis", "a_mode", "prior", "weighting", "solver"]

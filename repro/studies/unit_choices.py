@@ -6,16 +6,26 @@ rate and weighting at the best of those. Peers choose their learning rate, sourc
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from repro.grid.pool import execute
 from repro.grid.runs import Run, product
+from repro.grid.store import Store
 from repro.studies import edm, flow_matching
 from repro.studies.plans import line_of
-from repro.studies.units import DEVELOPMENT
+from repro.studies.units import DEVELOPMENT, chosen
 
 Row = dict[str, Any]
+
+
+class Budget(NamedTuple):
+    """What a run may spend."""
+
+    steps: int
+    samples: int
+
 
 METHODS: dict[str, Row] = {
     "SGM": {"method": "SGM"},
@@ -111,3 +121,32 @@ def final(best: pd.DataFrame, datasets: list[str], seeds: list[int], steps: int,
                 **settings_of(row["method"], row["a_mode"]), **common,
             )  # fmt: skip
     return runs
+
+
+def study(
+    store: Store, datasets: list[str], seeds: list[int], tried: Budget, reported: Budget, workers: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both rounds on the development sets, then what was chosen on the sets that are reported: choices and rows.
+
+    tried, reported: steps of training and samples, of the runs that choose and of those in tables. Runs that a store
+    holds are not run again, so that this can be stopped and called again.
+    """
+    real = product("repro.studies.units:baseline", dataset=[*DEVELOPMENT, *datasets], kind="real", seed=seeds,
+                   samples=reported.samples)  # fmt: skip
+    kinds = ["gaussian", "mixture-32"]
+    plain = real + product("repro.studies.units:baseline", dataset=datasets, kind=kinds, seed=seeds,
+                           samples=reported.samples)  # fmt: skip
+    floors_at = product("repro.studies.units:baseline", dataset=DEVELOPMENT, kind="real", seed=[0, 1, 2],
+                        samples=tried.samples)  # fmt: skip
+    families, others = first(*tried), peers(*tried)
+    execute([*plain, *floors_at, *families, *others], store, workers=workers)
+    floors = store.table("units", floors_at).groupby("dataset").pmf_rmse.mean()
+    again = second(chosen(store.table("units", families), floors, BY), *tried)
+    execute(again, store, workers=workers)
+    best = pd.concat([
+        chosen(store.table("units", [*families, *again]), floors, BY),
+        chosen(store.table("units", others), floors, BY),
+    ])  # fmt: skip
+    runs = [*plain, *final(best, datasets, seeds, *reported)]
+    execute(runs, store, workers=workers)
+    return best, store.table("units", runs)

@@ -165,7 +165,9 @@ def chosen(
     rows: of `units` on `DEVELOPMENT`; floors: PMF-RMSE of real data by set. A setting that diverged anywhere, or was
     not drawn on every set at every number of `nfes`, cannot be chosen.
     """
-    rows = rows[rows.nfe.isin(nfes) & rows.dataset.isin(floors.index)]
+    asked = [*nfes, *(n - 1 for n in nfes)]  # EDM takes an odd number
+    rows = rows.reindex(columns=list(COLUMNS))  # a table has no columns that are empty throughout
+    rows = rows[rows.nfe.isin(asked) & rows.dataset.isin(floors.index)]
     gap = (rows.pmf_rmse / rows.dataset.map(floors)).map(lambda v: math.log(v) if v > 0 else math.nan)
     keys = list(SETTING)
     groups = rows.assign(gap=gap, **{key: rows[key].fillna("") for key in ("prior", "a_mode")}).groupby(

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
+from repro.grid.runs import Run
 from repro.studies import toys, unit_choices, units
 from repro.studies.sets.toys import toy
 
+PEERS = unit_choices.peers
 PLAN: list[dict[str, Any]] = [
     {"prior": "moments", "solver": "exponential", "evaluations": [3, 4], "denoise": True},
     {"prior": "mixture", "solver": "heun", "evaluations": [4], "grid_power": 1.5},
@@ -109,3 +111,40 @@ def test_rounds_of_choices() -> None:
     assert {run.config["method"] for run in unit_choices.peers(10, 100)} == {
         "i-cfm", "ot-cfm", "i-cfm-standardised", "ot-cfm-standardised", "edm", "edm-standardised",
     }  # fmt: skip
+
+
+class Memory:
+    """A store in this process: rows by run, empty columns left out as files leave them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def execute(self, runs: list[Run], store: Any, workers: int | None = None) -> None:
+        for run in runs:
+            if run.key not in self.rows:
+                self.rows[run.key] = getattr(units, run.function.split(":")[1])(**run.config).tables["units"]
+
+    def table(self, name: str, runs: list[Run]) -> pd.DataFrame:
+        return pd.DataFrame([row for run in runs for row in self.rows[run.key]]).dropna(axis=1, how="all")
+
+
+def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rounds, the choices, and their rows on a reported set; a second call runs nothing again."""
+    store, small = Memory(), unit_choices.Budget(2, 200)
+    monkeypatch.setattr(unit_choices, "execute", store.execute)
+    monkeypatch.setattr(unit_choices, "METHODS", {"CLD": {"method": "CLD", "R": 1}})
+    for name, values in {"BETAS": (2,), "RATES": (8e-3,), "SCALED": ("standardised",), "EVALUATIONS": [10, 20]}.items():
+        monkeypatch.setattr(unit_choices, name, values)
+    monkeypatch.setattr(unit_choices, "peers", lambda steps, samples: [
+        run for run in PEERS(steps, samples) if run.config["method"] in ("ot-cfm", "edm")
+        and run.config.get("source") != "mixture"
+    ])  # fmt: skip
+    arguments: Any = (store, ["spiral-8Y"], [0], small, small)
+    best, rows = unit_choices.study(*arguments)
+    assert {(r.method, r.prior) for r in best.itertuples()} == {
+        ("CLD", "moments"), ("CLD", "mixture"), ("ot-cfm", ""), ("edm", ""),
+    }  # fmt: skip
+    assert set(rows.method) == {"CLD", "ot-cfm", "edm", "real", "gaussian", "mixture-32"}
+    assert set(rows.dataset) == {"spiral-8Y", *units.DEVELOPMENT}
+    monkeypatch.setattr(units, "run", None)
+    pd.testing.assert_frame_equal(unit_choices.study(*arguments)[1], rows)
