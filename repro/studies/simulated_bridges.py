@@ -1,0 +1,257 @@
+r"""Schrödinger bridges by simulation, what the variational score is there to spare: two policies, trained in turn.
+
+The reference is the plain process (A = 0) in standardised units on N equal steps h of its clock; forward and backward
+policies u and w steer its noisy component e (v, or x without velocity), g^2 = 2 gamma (or 2):
+
+    forward:   e+ = e + h (f(a) + g^2 u(a, i)) + g sqrt(h) n,        x+ = x + h v
+    backward:  e  = e+ - h (f(a+) - g^2 w(a+, i + 1)) + g sqrt(h) n,  x  = x+ - h v
+
+Iterative proportional fitting: w is fitted to reverse the forward chain from the data, then u to reverse the backward
+chain from the prior N(0, I), by mean matching (De Bortoli et al. 2021), the momentum chain's position following exactly
+(phase space: Chen et al. 2023c). The first half is denoising score matching of the reference. Trajectories are cached
+and drawn anew every `refresh` steps. Policies are the networks that everybody has, of the state's k d numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsmd import checks, random
+from vsmd.networks.mlp import MLP
+
+LEVELS = 7.0  # the network is told i/N between -7 and 7, as it is told log snr elsewhere
+Sampler = Callable[[int, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The reference on its grid. k: 1 or 2; c: friction of k = 2, whose stiffness is 1; clock: its end; steps: N."""
+
+    k: int
+    dim: int
+    clock: float
+    steps: int
+    gamma: float = 2.0
+    c: float = 1.0
+
+    @property
+    def h(self) -> float:
+        """A step of the clock."""
+        return self.clock / self.steps
+
+    @property
+    def noise(self) -> float:
+        """g^2."""
+        return 2 * self.gamma if self.k == 2 else 2.0
+
+    def drift(self, a: Tensor) -> Tensor:
+        """f(a) of the noisy component, for states a (n, k, dim)."""
+        return -a[:, 0] - self.gamma * self.c * a[:, 1] if self.k == 2 else -a[:, 0]
+
+    def start(self, x: Tensor, stream: torch.Generator) -> Tensor:
+        """States of data x (n, dim): v ~ N(0, I)."""
+        return torch.stack([x, *(torch.randn(x.shape, generator=stream) for _ in range(self.k - 1))], 1)
+
+    def prior(self, n: int, stream: torch.Generator) -> Tensor:
+        """n states of N(0, I)."""
+        return torch.randn(n, self.k, self.dim, generator=stream)
+
+
+class Policy(nn.Module):
+    """u(a, i): the last d of the k d outputs of a network of the state, told i/N; zero at first. In units 1/g."""
+
+    def __init__(self, chain: Chain, network: nn.Module | None = None) -> None:
+        super().__init__()
+        self.chain = chain
+        self.network = MLP((chain.k * chain.dim,)) if network is None else network
+
+    def forward(self, a: Tensor, i: Tensor | int) -> Tensor:
+        chain = self.chain
+        share = torch.as_tensor(i, dtype=torch.float32).view(-1, 1) / chain.steps
+        level = (LEVELS * (2 * share - 1)).expand(-1, chain.k * chain.dim)
+        return self.network(a.flatten(1), level)[:, -chain.dim :] / chain.noise**0.5
+
+
+def forward_mean(chain: Chain, u: Policy, a: Tensor, i: Tensor | int) -> Tensor:
+    """E e+ given a at step i."""
+    return a[:, -1] + chain.h * (chain.drift(a) + chain.noise * u(a, i))
+
+
+def backward_mean(chain: Chain, w: Policy, a: Tensor, i: Tensor | int) -> Tensor:
+    """E e at step i - 1 given a at step i."""
+    return a[:, -1] - chain.h * (chain.drift(a) - chain.noise * w(a, i))
+
+
+@torch.no_grad()
+def forward_path(chain: Chain, u: Policy, a: Tensor, stream: torch.Generator) -> Tensor:
+    """The chain from states a (n, k, dim) at step 0: (N + 1, n, k, dim)."""
+    nodes = [a]
+    for i in range(chain.steps):
+        noise = torch.randn(a.shape[0], chain.dim, generator=stream) * (chain.noise * chain.h) ** 0.5
+        e = forward_mean(chain, u, a, i) + noise
+        a = e[:, None] if chain.k == 1 else torch.stack([a[:, 0] + chain.h * a[:, 1], e], 1)
+        nodes.append(a)
+    return torch.stack(nodes)
+
+
+@torch.no_grad()
+def backward_path(chain: Chain, w: Policy, a: Tensor, stream: torch.Generator) -> Tensor:
+    """The chain from states a at step N back to step 0, in the order of the steps: (N + 1, n, k, dim)."""
+    nodes = [a]
+    for i in range(chain.steps, 0, -1):
+        noise = torch.randn(a.shape[0], chain.dim, generator=stream) * (chain.noise * chain.h) ** 0.5
+        e = backward_mean(chain, w, a, i) + noise
+        a = e[:, None] if chain.k == 1 else torch.stack([a[:, 0] - chain.h * e, e], 1)
+        nodes.append(a)
+    return torch.stack(nodes[::-1])
+
+
+@torch.no_grad()
+def backward_target(chain: Chain, u: Policy, a: Tensor, after: Tensor, i: Tensor | int) -> Tensor:
+    """What `backward_mean` at `after` is regressed on, for a step i from a to after of the forward chain; (n, dim)."""
+    return after[:, -1] + forward_mean(chain, u, a, i) - forward_mean(chain, u, after, i)
+
+
+@torch.no_grad()
+def forward_target(chain: Chain, w: Policy, a: Tensor, after: Tensor, i: Tensor | int) -> Tensor:
+    """What `forward_mean` at a is regressed on, for a step from after (at i + 1) to a of the backward chain."""
+    return a[:, -1] + backward_mean(chain, w, after, i + 1) - backward_mean(chain, w, a, i + 1)
+
+
+def backward_loss(chain: Chain, u: Policy, w: Policy, a: Tensor, after: Tensor, i: Tensor) -> Tensor:
+    """Mean matching of w on steps i (n,) of the forward chain, in units of the noise."""
+    off = backward_target(chain, u, a, after, i) - backward_mean(chain, w, after, i + 1)
+    return off.square().mean() / (chain.noise * chain.h)
+
+
+def forward_loss(chain: Chain, u: Policy, w: Policy, a: Tensor, after: Tensor, i: Tensor) -> Tensor:
+    """Mean matching of u on steps i (n,) of the backward chain, in units of the noise."""
+    off = forward_target(chain, w, a, after, i) - forward_mean(chain, u, a, i)
+    return off.square().mean() / (chain.noise * chain.h)
+
+
+@dataclass(frozen=True, eq=False)
+class Bridge:
+    """A trained bridge: policies with averaged weights, and how data get into its units and back."""
+
+    chain: Chain
+    u: Policy
+    w: Policy
+    centre: Tensor
+    scale: Tensor
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int, *, flow: bool = False, trajectory: bool = False) -> Tensor:
+        """n data (n, dim) by the backward chain, N calls of w; flow: by its probability flow, which calls u too.
+
+        trajectory: all nodes, from the prior to the data.
+        """
+        chain, stream = self.chain, random.generator(seed, "bridge")
+        a = chain.prior(n, stream)
+        if not flow:
+            nodes = backward_path(chain, self.w, a, stream).flip(0)
+        else:
+            states = [a]
+            for i in range(chain.steps, 0, -1):
+                push = chain.drift(a) + 0.5 * chain.noise * (self.u(a, i) - self.w(a, i))
+                e = a[:, -1] - chain.h * push
+                a = e[:, None] if chain.k == 1 else torch.stack([a[:, 0] - chain.h * e, e], 1)
+                states.append(a)
+            nodes = torch.stack(states)
+        x = nodes[:, :, 0] * self.scale + self.centre
+        return x if trajectory else x[-1]
+
+    def control_energy(self, x: Tensor, seed: int) -> float:
+        r"""1/2 \int g^2 E|u|^2 dtau of the forward chain from data x (n, dim)."""
+        stream, chain = random.generator(seed, "energy"), self.chain
+        a, total = chain.start((x - self.centre) / self.scale, stream), 0.0
+        path = forward_path(chain, self.u, a, stream)
+        with torch.no_grad():
+            for i, states in enumerate(path[:-1]):
+                total += 0.5 * chain.noise * chain.h * float(self.u(states, i).square().sum(1).mean())
+        return total
+
+
+@dataclass
+class _Fitting:
+    """A policy in training: Adam at one rate, the average of its weights."""
+
+    policy: Policy
+    rate: float
+    ema: float
+    average: Policy = field(init=False)
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.average = copy.deepcopy(self.policy).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.rate, fused=True)
+
+    def descend(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0, foreach=True)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.policy.parameters()), 1 - decay)
+
+
+def train(
+    chain: Chain,
+    data: Sampler,
+    moments: tuple[Tensor, Tensor],
+    *,
+    stages: int = 10,
+    inner: int = 500,
+    batch_size: int = 1_024,
+    paths: int = 2_048,
+    refresh: int = 100,
+    learning_rate: float = 2e-3,
+    ema: float = 0.99,
+    seed: int = 0,
+    policy: Callable[[Chain], Policy] = Policy,
+    on_stage: Callable[[int, Bridge, float], Any] | None = None,
+) -> Bridge:
+    """Iterative proportional fitting: `stages` times `inner` steps on the backward policy, then on the forward one.
+
+    data: sampler (n, generator) -> (n, dim). moments: mean and deviation (dim,) that its units are taken from.
+    paths: simulated and cached for `refresh` steps of batches of `batch_size` of their single steps.
+    on_stage: called as on_stage(stage, bridge, seconds) after each, seconds of training so far.
+
+    Raises ValueError for sizes < 1, FloatingPointError when the policies are not finite.
+    """
+    for name, value in {"stages": stages, "inner": inner, "paths": paths, "refresh": refresh}.items():
+        checks.positive_int(name, value)
+    with random.first_weights(random.generator(seed, "network")):
+        u, w = (_Fitting(policy(chain), learning_rate, ema) for _ in range(2))
+    centre, scale = (value.float() for value in moments)
+    bridge, seconds = Bridge(chain, u.average, w.average, centre, scale), 0.0
+    for stage in range(stages):
+        began = time.perf_counter()
+        for half, (fitting, loss) in enumerate(((w, backward_loss), (u, forward_loss))):
+            for step in range(inner):
+                stream = random.generator(seed, "bridge", stage, half, step)
+                if step % refresh == 0:
+                    if half == 0:
+                        x = (data(paths, stream) - centre) / scale
+                        nodes = forward_path(chain, u.average, chain.start(x, stream), stream)
+                    else:
+                        nodes = backward_path(chain, w.average, chain.prior(paths, stream), stream)
+                i = torch.randint(chain.steps, (batch_size,), generator=stream)
+                rows = torch.randint(paths, (batch_size,), generator=stream)
+                others = (u.average, w.policy) if half == 0 else (u.policy, w.average)
+                fitting.descend(loss(chain, *others, nodes[i, rows], nodes[i + 1, rows], i))
+        seconds += time.perf_counter() - began
+        if not all(bool(torch.isfinite(p).all()) for f in (u, w) for p in f.average.parameters()):
+            raise FloatingPointError(f"stage {stage}: policies are not finite; learning_rate={learning_rate:g} is high")
+        if on_stage is not None:
+            on_stage(stage, bridge, seconds)
+    return bridge
