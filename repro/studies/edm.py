@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from repro.studies.flow_matching import advanced
 from vsmd import checks, random
 from vsmd.family import forward_process
 from vsmd.processes import ForwardProcess
@@ -129,8 +130,5 @@ def train(
         method, data, shape, network=network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
         schedule="cosine", ema=0.999, clip=1.0, seed=seed, device=torch.device("cpu"),
     )  # fmt: skip
-    while trainer.step < checks.positive_int("steps", steps):
-        trainer.advance()
-    if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
-        raise FloatingPointError(f"{method}: weights are not finite after step {steps}")
+    advanced(trainer, method)
     return trainer.trained()

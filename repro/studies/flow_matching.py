@@ -184,11 +184,16 @@ def train(
         method, data, shape, source, network=network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
         schedule="cosine", ema=0.999, clip=1.0, seed=seed, device=torch.device("cpu"),
     )  # fmt: skip
-    while trainer.step < checks.positive_int("steps", steps):
+    advanced(trainer, method)
+    return trainer.flow()
+
+
+def advanced(trainer: Trainer, method: str) -> None:
+    """Take all steps of a peer's training; FloatingPointError when the weights are not finite after them."""
+    while trainer.step < trainer.steps:
         trainer.advance()
     if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
-        raise FloatingPointError(f"{method}: weights are not finite after step {steps}")
-    return trainer.flow()
+        raise FloatingPointError(f"{method}: weights are not finite after step {trainer.steps}")
 
 
 def drawn(flow: Flow, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> tuple[Tensor, int]:

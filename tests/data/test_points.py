@@ -144,7 +144,7 @@ def test_other_sources_and_gaps_in_groups() -> None:
 
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
-    np.save(tmp_path / "own.npy", np.array([{"a": 1}] * 60, dtype=object), allow_pickle=True)
+    np.save(tmp_path / "own.npy", np.array([{"a": 1}] * 60, dtype=object))  # pickled inside
     with pytest.raises(ValueError, match=r"own\.npy': must be a CSV, parquet or npy file \("):
         read(tmp_path / "own.npy")
 
