@@ -179,8 +179,8 @@ NUMBERS: list[tuple[str, Callable[[], list[str]]]] = [
     ),
     (
         "prior, with the exponential solver: {} after 10 network evaluations on spiral-8Y; plain CLD at β = 10 with "
-        "the same prior and solver {}; steered from a plain Gaussian {}. Flow matching with minibatch optimal transport on "
-        "standardised data has {} from a plain Gaussian.",
+        "the same prior and solver {}; steered from a plain Gaussian {}. Flow matching with minibatch optimal "
+        "transport on standardised data has {} from a plain Gaussian.",
         lambda: [steered(2)[1], *after_ten("spiral-8Y"), flow("ot-cfm-standardised", 10)[1]],
     ),
     (
