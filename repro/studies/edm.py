@@ -13,13 +13,16 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from repro.studies.drawing import counted
 from repro.studies.flow_matching import advanced
+from repro.studies.plans import Draw
 from vsmd import checks, random
 from vsmd.family import forward_process
 from vsmd.processes import ForwardProcess
@@ -31,6 +34,7 @@ SCALINGS = {"edm": "coordinates", "edm-standardised": "coordinates", "edm-whiten
 DATA = 0.5  # sigma_data of the numbers below
 MEAN, STD = -1.2, 1.2  # of log sigma in training
 LOW, HIGH, POWER = 0.002, 80.0, 7.0  # sigma of the sampler's grid, and rho
+OPTIONS = ("grid_power", "sigma_max")  # of a plan's lines: rho and the grid's largest sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +60,22 @@ class EDM:
         return z / norm.square() + sigma / norm * self.network(z / norm, level)
 
     @torch.no_grad()
-    def sample(self, n: int, steps: int, seed: int, *, batch_size: int = 20_000, trajectory: bool = False) -> Tensor:
-        """n samples (n, *shape) float32 after `steps` steps of 2 evaluations, the last of one; or all nodes of it."""
-        sigmas, parts = grid(steps), []
+    def sample(
+        self,
+        n: int,
+        steps: int,
+        seed: int,
+        *,
+        high: float = HIGH,
+        power: float = POWER,
+        batch_size: int = 20_000,
+        trajectory: bool = False,
+    ) -> Tensor:
+        """n samples (n, *shape) float32 after `steps` steps of 2 evaluations, the last of one; or all nodes of it.
+
+        high, power: of the `grid`.
+        """
+        sigmas, parts = grid(steps, high, power), []
         start = torch.randn(n, *self.process.shape, generator=random.generator(seed, "prior"))
         for z in (start * sigmas[0]).split(batch_size):
             nodes = [z]
@@ -74,16 +91,23 @@ class EDM:
         return whole if trajectory else whole[0]
 
 
-def grid(steps: int) -> Tensor:
-    """sigma (steps + 1,) in units of the data's deviation, from 160 to .004 and 0."""
-    low, high = ((s / DATA) ** (1 / POWER) for s in (LOW, HIGH))
+def grid(steps: int, high: float = HIGH, power: float = POWER) -> Tensor:
+    """sigma (steps + 1,) in units of the data's deviation, from high/sigma_data (160) to .004 and 0; power: rho."""
+    first, last = ((s / DATA) ** (1 / power) for s in (high, LOW))
     share = torch.linspace(0, 1, checks.positive_int("steps", steps)) if steps > 1 else torch.zeros(1)
-    return torch.cat([(high + share * (low - high)) ** POWER, torch.zeros(1)])
+    return torch.cat([(first + share * (last - first)) ** power, torch.zeros(1)])
 
 
 def steps_of(evaluations: int) -> int:
     """Steps within a number of evaluations: 2 each, the last 1."""
     return (checks.positive_int("evaluations", evaluations) + 1) // 2
+
+
+def drawn(model: EDM, samples: int, draw: Draw, seed: int) -> tuple[Tensor, int]:
+    """Samples (n, *shape) of a plan's draw and the network's calls a path."""
+    high = HIGH if draw.sigma_max is None else draw.sigma_max
+    sample = partial(model.sample, samples, steps_of(draw.evaluations), seed, high=high, power=draw.grid_power)
+    return counted(model.network, draw.evaluations, sample)
 
 
 class EDMTrainer(Trainer):

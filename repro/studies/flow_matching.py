@@ -38,6 +38,7 @@ METHODS = {c + s: (c == "ot-cfm", s) for c in ("i-cfm", "ot-cfm") for s in SCALI
 SOURCES = ("gaussian", "mixture")
 PLAN = 256  # points a transport plan: 4 plans for a batch of 1,024; larger ones cost more than the network
 LEVEL = 7.0  # |log t/(1 - t)| <= 7: t between .001 and .999
+OPTIONS, GRID_POWER = ("grid_power",), 1.0  # of a plan's lines: times 1 - (1 - u)^p at uniform u
 EVALUATIONS = {"euler": 1, "ab2": 1, "midpoint": 2, "heun": 2}  # a step
 
 
@@ -120,15 +121,32 @@ class Flow:
         return self.network(z, level_of(t, self.process.shape))
 
     def sample(
-        self, n: int, solver: str, steps: int, seed: int, *, batch_size: int = 20_000, trajectory: bool = False
+        self,
+        n: int,
+        solver: str,
+        steps: int,
+        seed: int,
+        *,
+        grid_power: float = GRID_POWER,
+        batch_size: int = 20_000,
+        trajectory: bool = False,
     ) -> Tensor:
-        """n samples (n, *shape) float32 after `steps` uniform steps, or all nodes (steps + 1, n, *shape)."""
+        """n samples (n, *shape) float32 after `steps` steps, or all nodes (steps + 1, n, *shape).
+
+        Steps are uniform in u, where t = 1 - (1 - u)^grid_power: from 1 upwards the last ones, near the data, are
+        shorter in t.
+        """
         times, out = torch.linspace(0, 1, steps + 1), []
+
+        def velocity(z: Tensor, u: Tensor) -> Tensor:
+            left = 1 - u
+            return self.velocity(z, 1 - left**grid_power) * (grid_power * left ** (grid_power - 1))
+
         with torch.no_grad():
             for start in self.start(n, random.generator(seed, "prior")).split(batch_size):
                 nodes: list[Tensor] = []
                 watch = (lambda x, nodes=nodes: nodes.append(self.unscale(x))) if trajectory else None
-                end = follow(self.velocity, start, times, solver, watch)
+                end = follow(velocity if grid_power != 1 else self.velocity, start, times, solver, watch)
                 out.append(torch.stack(nodes) if trajectory else self.unscale(end))
         return torch.cat(out, 1 if trajectory else 0)
 
@@ -199,7 +217,7 @@ def advanced(trainer: Trainer, method: str) -> None:
 def drawn(flow: Flow, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> tuple[Tensor, int]:
     """Samples (n, *shape) of a plan's draw, in at least one step, and the network's calls a path."""
     steps = max(1, draw.evaluations // EVALUATIONS[draw.solver])
-    sample = partial(flow.sample, samples, draw.solver, steps, seed, batch_size=batch_size)
+    sample = partial(flow.sample, samples, draw.solver, steps, seed, grid_power=draw.grid_power, batch_size=batch_size)
     return counted(flow.network, draw.evaluations, sample)
 
 
@@ -227,7 +245,7 @@ def run(
     plan: how samples are drawn (`plans`; solvers of `EVALUATIONS`); the last number of the first line is the main row
     (W2, stored points). source: "gaussian", or "mixture" (then named in the column `prior`).
     """
-    draws = draws_of(plan, EVALUATIONS, denoise=False)
+    draws = draws_of(plan, EVALUATIONS, options=OPTIONS, power=GRID_POWER)
     main = draws[len(plan[0]["evaluations"]) - 1]
     began = time.perf_counter()
     flow = train(method, toy(dataset), (2,), steps=steps, source=source, seed=seed, learning_rate=learning_rate)

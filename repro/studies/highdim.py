@@ -166,7 +166,7 @@ def run_flow(
     method: str, seed: int, plan: list[toys.Row], source: str = "gaussian", steps: int = STEPS, samples: int = 20_000
 ) -> Result:
     """Flow matching (`flow_matching.METHODS`) with the same network and budget. plan: see `flow_matching.run`."""
-    draws = draws_of(plan, flow_matching.EVALUATIONS, denoise=False)
+    draws = draws_of(plan, flow_matching.EVALUATIONS, options=flow_matching.OPTIONS, power=flow_matching.GRID_POWER)
     began = time.perf_counter()
     flow = flow_matching.train(
         method, blocks_64(), (DIM,), network=network_of(seed), source=source, steps=steps, seed=seed, **TRAINING

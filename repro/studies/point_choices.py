@@ -1,9 +1,9 @@
 """Which settings each method of the study `points` gets on each set: candidates on its validation part, and the best.
 
-The family's candidates: each method with beta 2, 5 and 10 on whitened and standardised data, both weightings of the
-loss, two learning rates, and every prior and grid that a trained model can be drawn with. Peers choose their learning
-rate, source, units and solver, mixtures their components, resampling its noise. By sliced W2 and energy distance over
-their floors at 10 and 20 evaluations; no look at a test part.
+The family in two rounds: each method's beta, units, prior and ending at one learning rate and weighting of the loss;
+then the other rates and weighting at the best of those. Peers choose their learning rate, source, units, solver and
+time grid, mixtures their components, resampling its noise. By sliced W2 and energy distance over their floors at 10
+and 20 evaluations; no look at a test part.
 """
 
 from __future__ import annotations
@@ -13,35 +13,58 @@ from typing import Any
 
 import pandas as pd
 
+from repro.grid.pool import execute
 from repro.grid.runs import Run, product
+from repro.grid.store import Store
 from repro.studies import edm, flow_matching
-from repro.studies.plans import line_of
+from repro.studies.plans import OPTIONS, line_of
 from repro.studies.points import COLUMNS, SETTING
-from repro.studies.unit_choices import METHODS, settings_of
+from repro.studies.unit_choices import BETAS, METHODS, edm_plan, flow_plan, settings_of
 
 Row = dict[str, Any]
 
-BETAS, RATES, WEIGHTINGS = (2, 5, 10), (1e-3, 4e-3), ("score", "unit")
+RATES, WEIGHTINGS = (1e-3, 2e-3, 4e-3), ("unit", "score")
+USUAL = (2e-3, "unit")  # learning rate and weighting of the first round
 UNITS = ("whitened", "standardised")
 SEED = 7  # of the runs that choose; no reported run has it
 EVALUATIONS = [10, 20]
 COMPONENTS, NOISES = (1, 4, 16, 64), (0.05, 0.1, 0.2, 0.4)
 MEASURES = ("sw2", "energy")
-BY = ("dataset", "method", "units", "a_mode")
+BY = ("dataset", "method", "a_mode", "schedule")
 
 
-def family(dataset: str, steps: int) -> list[Run]:
-    """Every candidate of the six methods and of steering, on the validation part."""
-    plan = [
-        {"prior": prior, "solver": "exponential", "evaluations": EVALUATIONS, "denoise": clean, "grid_power": 2}
-        for prior in ("moments", "mixture") for clean in (True, False)
+def _plan() -> list[Row]:
+    """Every prior, grid and ending that a setting may be drawn with."""
+    return [
+        {"prior": prior, "solver": "exponential", "evaluations": EVALUATIONS, "denoise": clean, "grid_power": power}
+        for prior in ("moments", "mixture") for power in (1.5, 2) for clean in (True, False)
     ]  # fmt: skip
+
+
+def first(dataset: str, steps: int) -> list[Run]:
+    """The six methods and steering in both units at every beta, on the validation part."""
+    rate, weighting = USUAL
     return [
         run
         for settings in METHODS.values()
         for run in product(
-            "repro.studies.points:run", dataset=dataset, units=UNITS, beta=BETAS, weighting=WEIGHTINGS,
-            learning_rate=RATES, seed=SEED, steps=steps, plan=[plan], **settings,
+            "repro.studies.points:run", dataset=dataset, units=UNITS, beta=BETAS[settings.get("schedule", "constant")],
+            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps, plan=[_plan()], **settings,
+        )
+    ]  # fmt: skip
+
+
+def second(best: pd.DataFrame, steps: int) -> list[Run]:
+    """The other learning rates, and the other weighting, at the units and beta of each row of `best` (`chosen`)."""
+    others = [(rate, USUAL[1]) for rate in RATES if rate != USUAL[0]]
+    others += [(USUAL[0], weighting) for weighting in WEIGHTINGS if weighting != USUAL[1]]
+    return [
+        run
+        for row in best.to_dict("records")
+        for rate, weighting in others
+        for run in product(
+            "repro.studies.points:run", dataset=row["dataset"], units=row["units"], beta=row["beta"],
+            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps, plan=[_plan()], **settings_of(row),
         )
     ]  # fmt: skip
 
@@ -49,12 +72,11 @@ def family(dataset: str, steps: int) -> list[Run]:
 def peers(dataset: str, steps: int) -> list[Run]:
     """Every candidate of flow matching and EDM, and of what needs no network, on the validation part."""
     common: Row = {"dataset": dataset, "seed": SEED}
-    plan = [{"solver": solver, "evaluations": EVALUATIONS} for solver in ("ab2", "midpoint", "heun")]
     return [
         *product("repro.studies.points:run_flow", method=list(flow_matching.METHODS), source=flow_matching.SOURCES,
-                 learning_rate=RATES, plan=[plan], steps=steps, **common),
+                 learning_rate=RATES, plan=[flow_plan(EVALUATIONS)], steps=steps, **common),
         *product("repro.studies.points:run_edm", method=list(edm.SCALINGS), learning_rate=RATES,
-                 evaluations=[EVALUATIONS], steps=steps, **common),
+                 plan=[edm_plan(EVALUATIONS)], steps=steps, **common),
         *product("repro.studies.points:run_plain", method="mixture", value=COMPONENTS, **common),
         *product("repro.studies.points:run_plain", method="resampled", value=NOISES, **common),
     ]  # fmt: skip
@@ -70,7 +92,7 @@ def chosen(rows: pd.DataFrame, by: tuple[str, ...] = BY) -> pd.DataFrame:
     rows = rows.reindex(columns=list(COLUMNS))  # a table has no columns that are empty throughout
     rows = rows[(rows.part == "validation") & rows.nfe.isin(asked)]
     gap = sum((rows[m] / rows[f"{m}_floor"]).map(lambda v: math.log(v) if v > 0 else math.nan) for m in MEASURES)
-    text = ["units", "basis", "a_mode", "prior", "weighting", "solver"]
+    text = ["units", "basis", "a_mode", "schedule", "prior", "weighting", "solver"]
     rows = rows.assign(gap=gap, **{name: rows[name].fillna("") for name in text})
     groups = rows.groupby(["dataset", *SETTING], dropna=False)
     scores = groups.gap.agg(lambda v: v.mean() if v.notna().all() else math.inf).rename("gap")
@@ -90,20 +112,43 @@ def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
         if name in flow_matching.METHODS:
             runs += product(
                 "repro.studies.points:run_flow", method=name, source=row["prior"] or "gaussian",
-                plan=[[{"solver": row["solver"], "evaluations": evaluations}]], **trained,
+                plan=[[line_of(row, evaluations, flow_matching.OPTIONS)]], **trained,
             )  # fmt: skip
         elif name in edm.SCALINGS:
-            runs += product("repro.studies.points:run_edm", method=name, evaluations=[evaluations], **trained)
+            runs += product("repro.studies.points:run_edm", method=name,
+                            plan=[[line_of(row, evaluations, edm.OPTIONS)]], **trained)  # fmt: skip
         elif "-" in row["method"]:
             plain, _, value = row["method"].partition("-")
             runs += product("repro.studies.points:run_plain", method=plain, value=float(value), **common)
         else:
             runs += product(
                 "repro.studies.points:run", units=row["units"], beta=row["beta"], weighting=row["weighting"],
-                plan=[[line_of(row, evaluations)]], likelihood=True, **settings_of(row["method"], row["a_mode"]),
+                plan=[[line_of(row, evaluations, ("prior", *OPTIONS))]], likelihood=True, **settings_of(row),
                 **trained,
             )  # fmt: skip
     for dataset in best.dataset.unique():
         runs += product("repro.studies.points:run_plain", dataset=dataset, method=["gaussian", "real"], seed=seeds,
                         part="test")  # fmt: skip
     return runs
+
+
+def study(
+    store: Store, dataset: str, seeds: list[int], tried: int, reported: int, workers: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both rounds and the peers on the validation part of a set, then what was chosen on its test part.
+
+    tried, reported: steps of training, of the runs that choose and of those in tables. A choice for each method: of
+    flow matching one for each coupling, of mixtures and resampling one each. Returns choices and rows. Runs that a
+    store holds are not run again, so that this can be stopped and called again.
+    """
+    begun, others = first(dataset, tried), peers(dataset, tried)
+    execute([*begun, *others], store, workers=workers)
+    again = second(chosen(store.table("points", begun)), tried)
+    execute(again, store, workers=workers)
+    rows = store.table("points", [*begun, *again, *others])
+    kind = rows.method.str.partition("-")[0].where(rows.solver.isna(), rows.method)  # mixture-4: a mixture
+    best = pd.concat([chosen(part) for _, part in rows[rows.solver.notna()].groupby("method")])
+    best = pd.concat([best, *(chosen(part, ("dataset",)) for _, part in rows[rows.solver.isna()].groupby(kind))])
+    runs = final(best.reset_index(drop=True), seeds, reported)
+    execute(runs, store, workers=workers)
+    return best, store.table("points", runs)

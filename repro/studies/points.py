@@ -22,6 +22,7 @@ from repro.studies import edm, flow_matching
 from repro.studies.drawing import by_prior, counted, drawn
 from repro.studies.plans import Draw, draws_of
 from repro.studies.sets import points as sets
+from repro.studies.toys import process_of
 from vsmd import checks, networks, random
 from vsmd.data.points import PointSet
 from vsmd.metrics.points import Reference
@@ -36,8 +37,8 @@ LEARNING_RATE = 2e-3
 MOST = 5_000  # samples that are measured, at most as many as the part has points
 SCORED = 128  # points whose likelihood is taken
 PARTS = ("validation", "test")
-SETTING = ("method", "units", "basis", "a_mode", "beta", "R", "prior", "weighting", "learning_rate", "solver",
-           "grid_power")  # fmt: skip
+SETTING = ("method", "units", "basis", "a_mode", "beta", "R", "schedule", "prior", "weighting", "learning_rate",
+           "solver", "grid_power", "sigma_max")  # fmt: skip
 COLUMNS = ("dataset", "part", "dim", "anisotropy", *SETTING, "nfe", "seed", "sw2", "sw2_floor", "energy",
            "energy_floor", "auc", "auc_floor", "tail_error", "tail_error_floor", "nll", "memorised",
            "memorised_floor", "train_steps", "train_seconds", "sample_seconds", "n_train", "n_samples")  # fmt: skip
@@ -90,6 +91,7 @@ def run(
     units: str = "whitened",
     basis: str = "coordinates",
     R: float | None = None,
+    schedule: str = "constant",
     a_mode: str | None = None,
     weighting: str = "score",
     learning_rate: float = LEARNING_RATE,
@@ -102,9 +104,7 @@ def run(
     """
     draws, measured = draws_of(plan, SOLVERS, priors=True), Measured(dataset, part, seed)
     train = measured.set.train
-    process = vsmd.forward_process(
-        method, tuple(train.shape[1:]), beta=beta, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
-    )
+    process = process_of(method, beta, R, schedule, basis, a_mode, tuple(train.shape[1:]))
     began = time.perf_counter()
     model = vsmd.fit(
         process, train, units=units, weighting=weighting, network=network_of(train.shape[1], seed), steps=steps,
@@ -112,15 +112,14 @@ def run(
     )  # fmt: skip
     columns: Row = {
         "method": method, "units": units, "basis": basis, "a_mode": process.variational_score, "beta": beta, "R": R,
-        "weighting": weighting, "learning_rate": learning_rate, "train_steps": steps,
+        "schedule": schedule, "weighting": weighting, "learning_rate": learning_rate, "train_steps": steps,
         "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     rows = []
     for started, its_draws in by_prior(model, draws, train, seed):
         columns["nll"] = _nll(started, measured.held) if likelihood else None
-        for draw in its_draws:
-            sample = partial(drawn, started, measured.n, draw, seed)
-            rows.append(_row(measured, columns | {"prior": draw.prior}, draw, started.network, sample))
+        sample = partial(_counted, started, measured.n, seed=seed)
+        rows += [_row(measured, columns | {"prior": draw.prior}, draw, sample) for draw in its_draws]
     return Result({"points": rows})
 
 
@@ -135,43 +134,37 @@ def run_flow(
     steps: int = STEPS,
 ) -> Result:
     """Flow matching (`flow_matching.METHODS`), with the same network and budget."""
-    draws, measured = draws_of(plan, flow_matching.EVALUATIONS, denoise=False), Measured(dataset, part, seed)
+    draws = draws_of(plan, flow_matching.EVALUATIONS, options=flow_matching.OPTIONS, power=flow_matching.GRID_POWER)
+    measured = Measured(dataset, part, seed)
     train, began = measured.set.train, time.perf_counter()
     flow = flow_matching.train(
         method, train, tuple(train.shape[1:]), network=network_of(train.shape[1], seed), source=source, steps=steps,
         seed=seed, learning_rate=learning_rate, **TRAINING,
     )  # fmt: skip
     columns = _peer(method, learning_rate, steps, began) | {"prior": source if source != "gaussian" else None}
-    rows = []
-    for draw in draws:
-        each = flow_matching.EVALUATIONS[draw.solver]
-        sample = partial(flow.sample, measured.n, draw.solver, max(1, draw.evaluations // each), seed)
-        rows.append(_row(measured, columns, draw, flow.network, sample))
-    return Result({"points": rows})
+    sample = partial(flow_matching.drawn, flow, measured.n, seed=seed)
+    return Result({"points": [_row(measured, columns, draw, sample) for draw in draws]})
 
 
 def run_edm(
     dataset: str,
     method: str,
     seed: int,
-    evaluations: list[int],
+    plan: list[Row],
     part: str = "validation",
     learning_rate: float = LEARNING_RATE,
     steps: int = STEPS,
 ) -> Result:
-    """EDM (`edm.SCALINGS`), with the same network and budget, its own levels of noise, solver and grid."""
-    draws = draws_of([{"solver": "heun", "evaluations": evaluations}], {"heun"})
+    """EDM (`edm.SCALINGS`), with the same network and budget, its own levels of noise, solver and grids."""
+    draws = draws_of(plan, {"heun"}, options=edm.OPTIONS, power=edm.POWER)
     measured = Measured(dataset, part, seed)
     train, began = measured.set.train, time.perf_counter()
     model = edm.train(
         method, train, tuple(train.shape[1:]), network=network_of(train.shape[1], seed), steps=steps, seed=seed,
         learning_rate=learning_rate, **TRAINING,
     )  # fmt: skip
-    columns, rows = _peer(method, learning_rate, steps, began), []
-    for draw in draws:
-        sample = partial(model.sample, measured.n, edm.steps_of(draw.evaluations), seed)
-        rows.append(_row(measured, columns, draw, model.network, sample))
-    return Result({"points": rows})
+    columns, sample = _peer(method, learning_rate, steps, began), partial(edm.drawn, model, measured.n, seed=seed)
+    return Result({"points": [_row(measured, columns, draw, sample) for draw in draws]})
 
 
 def run_plain(dataset: str, method: str, seed: int, value: float = 0.0, part: str = "validation") -> Result:
@@ -207,11 +200,17 @@ def _peer(method: str, learning_rate: float, steps: int, began: float) -> Row:
     }  # fmt: skip
 
 
-def _row(measured: Measured, columns: Row, draw: Draw, network: nn.Module, sample: Callable[[], Tensor]) -> Row:
+def _counted(model: Model, samples: int, draw: Draw, seed: int) -> tuple[Tensor, int]:
+    """Samples (n, d) of a plan's draw and the network's calls a path."""
+    return counted(model.network, draw.evaluations, partial(drawn, model, samples, draw, seed))
+
+
+def _row(measured: Measured, columns: Row, draw: Draw, sample: Callable[..., tuple[Tensor, int]]) -> Row:
     began = time.perf_counter()
-    x, nfe = counted(network, draw.evaluations, sample)
+    x, nfe = sample(draw=draw)
     seconds = time.perf_counter() - began
-    return measured.row(x, **columns, solver=draw.name, nfe=nfe, grid_power=draw.grid_power, sample_seconds=seconds)
+    grid = {"grid_power": draw.grid_power, "sigma_max": draw.sigma_max}
+    return measured.row(x, **columns, **grid, solver=draw.name, nfe=nfe, sample_seconds=seconds)
 
 
 def _nll(model: Model, held: Tensor) -> float:

@@ -30,16 +30,25 @@ PATH_POINTS, PATH_STEPS = 20_000, 100
 PRIOR_POINTS = 50_000  # that a mixture or empirical prior is made of
 CURVE_POINTS = 50_000
 
+SCHEDULES = ("constant", "vp")
+
 Row = dict[str, Any]
 
 
 def process_of(
-    method: str, beta: float, R: float | None, schedule: str, basis: str = "coordinates", a_mode: str | None = None
+    method: str,
+    beta: float,
+    R: float | None,
+    schedule: str,
+    basis: str = "coordinates",
+    a_mode: str | None = None,
+    shape: tuple[int, ...] = (2,),
 ) -> ForwardProcess:
     """The process of a toy setting: `constant` beta, or `vp` with b_min = .1 and the method's power (VSDM: 1.7)."""
+    checks.one_of("schedule", schedule, SCHEDULES)
     levels = vsmd.BetaSchedule(0.1, beta, 1.7 if method == "VSDM" else 1.0) if schedule == "vp" else beta
     return vsmd.forward_process(
-        method, (2,), beta=levels, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
+        method, shape, beta=levels, damping=R, basis=basis, variational_score=a_mode, prior="gaussian"
     )
 
 

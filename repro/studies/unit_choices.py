@@ -1,11 +1,13 @@
 """Which settings each method of the study `units` gets: candidates on development sets, and what is run with the best.
 
 In two rounds: beta, prior, grid and denoising at the learning rate and weighting of the other studies; then learning
-rate and weighting at the best of those. Peers choose their learning rate, source and solver. All by `units.chosen`.
+rate and weighting at the best of those. Peers choose their learning rate, source, solver and time grid (flow matching)
+or the power and start of their noise levels (EDM). All by `units.chosen`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,7 +16,7 @@ from repro.grid.pool import execute
 from repro.grid.runs import Run, product
 from repro.grid.store import Store
 from repro.studies import edm, flow_matching
-from repro.studies.plans import line_of
+from repro.studies.plans import OPTIONS, line_of
 from repro.studies.units import DEVELOPMENT, chosen
 
 Row = dict[str, Any]
@@ -27,9 +29,10 @@ class Budget(NamedTuple):
     samples: int
 
 
-METHODS: dict[str, Row] = {
-    "SGM": {"method": "SGM"},
-    "VSDM": {"method": "VSDM"},
+METHODS: dict[str, Row] = {  # beta constant as in the paper, or its VP law as most users of SGM, and VSDM, have it
+    "SGM": {"method": "SGM", "schedule": "constant"},
+    "SGM-vp": {"method": "SGM", "schedule": "vp"},
+    "VSDM-vp": {"method": "VSDM", "schedule": "vp"},
     "CLD": {"method": "CLD", "R": 1},
     "ULD": {"method": "ULD", "R": 0.7},
     "VSCLD": {"method": "VSCLD", "R": 1},
@@ -37,11 +40,13 @@ METHODS: dict[str, Row] = {
     "steered": {"method": "VSCLD", "R": 1, "a_mode": "steered"},
 }
 SCALED = ("raw", "standardised")  # the axes of the toys are nearly their coordinates: whitened is the same
-BETAS = (2, 5, 10)
+BETAS = {"constant": (2, 5, 10), "vp": (5, 10, 20)}  # the largest one of a law that grows
 RATES, WEIGHTINGS = (4e-3, 8e-3, 1.6e-2), ("score", "unit")
+USUAL = (8e-3, "score")  # learning rate and weighting of the first round
 SEED = 7  # of the development runs; no reported run has it
-BY = ("method", "units", "a_mode", "prior")  # a choice for each: a mixture to start from is not what A is about
-TRAINED = ("method", "units", "a_mode", "beta", "weighting", "learning_rate")  # settings of a training
+TRAINING = ("method", "units", "a_mode", "schedule")  # the second round starts from the best of these
+BY = (*TRAINING, "prior")  # a choice for each: a mixture to start from is not what A is about
+TRAINED = (*TRAINING, "beta", "weighting", "learning_rate")  # settings of a training
 EVALUATIONS = [10, 20]
 
 
@@ -59,15 +64,17 @@ def first(steps: int, samples: int) -> list[Run]:
         run
         for settings in METHODS.values()
         for run in product(
-            "repro.studies.units:run", dataset=DEVELOPMENT, units=SCALED, beta=BETAS, seed=SEED, steps=steps,
-            samples=samples, plan=[_plan(EVALUATIONS)], paths=False, **settings,
+            "repro.studies.units:run", dataset=DEVELOPMENT, units=SCALED,
+            beta=BETAS[settings.get("schedule", "constant")], seed=SEED, steps=steps, samples=samples,
+            plan=[_plan(EVALUATIONS)], paths=False, **settings,
         )
     ]  # fmt: skip
 
 
 def second(best: pd.DataFrame, steps: int, samples: int) -> list[Run]:
-    """The other learning rates and weightings at the beta of each row of `best` (`units.chosen`)."""
-    others = [(rate, weighting) for weighting in WEIGHTINGS for rate in RATES if (rate, weighting) != (8e-3, "score")]
+    """The other learning rates, and the other weighting, at the beta of each row of `best` (`units.chosen`)."""
+    others = [(rate, USUAL[1]) for rate in RATES if rate != USUAL[0]]
+    others += [(USUAL[0], weighting) for weighting in WEIGHTINGS if weighting != USUAL[1]]
     return [
         run
         for row in best.drop_duplicates([*TRAINED]).to_dict("records")
@@ -75,52 +82,72 @@ def second(best: pd.DataFrame, steps: int, samples: int) -> list[Run]:
         for run in product(
             "repro.studies.units:run", dataset=DEVELOPMENT, units=row["units"], beta=row["beta"], seed=SEED,
             steps=steps, samples=samples, plan=[_plan(EVALUATIONS)], paths=False, learning_rate=rate,
-            weighting=weighting, **settings_of(row["method"], row["a_mode"]),
+            weighting=weighting, **settings_of(row),
         )
     ]  # fmt: skip
 
 
-def settings_of(method: str, a_mode: str) -> Row:
-    """The arguments of a method as rows name it."""
-    return METHODS["steered" if a_mode == "steered" else method]
+def settings_of(row: Mapping[Any, Any]) -> Row:
+    """The arguments of the method of a row."""
+    return METHODS["steered" if row["a_mode"] == "steered" else row["method"] + "-vp" * (row["schedule"] == "vp")]
 
 
 def peers(steps: int, samples: int) -> list[Run]:
     """Flow matching from both sources and EDM at every learning rate, on the development sets."""
     common: Row = {"dataset": DEVELOPMENT, "learning_rate": RATES, "seed": SEED, "steps": steps, "samples": samples}
-    plan = [{"solver": s, "evaluations": EVALUATIONS} for s in ("euler", "ab2", "midpoint", "heun")]
     flows = [name for name in flow_matching.METHODS if not name.endswith("whitened")]
     denoisers = [name for name in edm.SCALINGS if not name.endswith("whitened")]
     return [
-        *product("repro.studies.units:run_flow", method=flows, source=flow_matching.SOURCES, plan=[plan], paths=False,
-                 **common),
-        *product("repro.studies.units:run_edm", method=denoisers, evaluations=[EVALUATIONS], **common),
+        *product("repro.studies.units:run_flow", method=flows, source=flow_matching.SOURCES,
+                 plan=[flow_plan(EVALUATIONS)], paths=False, **common),
+        *product("repro.studies.units:run_edm", method=denoisers, plan=[edm_plan(EVALUATIONS)], **common),
+    ]  # fmt: skip
+
+
+def flow_plan(evaluations: list[int]) -> list[Row]:
+    """Every solver and time grid that flow matching may be drawn with."""
+    return [
+        {"solver": solver, "evaluations": evaluations, "grid_power": power}
+        for solver in ("euler", "ab2", "midpoint", "heun") for power in (1, 1.5, 2)
+    ]  # fmt: skip
+
+
+def edm_plan(evaluations: list[int]) -> list[Row]:
+    """Every grid of noise levels that EDM may be drawn with: its own and shorter ones."""
+    return [
+        {"solver": "heun", "evaluations": evaluations, "grid_power": power, "sigma_max": high}
+        for power in (3, 5, 7) for high in (5, 20, 80)
     ]  # fmt: skip
 
 
 def final(best: pd.DataFrame, datasets: list[str], seeds: list[int], steps: int, samples: int) -> list[Run]:
     """Each row of `best` (the family's and the peers'), on the sets that are reported."""
-    evaluations, runs = [5, 10, 20, 60], list[Run]()
+    runs = list[Run]()
     for _, rows in best.groupby([*TRAINED], dropna=False, sort=False):
-        row = dict(rows.iloc[0])
+        draws = rows.to_dict("records")
         common: Row = {"dataset": datasets, "seed": seeds, "steps": steps, "samples": samples,
-                       "learning_rate": row["learning_rate"]}  # fmt: skip
-        name = row["method"] if row["units"] == "raw" else f"{row['method']}-{row['units']}"
-        if name in flow_matching.METHODS:
-            for source, solver in zip(rows.prior, rows.solver):
-                runs += product(
-                    "repro.studies.units:run_flow", method=name, source=source or "gaussian",
-                    plan=[[{"solver": solver, "evaluations": evaluations}]], **common,
-                )  # fmt: skip
-        elif name in edm.SCALINGS:
-            runs += product("repro.studies.units:run_edm", method=name, evaluations=[evaluations], **common)
-        else:
-            runs += product(
-                "repro.studies.units:run", units=row["units"], beta=row["beta"], weighting=row["weighting"],
-                plan=[[line_of(draw, evaluations) for draw in rows.to_dict("records")]],
-                **settings_of(row["method"], row["a_mode"]), **common,
-            )  # fmt: skip
-    return runs
+                       "learning_rate": draws[0]["learning_rate"]}  # fmt: skip
+        for settings in _final(draws):
+            runs += product(settings.pop("function"), **settings, **common)
+    return sorted(runs, key=lambda run: run.config["seed"])  # a whole picture of one seed first
+
+
+def _final(draws: Sequence[Mapping[Any, Any]]) -> list[Row]:
+    """Function and settings of the runs that draw as these rows of one setting of training do, at more evaluations."""
+    evaluations, row = [5, 10, 20, 60], draws[0]
+    name = row["method"] if row["units"] == "raw" else f"{row['method']}-{row['units']}"
+    if name in flow_matching.METHODS:
+        return [
+            {"function": "repro.studies.units:run_flow", "method": name, "source": draw["prior"] or "gaussian",
+             "plan": [[line_of(draw, evaluations, flow_matching.OPTIONS)]]}
+            for draw in draws
+        ]  # fmt: skip
+    if name in edm.SCALINGS:
+        plan = [line_of(draw, evaluations, edm.OPTIONS) for draw in draws]
+        return [{"function": "repro.studies.units:run_edm", "method": name, "plan": [plan]}]
+    plan = [line_of(draw, evaluations, ("prior", *OPTIONS)) for draw in draws]
+    return [{"function": "repro.studies.units:run", "units": row["units"], "beta": row["beta"],
+             "weighting": row["weighting"], "plan": [plan], **settings_of(row)}]  # fmt: skip
 
 
 def study(
@@ -141,7 +168,7 @@ def study(
     families, others = first(*tried), peers(*tried)
     execute([*plain, *floors_at, *families, *others], store, workers=workers)
     floors = store.table("units", floors_at).groupby("dataset").pmf_rmse.mean()
-    again = second(chosen(store.table("units", families), floors, BY), *tried)
+    again = second(chosen(store.table("units", families), floors, TRAINING), *tried)
     execute(again, store, workers=workers)
     best = pd.concat([
         chosen(store.table("units", [*families, *again]), floors, BY),

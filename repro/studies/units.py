@@ -30,7 +30,7 @@ from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
 SETTING = ("method", "units", "a_mode", "beta", "R", "schedule", "prior", "weighting", "learning_rate", "solver",
-           "grid_power")  # fmt: skip
+           "grid_power", "sigma_max")  # fmt: skip
 COLUMNS = ("dataset", *SETTING, "basis", "nfe", "seed", "n_samples", "pmf_rmse", "outside", "gen_std_x", "gen_std_y",
            "bend_x", "bend_y", "path_energy", "net_bend_x", "net_bend_y", "net_path_energy", "train_steps",
            "train_seconds")  # fmt: skip
@@ -91,7 +91,8 @@ def run_flow(
     paths: bool = True,
 ) -> Result:
     """Flow matching (`flow_matching.METHODS`, source and solvers as there) with the same network, steps and average."""
-    draws, began = draws_of(plan, flow_matching.EVALUATIONS, denoise=False), time.perf_counter()
+    draws = draws_of(plan, flow_matching.EVALUATIONS, options=flow_matching.OPTIONS, power=flow_matching.GRID_POWER)
+    began = time.perf_counter()
     flow = flow_matching.train(
         method, toy(dataset), (2,), source=source, steps=steps, seed=seed, learning_rate=learning_rate
     )
@@ -107,22 +108,19 @@ def run_edm(
     dataset: str,
     method: str,
     seed: int,
-    evaluations: list[int],
+    plan: list[Row],
     learning_rate: float = toys.LEARNING_RATE,
     steps: int = 6_000,
     samples: int = 100_000,
 ) -> Result:
-    """EDM (`edm.SCALINGS`) with the same network, steps and average, its own levels of noise, solver and grid.
+    """EDM (`edm.SCALINGS`) with the same network, steps and average, its own levels of noise, solver and grids.
 
     No paths: sigma is no time in which a path has a speed of its own.
     """
-    draws, began = draws_of([{"solver": "heun", "evaluations": evaluations}], {"heun"}), time.perf_counter()
+    draws, began = draws_of(plan, {"heun"}, options=edm.OPTIONS, power=edm.POWER), time.perf_counter()
     model = edm.train(method, toy(dataset), (2,), steps=steps, seed=seed, learning_rate=learning_rate)
-    base, rows = _peer(dataset, method, seed, learning_rate, steps, began), []
-    for draw in draws:
-        sample = partial(model.sample, samples, edm.steps_of(draw.evaluations), seed)
-        rows.append(_row(base, draw, *counted(model.network, draw.evaluations, sample)))
-    return Result({"units": rows})
+    base = _peer(dataset, method, seed, learning_rate, steps, began)
+    return Result({"units": [_row(base, draw, *edm.drawn(model, samples, draw, seed)) for draw in draws]})
 
 
 def _peer(dataset: str, method: str, seed: int, learning_rate: float, steps: int, began: float) -> Row:
@@ -153,6 +151,7 @@ def _paths(path: Tensor, times: Tensor, scale: Callable[[Tensor], Tensor]) -> Ro
 
 def _row(base: Row, draw: Draw, x: Tensor, nfe: int) -> Row:
     row = {"prior": draw.prior or None, **base, "solver": draw.name, "nfe": nfe, "grid_power": draw.grid_power}
+    row |= {"sigma_max": draw.sigma_max}
     row |= toys.quality(x, base["dataset"], base["seed"], with_w2=False)
     return {name: row.get(name) for name in COLUMNS}
 
@@ -170,7 +169,7 @@ def chosen(
     rows = rows[rows.nfe.isin(asked) & rows.dataset.isin(floors.index)]
     gap = (rows.pmf_rmse / rows.dataset.map(floors)).map(lambda v: math.log(v) if v > 0 else math.nan)
     keys = list(SETTING)
-    groups = rows.assign(gap=gap, **{key: rows[key].fillna("") for key in ("prior", "a_mode")}).groupby(
+    groups = rows.assign(gap=gap, **{key: rows[key].fillna("") for key in ("prior", "a_mode", "schedule")}).groupby(
         keys, dropna=False
     )
     scores = groups.gap.agg(lambda v: v.mean() if v.notna().all() else math.inf).rename("gap")

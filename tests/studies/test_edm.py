@@ -38,6 +38,7 @@ def test_the_published_grid() -> None:
     assert float(sigmas[-1]) == 0
     roots = sigmas[:-1] ** (1 / 7)
     torch.testing.assert_close(roots.diff(), roots.diff()[:1].expand(17), rtol=1e-3, atol=0)
+    assert edm.grid(6, high=5.0, power=3.0)[[0, -2]].tolist() == pytest.approx([10, 0.004], rel=1e-4)
     assert edm.steps_of(35) == 18
     assert [edm.steps_of(n) for n in (1, 5, 10, 20)] == [1, 3, 5, 10]
 

@@ -93,6 +93,8 @@ def test_sampling_with_the_exact_velocity_of_gaussian_data() -> None:
     start, end = flow.sample(50, "heun", 400, seed=1, trajectory=True)[[0, -1]]
     torch.testing.assert_close(end, 3 * start, rtol=2e-3, atol=1e-3)
     torch.testing.assert_close(flow.sample(50, "heun", 400, seed=1, batch_size=7), end)
+    for solver, power in (("heun", 1.5), ("midpoint", 2.0), ("ab2", 1.5)):  # shorter steps at the end, the same flow
+        torch.testing.assert_close(flow.sample(50, solver, 400, 1, grid_power=power), 3 * start, rtol=3e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("scaling", ["standardised", "whitened"])

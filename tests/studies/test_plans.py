@@ -49,7 +49,11 @@ def test_what_is_no_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="prior=None"):
         plans.draws_of([{"solver": "heun", "evaluations": [4]}], SOLVERS, priors=True)
     with pytest.raises(ValueError, match="field='denoise'"):
-        plans.draws_of([{"solver": "heun", "evaluations": [4], "denoise": True}], SOLVERS, denoise=False)
+        plans.draws_of([{"solver": "heun", "evaluations": [4], "denoise": True}], SOLVERS, options=())
+    with pytest.raises(ValueError, match="field='sigma_max'"):
+        plans.draws_of([LINE | {"sigma_max": 80}], SOLVERS, priors=True)
+    with pytest.raises(ValueError, match=r"plan\[0\]: sigma_max=-1"):
+        plans.draws_of([{"solver": "heun", "evaluations": [4], "sigma_max": -1}], SOLVERS, options=("sigma_max",))
 
 
 def test_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:

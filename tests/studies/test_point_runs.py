@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from repro.grid.runs import Run
 from repro.studies import point_choices, points
 from vsmd.data.points import PointSet
 
@@ -48,7 +49,8 @@ def test_the_family() -> None:
 def test_peers() -> None:
     plan = [{"solver": "ab2", "evaluations": [4]}]
     (flow,) = points.run_flow("set", "ot-cfm-whitened", 0, plan, source="mixture", steps=2).tables["points"]
-    (edm,) = points.run_edm("set", "edm", 0, [5], part="test", steps=2).tables["points"]
+    levels = [{"solver": "heun", "evaluations": [5], "grid_power": 3}]
+    (edm,) = points.run_edm("set", "edm", 0, levels, part="test", steps=2).tables["points"]
     assert (flow["method"], flow["units"], flow["prior"], flow["nfe"]) == ("ot-cfm", "whitened", "mixture", 4)
     assert (edm["method"], edm["units"], edm["nfe"], edm["part"], edm["n_samples"]) == ("edm", "raw", 5, "test", 80)
 
@@ -98,18 +100,51 @@ def test_the_choice() -> None:
     assert sorted(each.method) == ["CLD", "mixture-16", "mixture-4"]
 
 
+def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both rounds and the peers on the validation part; one setting a method on the test part, and what is plain."""
+    made: dict[str, list[dict[str, Any]]] = {}
+
+    class Memory:
+        def table(self, name: str, runs: list[Run]) -> pd.DataFrame:
+            return pd.DataFrame([row for run in runs for row in made[run.key]]).dropna(axis=1, how="all")
+
+    def execute(runs: list[Run], store: Any, workers: int | None = None) -> None:
+        for run in runs:
+            if run.key not in made:
+                made[run.key] = getattr(points, run.function.split(":")[1])(**run.config).tables["points"]
+
+    kept = {"i-cfm", "i-cfm-whitened", "edm", "mixture", "resampled"}
+    peers = point_choices.peers
+    monkeypatch.setattr(point_choices, "execute", execute)
+    monkeypatch.setattr(point_choices, "METHODS", {"CLD": {"method": "CLD", "R": 1}})
+    for name, values in {"BETAS": {"constant": (2,)}, "RATES": (2e-3,), "COMPONENTS": (1, 2)}.items():
+        monkeypatch.setattr(point_choices, name, values)
+    monkeypatch.setattr(point_choices, "peers", lambda dataset, steps: [
+        run for run in peers(dataset, steps) if run.config["method"] in kept and run.config.get("source") != "mixture"
+    ])  # fmt: skip
+    store: Any = Memory()
+    best, rows = point_choices.study(store, "set", [0], 2, 2)
+    assert [method.partition("-")[0] if method[0] in "mr" else method for method in best.method] == [
+        "CLD", "edm", "i-cfm", "mixture", "resampled",
+    ]  # fmt: skip
+    assert set(rows.part) == {"test"}
+    assert set(rows.method) == {*best.method, "real", "gaussian"}
+
+
 def test_candidates_and_finals() -> None:
-    family, peers = point_choices.family("set", 10), point_choices.peers("set", 10)
-    assert len(family) == 7 * 2 * 3 * 2 * 2
-    assert len({run.key for run in family + peers}) == len(family) + len(peers)
+    first, peers = point_choices.first("set", 10), point_choices.peers("set", 10)
+    assert len(first) == 8 * 2 * 3
+    assert len({run.key for run in first + peers}) == len(first) + len(peers)
     setting = dict.fromkeys(points.SETTING) | {
         "dataset": "set", "method": "VSCLD", "units": "whitened", "a_mode": "steered", "beta": 5, "prior": "moments",
         "weighting": "unit", "learning_rate": 1e-3, "solver": "exponential+denoise", "grid_power": 2,
+        "schedule": "constant",
     }  # fmt: skip
     best = pd.DataFrame([
         setting, setting | {"method": "ot-cfm", "solver": "ab2", "prior": ""},
         setting | {"method": "mixture-16", "units": ""},
     ])  # fmt: skip
+    assert len(point_choices.second(best[:1], 10)) == 3
     runs = point_choices.final(best, [0, 1], 10)
     assert [(r.function.split(":")[1], r.config["seed"]) for r in runs] == [
         ("run", 0), ("run", 1), ("run_flow", 0), ("run_flow", 1), ("run_plain", 0), ("run_plain", 1),

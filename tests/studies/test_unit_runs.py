@@ -40,21 +40,22 @@ def test_the_family() -> None:
 @pytest.mark.parametrize(("method", "name", "unit"), [("ot-cfm-standardised", "ot-cfm", "standardised"),
                                                       ("i-cfm", "i-cfm", "raw")])  # fmt: skip
 def test_flow_matching(method: str, name: str, unit: str) -> None:
-    plan = [{"solver": "midpoint", "evaluations": [4]}]
+    plan = [{"solver": "midpoint", "evaluations": [4], "grid_power": 1.5}]
     (row,) = units.run_flow("spiral-8Y", method, 0, plan, source="mixture", steps=2, samples=100).tables["units"]
-    assert (row["method"], row["units"], row["prior"], row["solver"], row["nfe"]) == (
-        name, unit, "mixture", "midpoint", 4,
+    assert (row["method"], row["units"], row["prior"], row["solver"], row["nfe"], row["grid_power"]) == (
+        name, unit, "mixture", "midpoint", 4, 1.5,
     )  # fmt: skip
     assert tuple(row) == units.COLUMNS
     assert (row["net_bend_y"] == row["bend_y"]) == (unit == "raw")
 
 
 def test_edm() -> None:
-    rows = units.run_edm("spiral-8Y", "edm-whitened", 0, [5, 10], steps=2, samples=100).tables["units"]
+    plan = [{"solver": "heun", "evaluations": [5, 10], "sigma_max": 20}]
+    rows = units.run_edm("spiral-8Y", "edm-whitened", 0, plan, steps=2, samples=100).tables["units"]
     assert [(r["method"], r["units"], r["solver"], r["nfe"]) for r in rows] == [
         ("edm", "whitened", "heun", 5), ("edm", "whitened", "heun", 9),
     ]  # fmt: skip
-    assert rows[0]["path_energy"] is None
+    assert (rows[0]["path_energy"], rows[0]["grid_power"], rows[0]["sigma_max"]) == (None, 7, 20)
 
 
 def test_the_floor() -> None:
@@ -88,18 +89,20 @@ def test_the_choice() -> None:
 def test_rounds_of_choices() -> None:
     """Every candidate once; what wins is run with its settings, two priors of one training in one run."""
     runs = unit_choices.first(10, 100)
-    assert len(runs) == 7 * 2 * 3 * 2
+    assert len(runs) == 8 * 2 * 3 * 2
     assert len(set(runs)) == len(runs)
     setting = dict.fromkeys(units.SETTING) | {
         "method": "VSCLD", "units": "standardised", "a_mode": "steered", "beta": 2, "weighting": "unit",
         "learning_rate": 4e-3, "grid_power": 1.5, "solver": "exponential+denoise", "prior": "moments",
+        "schedule": "constant",
     }  # fmt: skip
     flow = {"method": "ot-cfm", "units": "raw", "a_mode": "", "prior": "mixture", "solver": "ab2"}
     best = pd.DataFrame([
         setting, setting | {"prior": "mixture", "solver": "exponential"},
-        setting | flow | {"beta": None, "weighting": ""}, setting | flow | {"method": "edm", "prior": "", "beta": None},
+        setting | flow | {"beta": None, "weighting": ""},
+        setting | flow | {"method": "edm", "prior": "", "beta": None, "solver": "heun", "sigma_max": 20.0},
     ])  # fmt: skip
-    assert len(unit_choices.second(best[:2], 10, 100)) == 5 * 2
+    assert len(unit_choices.second(best[:2], 10, 100)) == 3 * 2
     trained, ot, edm = unit_choices.final(best, ["spiral-8Y"], [0], 10, 100)
     assert trained.config["a_mode"] == "steered"
     assert (trained.config["R"], trained.config["beta"], trained.config["weighting"]) == (1, 2, "unit")
@@ -107,7 +110,9 @@ def test_rounds_of_choices() -> None:
         ("moments", True), ("mixture", False),
     ]  # fmt: skip
     assert (ot.config["method"], ot.config["source"], ot.config["plan"][0]["solver"]) == ("ot-cfm", "mixture", "ab2")
+    assert ot.config["plan"][0]["grid_power"] == 1.5
     assert (edm.function, edm.config["method"]) == ("repro.studies.units:run_edm", "edm")
+    assert edm.config["plan"][0]["sigma_max"] == 20
     assert {run.config["method"] for run in unit_choices.peers(10, 100)} == {
         "i-cfm", "ot-cfm", "i-cfm-standardised", "ot-cfm-standardised", "edm", "edm-standardised",
     }  # fmt: skip
@@ -133,7 +138,12 @@ def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
     store, small = Memory(), unit_choices.Budget(2, 200)
     monkeypatch.setattr(unit_choices, "execute", store.execute)
     monkeypatch.setattr(unit_choices, "METHODS", {"CLD": {"method": "CLD", "R": 1}})
-    for name, values in {"BETAS": (2,), "RATES": (8e-3,), "SCALED": ("standardised",), "EVALUATIONS": [10, 20]}.items():
+    for name, values in {
+        "BETAS": {"constant": (2,)},
+        "RATES": (8e-3,),
+        "SCALED": ("standardised",),
+        "EVALUATIONS": [10, 20],
+    }.items():
         monkeypatch.setattr(unit_choices, name, values)
     monkeypatch.setattr(unit_choices, "peers", lambda steps, samples: [
         run for run in PEERS(steps, samples) if run.config["method"] in ("ot-cfm", "edm")
