@@ -54,7 +54,7 @@ def _plan(evaluations: list[int]) -> list[Row]:
     """Every prior, grid and ending that a setting may be drawn with."""
     return [
         {"prior": prior, "solver": "exponential", "evaluations": evaluations, "denoise": clean, "grid_power": power}
-        for prior in ("moments", "mixture") for power in (1.5, 2) for clean in (True, False)
+        for prior in ("moments", "mixture") for power in (1, 1.5, 2) for clean in (True, False)
     ]  # fmt: skip
 
 
