@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import vsmd
+from repro.studies.mixture_scores import end_kl
 from vsmd import kernels
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import Coupling, Fit, MixtureFit, fitted
 from vsmd.model import Model
+from vsmd.training.pairs import pairs_at
 
 DOUBLE = torch.float64
 QUICK = MixtureFit(components=6, steps=150, batch_size=256)
@@ -151,7 +153,8 @@ class Zero(nn.Module):
 def test_fit_reaches_the_prior() -> None:
     data = bumps(8_000)
     process = process_of("CLD", data, MixtureFit(12, steps=300, batch_size=256))
-    assert process.end_kl(data, 1_000) < 0.03 < process_of("CLD", data, MixtureFit(1, steps=30)).end_kl(data, 1_000)
+    assert end_kl(process, data, 1_000) < 0.03
+    assert end_kl(process_of("CLD", data, MixtureFit(1, steps=30)), data, 1_000) > 0.03
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -167,6 +170,17 @@ def test_both_layouts_and_the_choice_of_components(full: bool) -> None:
     v = torch.randn(4_000, 1, 2, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     want = direct.log(torch.cat([x[:1, None].expand(4_000, 1, 2), v], 1)).logsumexp(0) - math.log(4_000)
     assert float(coupling.log_z(x[:1])) == pytest.approx(float(want), abs=0.1)
+
+
+def test_pairs_of_held_out_data() -> None:
+    """As those of training: z and target of variance 1, uncorrelated, at any time."""
+    data = bumps(4_000)
+    process = process_of("CLD", data)
+    pairs = pairs_at(process, data, torch.linspace(0.05, 1, len(data)), torch.Generator().manual_seed(0))
+    z, target = pairs.z.double(), pairs.target.double()
+    torch.testing.assert_close(z.square().mean(0), torch.ones(2, dtype=DOUBLE), rtol=0.1, atol=0)
+    torch.testing.assert_close(target.square().mean(0), torch.ones(2, dtype=DOUBLE), rtol=0.1, atol=0)
+    assert float((z * target).mean(0).abs().max()) < 0.1
 
 
 # --- through the front door ------------------------------------------------------------------------------------------

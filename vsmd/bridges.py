@@ -19,9 +19,9 @@ v_0 is free: the process chooses its law given x_0, at the Kullback–Leibler co
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -78,6 +78,8 @@ class MixtureProcess(ForwardProcess):
     coupling: Coupling | None = None
     second: Tensor | None = None
 
+    controlled: ClassVar[bool] = True
+
     def with_moments(
         self, mean: Tensor, var: Tensor, basis: Basis | None = None, units: Units | None = None
     ) -> MixtureProcess:
@@ -85,14 +87,18 @@ class MixtureProcess(ForwardProcess):
         return dataclasses.replace(super().with_moments(mean, var, basis, units), coupling=None, second=None)  # type: ignore
 
     def coupled(
-        self, data: Tensor, settings: MixtureFit | None = None, seed: int = 0, progress: bool = False
-    ) -> MixtureProcess:
-        """The same process with a potential fitted to data (n, *shape), so that it ends in the prior.
+        self,
+        data: Tensor | Callable[[], Tensor],
+        settings: MixtureFit | None = None,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> Self:
+        """The same process with a potential fitted to data (n, *shape), or what a function gives, to end in the prior.
 
         settings: of the fit (default `MixtureFit()`). progress: show a bar.
         Raises ValueError for more components than points, and for a fit beyond memory; before it begins.
         """
-        settings = settings or MixtureFit()
+        settings, data = settings or MixtureFit(), data if isinstance(data, Tensor) else data()
         settings.check(len(data), self.dim, self.k)
         order = torch.randperm(len(data), generator=random.generator(seed, "mixture data"))
         x = self.to_directions(data[order[: max(2, FITTED // self.dim)]].cpu()).double()
@@ -110,6 +116,10 @@ class MixtureProcess(ForwardProcess):
         if self.coupling is None:
             raise ValueError("coupling=None: this mixture process has not seen data; fit it or call coupled(data)")
         return self.coupling
+
+    def learned(self) -> dict[str, dict[str, Any]]:
+        """The coupling and its second moments."""
+        return {"coupling": self.coupling_of_data()._asdict() | {"second": self.second}}
 
     def reference(self, start: float | Tensor, end: float | Tensor) -> Kernel:
         """The reference's kernel between times, numbers or (n,): entries (n or 1, 1…), the same in all directions."""
@@ -141,6 +151,10 @@ class MixtureProcess(ForwardProcess):
         apart = [chol[0] * noise[0], *(_dot(chol[1:], noise) for _ in noise[1:])]
         rows = zip(bridge.mean, bridge.gain, apart)
         return torch.stack([f * x + _dot(row, ends.unbind(1)) + e for f, row, e in rows], 1)
+
+    def ends(self, x: Tensor, stream: torch.Generator) -> Tensor:
+        """Delta (n, k, *shape) float32, a draw of the coupling for each of x (n, *shape) in data coordinates."""
+        return self.coupling_of_data().ends(self.to_directions(x), stream).float().view(len(x), -1, *self.shape)
 
     def statistic(self, t: Tensor, bridge: Bridge | None = None) -> Statistic:
         """The channel at times t (n,) and its moments under the coupling; tensors (n, 1… or *shape)."""
@@ -226,30 +240,11 @@ class MixtureProcess(ForwardProcess):
         return table.map(lambda e: e.to(device, dtype))
 
     def velocity(self, x: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A draw of v_0 given each of x (n, *shape) in directions, and its log-density (n,); float64."""
+        """A draw of v_0 given each of x (n, *shape) in directions, and its log-density in nats (n,); float64."""
         x = x.double()
         v = self.states(x, torch.zeros(len(x), dtype=torch.float64), stream)[:, 1]
         normal = -0.5 * (v.square() + LOG_2PI).flatten(1).sum(1)
         return v, normal + self.potential(0.0).log(torch.stack([x, v], 1)) - self.coupling_of_data().log_z(x)
-
-    def end_kl(self, data: Tensor, draws: int = 4_000, seed: int = 0) -> float:
-        """Estimate of KL(law of a_T || prior) in nats: does the process reach its prior? Below .01 it does.
-
-        The law of a_T is the mean over points of a closed form, and is taken at ends of other points; the error is
-        about sqrt(2 KL / draws), and the estimate is too small where few points are near (many dimensions).
-        data: (n, *shape), n >= 2. draws: of ends, at most n/2.
-        """
-        coupling, x = self.coupling_of_data(), self.to_directions(checks.points("data", data, self.shape)).double()
-        ends, known = x[: min(draws, len(x) // 2)], x[len(x) // 2 :]
-        delta = coupling.ends(ends, random.generator(seed, "end")).mT
-        u, w = coupling.pushed(known).flatten(1), coupling.pushed(ends).flatten(1)
-        w = w + torch.linalg.solve_triangular(coupling.lower, delta.mT, upper=False).mT.flatten(1)
-        near = [(-0.5 * torch.cdist(e, u).square() - coupling.log_z(known)).logsumexp(1) for e in w.split(500)]
-        phi = coupling.whitened().terms(w.view(len(w), *coupling.mean.shape[1:])).logsumexp(1)
-        target, size = self.reference_variance(), coupling.lower.diagonal().log().sum()
-        square = (w.view(len(w), self.dim, self.k) @ coupling.lower.T).flatten(1).square().sum(1)
-        prior = -0.5 * square / target - 0.5 * self.dim * self.k * math.log(target)
-        return float((torch.cat(near) - math.log(len(known)) + phi - self.dim * size - prior).mean())
 
     def terminal(self, var: Tensor | float) -> tuple[Kernel, Matrix]:
         """The reference's kernel to t = 1 and E[a_1 a_1'] of the coupling, whatever `var` is."""
@@ -270,7 +265,7 @@ class MixtureProcess(ForwardProcess):
         return self.moments_kl()
 
     def moments_kl(self, mean: Tensor | float = 0.0, var: Tensor | float = 1.0) -> Tensor:
-        """KL of Gaussians with the coupling's second moments of a_1 and the prior's, per direction; see `end_kl`."""
+        """KL of Gaussians with the coupling's second moments of a_1 and the prior's, per direction."""
         law = self.terminal(1.0)[1]
         return gaussian_kl(tuple(torch.zeros((), dtype=torch.float64) for _ in law), law, self._gaussian_prior())
 

@@ -212,13 +212,8 @@ class Model:
             a = self.process.to_directions(x).float()[:, None]
             extra = torch.full((len(x),), self.process.units.log_det, dtype=torch.float64)
             if self.process.k == 2:
-                v = torch.randn(a.shape, generator=random.generator(seed, "velocity", j), dtype=a.dtype)
-                if isinstance(self.process, MixtureProcess):
-                    drawn, log_density = self.process.velocity(a[:, 0], random.generator(seed, "velocity", j))
-                    v, extra = drawn[:, None].to(a), extra - log_density
-                else:
-                    extra += 0.5 * (v.double().square() + math.log(2 * math.pi)).flatten(1).sum(1)
-                a = torch.cat([a, v], 1)
+                v, log_density = self.process.velocity(a[:, 0], random.generator(seed, "velocity", j))
+                a, extra = torch.cat([a, v[:, None].to(a)], 1), extra - log_density
             values.append(log_likelihood(self.score, a.to(device), self.t_min, context, rtol=rtol, atol=atol) + extra)
         return torch.stack(values).logsumexp(0) - math.log(len(values))
 
@@ -260,10 +255,8 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = files.prefixed("network", model.network.state_dict())
     tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
     tensors |= files.prefixed("basis", process.basis.tensors) | files.prefixed("units", process.units.tensors)
-    if isinstance(process, MixtureProcess):
-        tensors |= files.prefixed("coupling", process.coupling_of_data()._asdict() | {"second": process.second})
-    if process.mixture is not None:
-        tensors |= files.prefixed("prior", process.mixture._asdict())
+    for part, values in process.learned().items():
+        tensors |= files.prefixed(part, values)
     info = {"process": process.settings, "network": network, "history": model.history, "t_min": model.t_min}
     info |= {"context_dropout": model.context_dropout} if model.context_dropout else {}
     return tensors, info

@@ -8,9 +8,10 @@ Processes are immutable: `with_data`, `with_rates` and the like return new ones.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -21,10 +22,13 @@ from vsmd.coefficients import Coefficients, Transition
 from vsmd.kernels import Channel, Kernel, Matrix
 from vsmd.moments import Moments
 from vsmd.piecewise import Piecewise
-from vsmd.priors import COMPONENTS, PRIORS, GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
+from vsmd.priors import COMPONENTS, LOG_2PI, PRIORS, GaussianPrior, Lift, Mixture, MixturePrior, Prior, gaussian_kl
 from vsmd.rates import Rates
 from vsmd.steering import Steering
 from vsmd.units import RAW, ROUNDING, UNITS, Units
+
+if TYPE_CHECKING:
+    from vsmd.couplings import MixtureFit
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,7 @@ class ForwardProcess(Rates):
     units: Units = RAW
 
     of_one_a: ClassVar[tuple[str, ...]] = ("mixture",)
+    controlled: ClassVar[bool] = False  # whether the flow has a control beside the score (`vsmd.bridges`)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,6 +89,20 @@ class ForwardProcess(Rates):
         mean, units = self.units.fitted(data)
         (_, var), basis = self.basis.fitted(units.seen(data, mean))
         return self.with_moments(mean, torch.where(var > ROUNDING, var, torch.zeros_like(var)), basis, units)
+
+    def coupled(
+        self,
+        data: Tensor | Callable[[], Tensor],
+        settings: MixtureFit | None = None,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> Self:
+        """The same process: a linear one has nothing but moments to learn from data. See `vsmd.bridges`."""
+        return self
+
+    def learned(self) -> dict[str, dict[str, Any]]:
+        """Tensors beyond A, moments, basis and units, by the part of a model file that they are."""
+        return {} if self.mixture is None else {"prior": self.mixture._asdict()}
 
     def known(self) -> Moments:
         """The data's moments; ValueError before `fit` or `with_moments`."""
@@ -126,6 +145,26 @@ class ForwardProcess(Rates):
         kernel = self.kernel(t)
         chol = kernels.lower_cholesky(kernel)
         return chol, kernels.channel(kernel, chol, self.known().std)
+
+    def spread(self, t: Tensor) -> tuple[Channel, tuple[Tensor, ...]]:
+        """The channel at times t (n,), and the Cholesky entries of S_t: (L,), or (L_xx, L_vx, L_vv)."""
+        kernel = self.kernel(t)
+        channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), self.known().std)
+        last = (-channel.gain[-1]).rsqrt()  # gain_v = -Var(v | x)^{-1}
+        if self.k == 1:
+            return channel, (last,)
+        law = self.covariance(kernel, self.known().var)
+        lxx = law[0][0].sqrt()
+        return channel, (lxx, law[0][1] / lxx, last)
+
+    def ends(self, x: Tensor, stream: torch.Generator) -> Tensor | None:
+        """What training draws of a_1 given each of x (n, *shape), in data coordinates: nothing."""
+        return None
+
+    def velocity(self, x: Tensor, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A draw of v_0 given each of x (n, *shape) in directions, and its log-density in nats, float64 (n,)."""
+        v = torch.randn(x.shape, generator=stream, dtype=x.dtype)
+        return v, -0.5 * (v.double().square() + LOG_2PI).flatten(1).sum(1)
 
     def transition(self, t: float | Tensor) -> Transition:
         """Law of a_t given x_0, N(F(t) (x_0, 0), Sigma_t), as F and Sigma_t (n, *shape, k, k), float64.

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 
 from vsmd import kernels
-from vsmd.bridges import MixtureProcess
-from vsmd.kernels import Channel, Matrix
+from vsmd.kernels import Matrix
 from vsmd.processes import ForwardProcess
 from vsmd.random import Noise
 from vsmd.samplers.base import Solver
@@ -100,25 +99,11 @@ class Tables(NamedTuple):
     control_slope: tuple[Tensor, ...] = ()
 
 
-def spread(process: ForwardProcess, t: Tensor) -> tuple[Channel, tuple[Tensor, ...]]:
-    """The channel at times t (n,), and the Cholesky entries of S_t: (L,), or (L_xx, L_vx, L_vv)."""
-    if isinstance(process, MixtureProcess):
-        return process.spread(t)
-    kernel = process.kernel(t)
-    channel = kernels.channel(kernel, kernels.lower_cholesky(kernel), process.known().std)
-    last = (-channel.gain[-1]).rsqrt()  # gain_v = -Var(v | x)^{-1}
-    if process.k == 1:
-        return channel, (last,)
-    law = process.covariance(kernel, process.known().var)
-    lxx = law[0][0].sqrt()
-    return channel, (lxx, law[0][1] / lxx, last)
-
-
 def tables(process: ForwardProcess, times: Tensor) -> Tables:
     """Tables of all steps of a decreasing grid, float64; FloatingPointError where the process's laws are not finite."""
     panels, k = Quadrature(times, process.pieces, process.shape), process.k
     t = torch.cat([panels.t, times.to(torch.float64)])
-    channel, chol = spread(process, t)
+    channel, chol = process.spread(t)
     t = t.view(-1, *[1] * len(process.shape))
     beta = process.schedule.beta(t)
 
@@ -151,14 +136,14 @@ def tables(process: ForwardProcess, times: Tensor) -> Tables:
         return tuple(row[0] for row in kernels.matmul(end_root, tuple((panels.total(force * e),) for e in pushed)))
 
     force = inside(0.5 * beta * process.per_a * channel.out / last)
-    control = inside(0.5 * beta * process.per_a / last)
     clock = progress(t, channel.snr)
     start = nodes(clock)[:-1]
     before = torch.cat([start[:1] + torch.inf, start[:-1]])  # the first step has no past: no slope
     ahead = (inside(clock) - start[panels.step][:, None]) / (start - before)[panels.step][:, None]
     flow = kernels.matmul(kernels.matmul(end_root, turn), start_inverse)
     exact = Tables(flow, weights(force), weights(force * ahead))
-    if isinstance(process, MixtureProcess):
+    if process.controlled:
+        control = inside(0.5 * beta * process.per_a / last)
         exact = exact._replace(control=weights(control), control_slope=weights(control * ahead))
     if not all(bool(torch.isfinite(e).all()) for e in (*sum(exact.flow, ()), *exact.held, *exact.slope)):
         raise FloatingPointError(f"exponential: the {process.method} process's own laws are not finite on this grid")

@@ -92,25 +92,26 @@ def plain_pairs(
     return Pairs(z, log_snr, target, WEIGHTINGS[weighting](kappa, log_snr), context)
 
 
-def bridge_pairs(
+def at_levels(
     xi: Tensor,
     levels: tuple[Tensor, ...],
-    ends: Tensor,
     noise: Tensor,
+    ends: Tensor | None,
     context: Tensor | None = None,
     weighting: str = "score",
 ) -> Pairs:
-    """Pairs of a mixture process (`vsmd.bridges`): the channel's noise is n = reach . Delta + sqrt(var_n) noise.
+    """Pairs of standardised data xi at the `levels` of `process.snr`, with noise and `process.ends`; all (n, *shape).
 
-    levels: of `MixtureProcess.snr`, (n, *shape) each. ends: Delta (n, k, *shape), drawn from the coupling given xi.
+    Hybrid pairs, of a mixture process (`vsmd.bridges`) with noise n = reach . Delta + sqrt(var_n) noise in the channel,
+    ends: Delta (n, k, *shape), and of z and target what `Statistic` says.
     """
-    snr, kappa, var, slope, rest, var_n, *reach = levels
+    snr, kappa, *moments = levels
+    if ends is None:
+        return hybrid_pairs(xi, snr, kappa, noise, context, weighting)
+    var, slope, rest, var_n, *reach = moments
     noise = var_n.sqrt() * noise + combine(tuple(reach), ends)
-    norm = (1 + snr.square()).rsqrt()
-    z, target = (snr * xi + noise) * norm, (xi - snr * noise) * norm
-    log_snr = kernels.log_level(snr)
-    weight = WEIGHTINGS[weighting](kappa, log_snr)
-    return Pairs(z * var.rsqrt(), log_snr, (target - slope * z) / rest, weight, context)
+    raw = hybrid_pairs(xi, snr, kappa, noise, context, weighting)
+    return raw._replace(z=raw.z * var.rsqrt(), target=(raw.target - slope * raw.z) / rest)
 
 
 def pairs_at(
@@ -121,9 +122,10 @@ def pairs_at(
     context: Tensor | None = None,
     weighting: str = "score",
 ) -> Pairs:
-    """Hybrid pairs of data x (n, *shape) at times t (n,), noise from `stream`: for losses on held-out data."""
-    snr, kappa = (e.expand_as(x).float() for e in process.snr(t))
-    return hybrid_pairs(process.standardised(x), snr, kappa, torch.randn(x.shape, generator=stream), context, weighting)
+    """Pairs of data x (n, *shape) at times t (n,), noise from `stream`: for losses on held-out data."""
+    levels = tuple(e.expand_as(x).float() for e in process.snr(t))
+    noise, ends = torch.randn(x.shape, generator=stream), process.ends(x, stream)
+    return at_levels(process.standardised(x), levels, noise, ends, context, weighting)
 
 
 def loss(network: nn.Module, basis: Basis, pairs: Pairs) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vsmd import adaptation as adapt
 from vsmd import checks, diagnostics, memory, networks, random
 from vsmd.adaptation import Adaptation
-from vsmd.bridges import MixtureProcess
 from vsmd.couplings import MixtureFit
 from vsmd.model import Model
 from vsmd.priors import COMPONENTS
@@ -28,7 +27,7 @@ from vsmd.training.compute import Compute
 from vsmd.training.data import Batch, Data, Source
 from vsmd.training.distributed import World, unsynced
 from vsmd.training.levels import T_MIN, Levels
-from vsmd.training.pairs import Pairs, bridge_pairs, hybrid_pairs, plain_pairs
+from vsmd.training.pairs import Pairs, plain_pairs
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda u: 1.0,
@@ -86,11 +85,10 @@ class Trainer:
         self.compute, self.world = compute or Compute(), World.current()
         self._check_parts()
         self.source = Source(data, process.shape)
-        process = self.source.moments(process, seed)
-        self.mixture = mixture or MixtureFit()
-        if isinstance(process, MixtureProcess):
-            points = self.source.points(random.generator(seed, "mixture data"))
-            process = process.coupled(points, self.mixture, seed, progress)
+        process, self.mixture = self.source.moments(process, seed), mixture or MixtureFit()
+        process = process.coupled(
+            lambda: self.source.points(random.generator(seed, "mixture data")), self.mixture, seed, progress
+        )
         self.adapts = process.variational_score == "adaptive"
         if self.adapts and process.pieces != self.adaptation.pieces:
             process = process.with_stiffness(process.stiffness[:1].expand(self.adaptation.pieces, *process.shape))
@@ -148,7 +146,7 @@ class Trainer:
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
-            "mixture": dataclasses.asdict(self.mixture) if isinstance(process, MixtureProcess) else None,
+            "mixture": dataclasses.asdict(self.mixture) if process.controlled else None,
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
             "context_dropout": self.context_dropout or None,
         }  # fmt: skip
@@ -170,11 +168,8 @@ class Trainer:
         (x, context), stream = self._batch(step)
         rows = self.world.rows(len(x))
         xi, noise = self.process.standardised(x[rows]), torch.randn(x.shape, generator=stream)[rows]
-        ends = None
-        if isinstance(self.process, MixtureProcess):
-            drawn_ends = self.process.coupling_of_data().ends(self.process.to_directions(x), stream)
-            ends = drawn_ends.float().view(len(x), -1, *self.process.shape)[rows]
-        drawn = Rows(xi, noise, None if context is None else context[rows], ends)
+        ends = self.process.ends(x, stream)
+        drawn = Rows(xi, noise, *(None if v is None else v[rows] for v in (context, ends)))
         if self.device.type == "cpu":
             return drawn
         return Rows(*(None if v is None else v.pin_memory() for v in drawn))  # type: ignore[arg-type]
@@ -191,10 +186,7 @@ class Trainer:
         xi, noise, context, ends = (None if v is None else sent(v, self.device) for v in self.drawn(self.step))
         assert xi is not None
         assert noise is not None
-        if ends is not None:
-            return bridge_pairs(xi, levels, ends, noise, context, self.weighting)
-        snr, kappa = levels
-        return hybrid_pairs(xi, snr, kappa, noise, context, self.weighting)
+        return pairs.at_levels(xi, levels, noise, ends, context, self.weighting)
 
     def loss(self) -> Tensor:
         """The loss of the micro-batch that the step is at."""
