@@ -200,6 +200,10 @@ def test_trains_saves_and_loads(tmp_path: Path) -> None:
     fine = model.sample(200, "heun", 150)  # the flow with and without its linear part taken out is one flow
     for solver, within in (("exponential", 0.01), ("exponential-1", 0.2)):
         assert float((model.sample(200, solver, 150) - fine).abs().mean()) < within
+    few = [model.sample(200, "exponential", 5, control_parts=parts, grid_power=3.0) for parts in (1, 4)]
+    errors = [float((x - fine).abs().mean()) for x in few]
+    assert errors[1] < 0.8 * errors[0]  # the control is known without the network: more of it costs no evaluation
+    assert torch.equal(few[1], model.sample(200, "exponential", 5, grid_power=3.0))
     assert bool(torch.isfinite(model.log_prob(x[:3])).all())
     assert bool(torch.isfinite(model.sample(50, "aboba", 20)).all())
 
