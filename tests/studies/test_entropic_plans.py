@@ -17,7 +17,7 @@ def test_draws_are_of_the_plan(method: str) -> None:
     """a_T ~ prior; given x_0 it has the law p(a_T | x_0) phi_T(a_T), whose mean a sum over a grid gives."""
     process = vsmd.forward_process(method, (1,), beta=2.0, variational_score="mixture")
     assert isinstance(process, MixtureProcess)
-    plan = KnownPlan.of(process, pairs=1)
+    plan = KnownPlan.of(process, pairs=1, radius=2.0)
     x, a = plan.draw(400_000, generator(0))
     torch.testing.assert_close(torch.cov(a[:, :, 0].T).view(process.k, -1), plan.var * torch.eye(process.k).double(),
                                atol=0.01, rtol=0)  # fmt: skip
