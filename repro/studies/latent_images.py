@@ -22,7 +22,7 @@ from repro.studies.convergence import Row
 from repro.studies.latent import bridge_of, checkpoint_in, denoisable, row, solver_of
 from vsmd import latent, random
 from vsmd.data import images
-from vsmd.metrics.distances import frechet_distance_of
+from vsmd.metrics.distances import frechet_distance
 from vsmd.metrics.frechet import EfficientNetFeatures
 from vsmd.networks.mlp import MLP
 from vsmd.networks.unet import UNet
@@ -59,7 +59,8 @@ def _reference(dataset: str, count: int) -> Tensor:
 
 def distance(pictures: Tensor, dataset: str, count: int) -> float:
     """FD-EffNet of `count` uint8 pictures to as many test pictures."""
-    return frechet_distance_of(_features()(pictures[:count]), _reference(dataset, count))
+    features = (v.double() for v in (_features()(pictures[:count]), _reference(dataset, count)))
+    return frechet_distance(*(moment for v in features for moment in (v.mean(0), v.T.cov())))
 
 
 def cleared(pictures: Tensor) -> Tensor:

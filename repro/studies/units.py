@@ -22,10 +22,10 @@ import vsmd
 from repro.grid.runs import Result
 from repro.studies import edm, flow_matching, toys
 from repro.studies.drawing import by_prior, counted, drawn
+from repro.studies.paths import path_energy, straightness
 from repro.studies.plans import Draw, draws_of
 from repro.studies.sets.toys import toy
 from vsmd import random
-from vsmd.metrics.paths import path_energy, straightness
 from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
