@@ -1,4 +1,4 @@
-"""Tables of series as people have them: frames, CSV and parquet, wide or long, as one wide table on a time index."""
+"""Tables as people have them: CSV and parquet files; of series, wide or long, as one wide table on a time index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def wide(source: pd.Series | pd.DataFrame | str | Path, freq: str, csv: dict[str
     if isinstance(source, pd.Series):
         frame = source.to_frame()
     else:
-        frame = source if isinstance(source, pd.DataFrame) else _read(Path(source), csv or {})
+        frame = source if isinstance(source, pd.DataFrame) else contents(Path(source), csv)
     columns = [str(c) for c in frame.columns]
     if twice := sorted({c for c in columns if columns.count(c) > 1}):
         raise ValueError(f"columns {some(twice)} are there more than once; rename or drop them")
@@ -64,13 +64,26 @@ def check_cells(series: int, steps: int) -> None:
         raise ValueError(f"{series} series of {steps:,} steps are more than {CELLS:,} values, which is the bound")
 
 
-def _read(path: Path, csv: dict[str, Any]) -> pd.DataFrame:
+def read(name: str, path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
+    """`contents`, whatever is wrong a ValueError in one line that names the argument and the path."""
+    try:
+        return contents(path, csv)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}={str(path)!r}: {error}") from None
+
+
+def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
+    """The table in a CSV (.gz) or parquet file of 512 MiB and 2^27 values at most.
+
+    csv: arguments of `pandas.read_csv`; separator and decimal comma are seen without.
+    Raises FileNotFoundError, or ValueError in one line without the path.
+    """
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
     try:
         if path.suffix not in (".parquet", ".pq"):
             with path.open("rb") as file:
-                return _csv(bounded(file, path.name), csv)
+                return _csv(bounded(file, path.name), csv or {})
         from pyarrow import parquet
 
         size = parquet.read_metadata(path)

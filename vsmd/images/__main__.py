@@ -5,7 +5,6 @@ A process whose peer does not answer for ten minutes, or VSMD_TIMEOUT seconds, e
 
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 import tyro
 from tyro.conf import Positional, arg
 
-from vsmd import checks, files
-from vsmd.arguments import parsed as parsed_by_tyro
+from vsmd import arguments, checks, files
 from vsmd.data.images import tile
 from vsmd.images.configs import CONFIGS, Config, SamplingSettings, config
 from vsmd.images.evaluation import METRICS, evaluate, report
@@ -200,29 +198,21 @@ def parsed(argv: list[str]) -> Command:
     asked = {"-h", "--help"} & set(argv)
     settings = Config()
     if argv[:1] == ["train"]:
-        start, _ = parsed_by_tyro(Before, args=argv[1:], add_help=False, return_unknown_args=True)
+        start, _ = arguments.parsed(Before, args=argv[1:], add_help=False, return_unknown_args=True)
         if not asked or start.config is not None:
             settings = start.settings()
     trains = Annotated[Train, tyro.conf.subcommand("train", default=Train(settings=settings))]
     samples = Annotated[Sample, tyro.conf.subcommand("sample")]
     evaluates = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    return parsed_by_tyro(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
+    return arguments.parsed(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
 
 
+@arguments.reported
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; errors of the user's are one line, and 2 is returned."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # figures are worth more than a sign that a terminal does not have
-            stream.reconfigure(errors="replace")
-    try:
-        command = parsed(sys.argv[1:] if argv is None else argv)
-        with launched(command.device) as device:
-            command(device)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    """Run a command."""
+    command = parsed(sys.argv[1:] if argv is None else argv)
+    with launched(command.device) as device:
+        command(device)
     return 0
 
 
