@@ -228,8 +228,8 @@ class MixtureProcess(ForwardProcess):
         # E[T a_t'], T = (xi - snr n)/norm with n = row . (a_t - F x_0), and from it what s has on a_t
         noise = [_dot(row, tuple(law[j][i] - bridge.mean[j] * unit * mixed[i] for j in size)) for i in size]
         target = tuple((mixed[i] - raw.snr * noise[i]) / norm for i in size)
-        own = [raw.gain[i] + raw.out * _dot(target, transpose(back)[i]) for i in size]
-        linear = tuple(table.gain[i] - 2 * own[i] - back[-1][i] for i in size)
+        gain = [raw.gain[i] + raw.out * _dot(target, transpose(back)[i]) for i in size]
+        linear = tuple(table.gain[i] - 2 * gain[i] - back[-1][i] for i in size)
         potentials = [self.potential(float(v)) for v in t]
         centred = [p._replace(constant=p.constant - p.constant.max()) for p in potentials]
         table = table._replace(

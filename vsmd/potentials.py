@@ -69,11 +69,11 @@ class Potential(NamedTuple):
         k, y = a.shape[1], self.blocks(a)
         share = self.terms(y).softmax(1)
         steep = self.precision.unflatten(2, (-1, k))[:, :, :, -1]  # (m, blocks, directions, size)
-        own = steep.unflatten(3, (-1, k))[..., -1].diagonal(dim1=2, dim2=3).flatten(1).sum(1)
+        slope = steep.unflatten(3, (-1, k))[..., -1].diagonal(dim1=2, dim2=3).flatten(1).sum(1)
         lean = self.linear.unflatten(2, (-1, k))[..., -1].flatten(1)
         rows = max(1, PART // steep.numel())
         each = [(lean - torch.einsum("mbgi,nbi->nmbg", steep, e).flatten(2)).square().sum(2) for e in y.split(rows)]
-        return (share * (torch.cat(each) - own)).sum(1) - self.pull(a).square().flatten(1).sum(1)
+        return (share * (torch.cat(each) - slope)).sum(1) - self.pull(a).square().flatten(1).sum(1)
 
     def earlier(self, kernel: Kernel) -> Potential:
         """E[phi(a_T) | a_t] for the reference's kernel from t to T, whose entries are numbers; again a potential."""

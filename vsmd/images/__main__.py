@@ -27,7 +27,7 @@ from vsmd.training import checkpoints
 from vsmd.training.compute import PRECISIONS, Compute
 from vsmd.training.distributed import World, launched
 
-OWN = "cifar10-small"  # the configuration that images of your own start from, unless one is named
+UNNAMED = "cifar10-small"  # the configuration that images of your own start from, unless one is named
 # The comment behind a field is its help on the command line, the docstring of a class that of its command.
 
 
@@ -74,7 +74,7 @@ class Before(Start):
         saved = self.folder_for(self.images) / SETTINGS
         if self.resume and self.config is None and saved.exists():
             return Config.from_text(saved.read_text(encoding="utf-8"))
-        name = self.images if self.images in CONFIGS or self.images is None else OWN
+        name = self.images if self.images in CONFIGS or self.images is None else UNNAMED
         return config(self.config or name)
 
 

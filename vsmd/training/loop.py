@@ -89,7 +89,7 @@ def fit(
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite, OSError where a
     checkpoint cannot be written. Warns (`vsmd.diagnostics`) where the process does not suit the data at either end.
     """
-    process, network = _begun(process, units, network, init)
+    process, network = _initial(process, units, network, init)
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         ema=ema, clip=clip, adaptation=adaptation, mixture=mixture, weighting=weighting, seed=seed, progress=progress,
@@ -101,7 +101,7 @@ def fit(
     return _Run(trainer, path, every, keep, on_start, on_loss, snapshots, on_snapshot, progress).finish()
 
 
-def _begun(
+def _initial(
     process: ForwardProcess, units: str, network: nn.Module | None, init: Model | None
 ) -> tuple[ForwardProcess, nn.Module | None]:
     """Process and network that a run begins with; ValueError or TypeError for none, or a model of other data."""
