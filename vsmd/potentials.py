@@ -14,7 +14,6 @@ numbers of one direction (diagonal), or of all directions (full).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -35,10 +34,6 @@ class Potential(NamedTuple):
     constant: Tensor
     linear: Tensor
     precision: Tensor
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> Potential:
-        """Apply `f` to every tensor."""
-        return Potential(*map(f, self))
 
     def blocks(self, a: Tensor) -> Tensor:
         """States a (n, k, *shape) as (n, blocks, size)."""

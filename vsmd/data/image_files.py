@@ -75,8 +75,10 @@ def split(
     order = _order(n)
     rows = (order[test:].sort().values, order[:test])
     train, held_out = (torch.from_numpy(images)[r] for r in rows)
-    both = [None if labels is None else torch.from_numpy(labels.astype(np.int64))[r] for r in rows]
-    return ImageSet(name, train, held_out, *both, () if labels is None else classes)
+    if labels is None:
+        return ImageSet(name, train, held_out)
+    both = [torch.from_numpy(labels.astype(np.int64))[r] for r in rows]
+    return ImageSet(name, train, held_out, both[0], both[1], classes)
 
 
 def _order(n: int) -> Tensor:

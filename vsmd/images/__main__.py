@@ -115,8 +115,7 @@ class Drawing(Command, SamplingSettings):
         if self.model.is_dir() and not (self.model / name).exists():
             hint = f"its run writes one after `checkpoints.every` steps: train --resume --out {self.model} goes on"
             raise ValueError(f"model={str(self.model)!r}: holds no {name} yet; {hint}")
-        model = load(self.model / name if self.model.is_dir() else self.model)
-        model.network.to(device)
+        model = load(self.model / name if self.model.is_dir() else self.model, device)
         return Painter(
             model, self.solver, self.evaluations, grid_power=self.grid_power, denoise=self.denoise,
             guidance=self.guidance, batch_size=self.batch_size, compute=Compute(self.precision),

@@ -64,7 +64,8 @@ def pretrain(
         "data": [round(float(v), 6) for v in (model.scale, *model.centre.flatten()[:8])],
     }  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
-    done, modules = 0, {"network": model}
+    modules: dict[str, nn.Module] = {"network": model}
+    done = 0
     if path is not None and path.exists():
         done = checkpoints.resumed(path, *files.read(path, FORMAT), settings, modules, optimizer)
     for step in tqdm(range(done + 1, steps + 1), desc="pre-training", disable=not progress, mininterval=1.0):

@@ -8,7 +8,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,6 @@ from vsmd.model import RATES
 from vsmd.training.trainer import Trainer
 
 FORMAT = "vsmd-checkpoint-2"
-
-
-def writable(path: Path) -> Path:
-    """The path, where a file can be written beside it; OSError naming it before any training where none can."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise OSError(f"checkpoint={str(path)!r}: cannot be written ({error}); must be a file in a folder") from None
 
 
 def save(trainer: Trainer, path: Path, keep: int = 1) -> None:

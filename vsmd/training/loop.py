@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vsmd import checks
+from vsmd import checks, files
 from vsmd.adaptation import Adaptation
 from vsmd.couplings import MixtureFit
 from vsmd.model import Model
@@ -95,7 +95,7 @@ def fit(
         ema=ema, clip=clip, adaptation=adaptation, mixture=mixture, weighting=weighting, seed=seed, progress=progress,
         device=checks.device("device", device), compute=compute, context_dropout=context_dropout,
     )  # fmt: skip
-    path = None if checkpoint is None else checkpoints.writable(Path(checkpoint))
+    path = None if checkpoint is None else files.check_writable(Path(checkpoint), "checkpoint")
     trainer.check()
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)
     return _Run(trainer, path, every, keep, on_start, on_loss, snapshots, on_snapshot, progress).finish()
