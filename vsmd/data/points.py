@@ -99,24 +99,22 @@ def read(
     Raises ValueError, one line that names the columns, for text, dates, columns that never change, NaN or infinite
     values, fewer than 50 rows, and files that cannot be read. Warns where above 5 % of the rows are repeated.
     """
-    from vsmd.data.tables import some
-
     checks.one_of("missing", missing, ("error", "drop", "impute"))
     frame = _table(source, csv)
     names = [str(c) for c in frame.columns]
     if twice := sorted({c for c in names if names.count(c) > 1}):
-        raise ValueError(f"source: columns {some(twice)} are there more than once; rename them")
+        raise ValueError(f"source: columns {checks.some(twice)} are there more than once; rename them")
     frame.columns = names
     groups, in_order = _groups(frame, split, time_column, group_column)
     left_out = {checks.one_of("drop", c, names) for c in drop} | {time_column, group_column}
     columns = [c for c in names if c not in left_out]
     if other := [c for c in columns if frame[c].dtype.kind not in "iuf"]:
-        raise ValueError(f"source: columns {some(other)} hold no numbers; leave them out by drop={other[:5]}")
+        raise ValueError(f"source: columns {checks.some(other)} hold no numbers; leave them out by drop={other[:5]}")
     values = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
     if infinite := [c for c, bad in zip(columns, np.isinf(values).any(0)) if bad]:
-        raise ValueError(f"source: infinite values in columns {some(infinite)}; must be finite")
+        raise ValueError(f"source: infinite values in columns {checks.some(infinite)}; must be finite")
     if (gaps := np.isnan(values)).any() and missing == "error":
-        where = some([c for c, bad in zip(columns, gaps.any(0)) if bad])
+        where = checks.some([c for c, bad in zip(columns, gaps.any(0)) if bad])
         count = f"{gaps.any(1).sum()} of {len(values)} rows have NaN, in columns {where}"
         raise ValueError(f"source: {count}; give missing='drop' or missing='impute', or leave the columns out by drop=")
     if missing == "drop":
@@ -129,11 +127,11 @@ def read(
 
 def _whole(values: np.ndarray, train: np.ndarray, columns: list[str]) -> np.ndarray:
     """The values, the training part's medians where they are NaN."""
-    from vsmd.data.tables import some
-
     varies = np.fmax.reduce(train) > np.fmin.reduce(train)  # False where all are NaN
     if same := [c for c, changes in zip(columns, varies) if not changes]:
-        raise ValueError(f"source: columns {some(same)} never change in the training part; drop={same[:5]} drops them")
+        raise ValueError(
+            f"source: columns {checks.some(same)} never change in the training part; drop={same[:5]} drops them"
+        )
     values = np.where(np.isnan(values), np.nanmedian(train, 0), values)
     if (repeated := 1 - len(np.unique(values, axis=0)) / len(values)) > REPEATED:
         warnings.warn(f"source: {repeated:.0%} of the rows are there more than once", stacklevel=3)

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from vsmd import checks
 from vsmd.data.calendars import BELOW_DAY, as_period, split_freq
 
 LARGEST = 2**29  # bytes of a file, unpacked
@@ -29,7 +30,7 @@ def wide(source: pd.Series | pd.DataFrame | str | Path, freq: str, csv: dict[str
         frame = source if isinstance(source, pd.DataFrame) else contents(Path(source), csv)
     columns = [str(c) for c in frame.columns]
     if twice := sorted({c for c in columns if columns.count(c) > 1}):
-        raise ValueError(f"columns {some(twice)} are there more than once; rename or drop them")
+        raise ValueError(f"columns {checks.some(twice)} are there more than once; rename or drop them")
     if frame.index.name in ("unique_id", "item_id"):
         frame = frame.reset_index()
     if names := next((names for names in LONG if set(names) <= set(frame.columns)), None):
@@ -40,13 +41,8 @@ def wide(source: pd.Series | pd.DataFrame | str | Path, freq: str, csv: dict[str
             frame = frame.set_index(dated[0] if dated else frame.columns[0])
     if other := [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]:
         hint = "" if isinstance(source, pd.DataFrame) else ", or say how they are written: csv={'decimal': ','}"
-        raise ValueError(f"columns {some(other)} hold no numbers; drop them{hint}")
+        raise ValueError(f"columns {checks.some(other)} hold no numbers; drop them{hint}")
     return frame.set_axis(_stamps(frame.index, freq))
-
-
-def some(names: list[str]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def bounded(file: IO[bytes], name: str) -> bytes:
@@ -112,7 +108,7 @@ def _csv(data: bytes, options: dict[str, Any]) -> pd.DataFrame:
 def _pivoted(frame: pd.DataFrame, key: str, time: str, value: str) -> pd.DataFrame:
     """A long table, one row a series and step, as a wide one, sorted by time."""
     if other := [str(c) for c in frame.columns if c not in (key, time, value)]:
-        raise ValueError(f"a long table has columns {key}, {time}, {value} alone; drop {some(other)}")
+        raise ValueError(f"a long table has columns {key}, {time}, {value} alone; drop {checks.some(other)}")
     if (twice := frame.duplicated([key, time])).any():
         series, stamp = frame.loc[twice, [key, time]].iloc[0]
         raise ValueError(f"series {series!r} has time stamp {stamp} more than once; keep one row")

@@ -74,14 +74,12 @@ def pretrain(
         _descend(model, optimizer, loss, learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps)))
         if step % 50 == 0 or step == steps:
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"loss is not finite at step {step}: learning_rate={learning_rate:g} is too high"
-                )
+                said = f"loss is not finite at step {step}"
+                raise FloatingPointError(f"{said}: learning_rate={learning_rate:g} is too high")
             if path is not None and (step % every == 0 or step == steps):
                 tensors = checkpoints.state(modules, optimizer)
                 files.write(path, FORMAT, tensors, {"step": step, "settings": settings})
-    trained = copy.deepcopy(model).eval().requires_grad_(False)
-    return trained  # type: ignore[return-value]  # of the class that was given
+    return copy.deepcopy(model).eval().requires_grad_(False)  # type: ignore[return-value]  # of the class given
 
 
 def _loss(model: Autoencoder, x: Tensor, code_noise: float, stream: torch.Generator) -> Tensor:
