@@ -130,7 +130,7 @@ def test_late_errors_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     process = vsmd.forward_process("CLD", (2,))
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "c.safetensors"):
-        with pytest.raises(OSError, match=r"^checkpoint='.*': cannot be written"):
+        with pytest.raises(OSError, match=r"^checkpoint='.*': could not be written"):
             vsmd.fit(process, data, checkpoint=path)
 
 

@@ -107,6 +107,7 @@ def test_a_mixture_that_cannot_be(tmp_path: Path) -> None:
 
 def test_all_priors_and_networks_are_still_read(tmp_path: Path) -> None:
     """The bounds refuse nothing that is written here."""
+    from repro.studies import mixer
     from vsmd import networks
 
     points = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
@@ -114,7 +115,7 @@ def test_all_priors_and_networks_are_still_read(tmp_path: Path) -> None:
         path = small().with_prior(name, points, components=2).save(tmp_path / "model.safetensors")
         assert load(path).process.prior == name
     cases: list[tuple[str, dict[str, Any]]] = [
-        ("conditional", {"features": 2}), ("mixer", {}), ("unet", {"shape": [2, 8, 8], "width": 8})
+        ("conditional", {"features": 2}), (mixer.Mixer.name, {}), ("unet", {"shape": [2, 8, 8], "width": 8})
     ]  # fmt: skip
     for name, settings in cases:
         network = networks.build(name, **{"shape": [2]} | settings)

@@ -133,8 +133,8 @@ def test_forecast_takes_the_estimator_s_defaults(
     [
         (("points", "DATA", "--out", "o.csv", "--columns", "x", "z"), "columns='z': must be one of 'x', 'label', 'y'"),
         (("points", "DATA", "--out", "o.csv", "--columns", "label"), "columns='label': holds no numbers"),
-        (("points", "nothing.csv", "--out", "o.csv"), "No such file"),
-        (("points", "PICTURE", "--out", "o.csv"), "is no CSV file"),
+        (("points", "nothing.csv", "--out", "o.csv"), "data='nothing.csv': there is no such file"),
+        (("points", "PICTURE", "--out", "o.csv"), "is no UTF-8 text from byte 0 on"),
         (("points", "DATA", "--out", "DATA"), "exists; give another name, or --force to overwrite it"),
         (("points", "DATA", "--out", "o.csv", "--model", "DATA"), "model="),
         (("points", "DATA", "--out", "o.csv", "--method", "VSUL"), "(did you mean 'VSULD'?)"),

@@ -10,6 +10,7 @@ Importing the package loads nothing but this file; names and submodules load whe
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,12 +39,10 @@ _HOME = {
     "forward_process": "family",
     "load": "model",
 }
-_ROOMS = {
-    "adaptation", "bases", "bridges", "checks", "coefficients", "couplings", "data", "diagnostics", "durations",
-    "family", "files", "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments",
-    "networks", "piecewise", "potentials", "priors", "processes", "quality", "random", "rates", "samplers", "schedules",
-    "scores", "steering", "stored", "training", "units",
-}  # fmt: skip
+
+
+def _rooms() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:
@@ -51,10 +50,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"vsmd.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in _ROOMS:
+    if name in _rooms():
         return importlib.import_module(f"vsmd.{name}")
     raise AttributeError(f"module 'vsmd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_ROOMS})
+    return sorted({*globals(), *_HOME, *_rooms()})

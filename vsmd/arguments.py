@@ -1,13 +1,40 @@
-"""Command lines read by tyro, a mistake in one line."""
+"""Command lines read by tyro, and what a command ends with: a mistake is one line and 2, an interruption 130."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
 import tyro
+
+P = ParamSpec("P")
+
+
+def reported(main: Callable[P, int]) -> Callable[P, int]:
+    """A command's `main` that reports the user's errors in one line, and returns its exit status."""
+
+    @functools.wraps(main)
+    def run(*args: P.args, **options: P.kwargs) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # figures are worth more than a sign that a terminal does not have
+                stream.reconfigure(errors="replace")
+        try:
+            return main(*args, **options)
+        except ModuleNotFoundError as error:
+            said = f"{error.name} is not installed: pip install 'vsmd[forecasting,images]'"
+        except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+            said = " ".join(str(error).split())
+        except KeyboardInterrupt:
+            return 130
+        print(f"error: {said}", file=sys.stderr)
+        return 2
+
+    return run
 
 
 def parsed(command: Any, **options: Any) -> Any:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks, kernels, random
-from vsmd.bases import Basis, Stream
+from vsmd.bases import Stream
 from vsmd.coefficients import Coefficients, Transition
 from vsmd.couplings import Coupling, Fit, MixtureFit, fitted
 from vsmd.kernels import Channel, Kernel, Matrix, matmul, transpose
@@ -35,7 +35,6 @@ from vsmd.potentials import Potential
 from vsmd.priors import LOG_2PI, GaussianPrior, gaussian_kl
 from vsmd.processes import ForwardProcess
 from vsmd.steering import inverse
-from vsmd.units import Units
 
 FITTED = 2**25  # values of the data that the potential is fitted to
 COUPLED = 40_000  # points whose coupling the moments are measured on
@@ -78,13 +77,8 @@ class MixtureProcess(ForwardProcess):
     coupling: Coupling | None = None
     second: Tensor | None = None
 
+    learned_fields: ClassVar[tuple[str, ...]] = ("mixture", "coupling", "second")
     controlled: ClassVar[bool] = True
-
-    def with_moments(
-        self, mean: Tensor, var: Tensor, basis: Basis | None = None, units: Units | None = None
-    ) -> MixtureProcess:
-        """The same process knowing moments, basis and units of data, and no coupling yet."""
-        return dataclasses.replace(super().with_moments(mean, var, basis, units), coupling=None, second=None)  # type: ignore
 
     def coupled(
         self,
@@ -228,8 +222,8 @@ class MixtureProcess(ForwardProcess):
         # E[T a_t'], T = (xi - snr n)/norm with n = row . (a_t - F x_0), and from it what s has on a_t
         noise = [_dot(row, tuple(law[j][i] - bridge.mean[j] * unit * mixed[i] for j in size)) for i in size]
         target = tuple((mixed[i] - raw.snr * noise[i]) / norm for i in size)
-        own = [raw.gain[i] + raw.out * _dot(target, transpose(back)[i]) for i in size]
-        linear = tuple(table.gain[i] - 2 * own[i] - back[-1][i] for i in size)
+        gain = [raw.gain[i] + raw.out * _dot(target, transpose(back)[i]) for i in size]
+        linear = tuple(table.gain[i] - 2 * gain[i] - back[-1][i] for i in size)
         potentials = [self.potential(float(v)) for v in t]
         centred = [p._replace(constant=p.constant - p.constant.max()) for p in potentials]
         table = table._replace(
@@ -251,10 +245,6 @@ class MixtureProcess(ForwardProcess):
         bridge = self.bridge(torch.ones(1, dtype=torch.float64))
         law = tuple(tuple(e[0] for e in row) for row in self.law(bridge)[1])
         return self.reference(0.0, 1.0).map(lambda e: e[0]), law
-
-    def _gaussian_prior(self) -> Matrix:
-        one = torch.full(self.shape, self.reference_variance(), dtype=torch.float64)
-        return ((one,),) if self.k == 1 else ((one, 0 * one), (0 * one, one))
 
     def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> ForwardProcess:
         """The same process with another prior, "gaussian" or "moments"; ValueError for the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,11 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(value).lower(), list(folded), n=1, cutoff=0.5)
     hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
     raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, names))}{hint}")
+
+
+def some(names: Sequence[object]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def tensor(name: str, value: Any) -> torch.Tensor:

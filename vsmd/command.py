@@ -155,13 +155,10 @@ class Forecast(Command):
 
 
 def numbers(path: Path, columns: tuple[str, ...] = ()) -> Any:
-    """The named columns of a CSV file, or all that hold numbers, finite float64 (n, d); else a one-line ValueError."""
-    import pandas as pd
+    """The named columns of a file, or all that hold numbers, finite float64 (n, d); else a one-line ValueError."""
+    from vsmd.data import tables
 
-    try:
-        table = pd.read_csv(path)
-    except ValueError as error:  # of the decoder, or of the reader of tables
-        raise ValueError(f"data={str(path)!r}: is no CSV file ({error})") from None
+    table = tables.read("data", path)
     for name in columns:
         checks.one_of("columns", name, map(str, table.columns))
         if table[name].dtype.kind not in "iuf":
@@ -184,28 +181,20 @@ COMMANDS = {"points": Points, "forecast": Forecast, "check": Check}
 ELSEWHERE = {"images": "vsmd.images", "reproduce": "repro"}  # modules that are run
 
 
+@arguments.reported
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; a mistake is one line and 2, an interruption 130."""
+    """Run a command."""
     argv = sys.argv[1:] if argv is None else argv
-    try:
-        if not argv or argv[0] in ("-h", "--help"):
-            print(__doc__)
-            return 0
-        if checks.one_of("command", argv[0], (*COMMANDS, *ELSEWHERE)) in ELSEWHERE:
-            if importlib.util.find_spec(ELSEWHERE[argv[0]].split(".")[0]) is None:
-                raise ValueError("reproduce: needs a checkout of the repository, where `make env` links `repro` in")
-            return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
-        command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
-        command.check_files()
-        command()
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed: pip install 'vsmd[forecasting,images]'", file=sys.stderr)
-        return 2
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if checks.one_of("command", argv[0], (*COMMANDS, *ELSEWHERE)) in ELSEWHERE:
+        if importlib.util.find_spec(ELSEWHERE[argv[0]].split(".")[0]) is None:
+            raise ValueError("reproduce: needs a checkout of the repository, where `make env` links `repro` in")
+        return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
+    command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
+    command.check_files()
+    command()
     return 0
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vsmd import checks, random
+from vsmd import checks, kernels, random
 from vsmd.potentials import PART, Potential, lifted, solve
 
 FULL_UP_TO, FULL_BY_DEFAULT = 64, 8  # directions in one block: at most, and where nobody says
@@ -104,7 +104,7 @@ class Coupling(NamedTuple):
     def potential(self) -> Potential:
         """phi_T."""
         constant, linear, precision = self.whitened()
-        back = torch.linalg.inv(lifted(entries(self.lower), linear.shape[-1]))
+        back = torch.linalg.inv(lifted(kernels.entries(self.lower), linear.shape[-1]))
         return Potential(constant, (back.T @ linear[..., None])[..., 0], back.T @ precision @ back)
 
     def log_z(self, x: Tensor) -> Tensor:
@@ -139,11 +139,6 @@ class Coupling(NamedTuple):
         xi = (x.double() / unit)[:, None]
         q = torch.cat([xi, self.ends(x, random.generator(seed, "coupling")).view(len(x), -1, *x.shape[1:])], 1)
         return torch.einsum("ni...,nj...->ij...", q, q) / len(q)
-
-
-def entries(m: Tensor) -> tuple[tuple[Tensor, ...], ...]:
-    """A matrix (k, k) entry by entry."""
-    return tuple(tuple(row) for row in m)
 
 
 def quadratic(m: Tensor, y: Tensor) -> Tensor:

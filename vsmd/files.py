@@ -47,12 +47,17 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: Path) -> None:
-    """OSError, one line naming `path`, unless a file can be put there: asked before long work begins."""
-    if path.is_dir():
-        raise OSError(f"path={str(path)!r}: could not be written (Is a directory)")
-    with suppress(_Refused), replacing(path):
-        raise _Refused
+def check_writable(path: Path, name: str = "path") -> Path:
+    """The path; OSError, one line that names it, unless a file can be put there: asked before long work begins."""
+    try:
+        if path.is_dir():
+            raise OSError("is a folder")
+        with suppress(_Refused), replacing(path):
+            raise _Refused
+    except OSError as error:
+        reason = getattr(error.__cause__, "strerror", None) or error
+        raise OSError(f"{name}={str(path)!r}: could not be written ({reason}); must be a file in a folder") from None
+    return path
 
 
 @contextmanager

@@ -56,6 +56,11 @@ def stacked(m: Matrix) -> Tensor:
     return torch.stack([torch.stack(torch.broadcast_tensors(*row), -1) for row in m], -2)
 
 
+def entries(m: Tensor) -> Matrix:
+    """Inverse of `stacked`."""
+    return tuple(tuple(m[..., i, j] for j in range(m.shape[-1])) for i in range(m.shape[-2]))
+
+
 def compose(first: Kernel, second: Kernel) -> Kernel:
     """Kernel of `first` followed by `second`: (F2 F1, F2 N1 F2' + N2), a sum of positive terms."""
     moved = matmul(matmul(second.mean, first.noise), transpose(second.mean))

@@ -50,11 +50,11 @@ class Model:
         beta = f"beta {low:g}" if low == high else f"beta {low:g} to {high:g}"
         adapted = f"A adapted in {len(self.history)} rounds" if self.history else f"A {process.variational_score}"
         weights = sum(p.numel() for p in network.parameters())
-        told = f", told {takes}" if (takes := getattr(network, "conditioning", None)) else ""
+        context = f", told {takes}" if (takes := getattr(network, "conditioning", None)) else ""
         dropped = f", left out of {self.context_dropout:.0%}" if self.context_dropout else ""
         return (
             f"Model of data {process.shape}: {process.method}, {beta}, {adapted}, prior {process.prior!r}\n"
-            f"  {type(network).__name__}, {weights:,} weights on {self.score.device}{told}{dropped}"
+            f"  {type(network).__name__}, {weights:,} weights on {self.score.device}{context}{dropped}"
         )
 
     def to(self, device: str | torch.device) -> Model:
@@ -148,7 +148,7 @@ class Model:
         batch_size = checks.positive_int("batch_size", batch_size)
         if context is None and guidance != 1:
             raise ValueError(f"guidance={guidance!r}: leads towards a context; must come with one")
-        context = self.score.told(context, n, self.context_dropout > 0)
+        context = self.score.context_for(context, n, self.context_dropout > 0)
         denoise = False if trajectory and denoise is None else denoise
         run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, **options)
         batches = []
@@ -168,12 +168,12 @@ class Model:
         for first in range(0, n, batch_size):
             rows = slice(first, min(first + batch_size, n))
             if seeds is not None:
-                yield rows, *self.own_draws(law, seeds[rows])
+                yield rows, *self.draws_by_row(law, seeds[rows])
             elif states is not None:
                 yield rows, states[rows], random.BatchNoise(random.generator(seed, "noise", first))
 
     @staticmethod
-    def own_draws(law: Prior, seeds: Sequence[int]) -> tuple[Tensor, random.RowNoise]:
+    def draws_by_row(law: Prior, seeds: Sequence[int]) -> tuple[Tensor, random.RowNoise]:
         """States of the prior (n, k, *shape) and noise for solvers, row i from a stream of seeds[i] alone."""
         streams = [random.generator(seed, ROW) for seed in seeds]
         return torch.cat([law.sample(1, stream) for stream in streams]), random.RowNoise(streams)
@@ -206,7 +206,7 @@ class Model:
 
         x, velocities = checks.points("x", x, self.process.shape).cpu(), checks.positive_int("velocities", velocities)
         device, values = self.score.device, []
-        context = self.score.told(context, len(x), self.context_dropout > 0)
+        context = self.score.context_for(context, len(x), self.context_dropout > 0)
         context = None if context is None else context.to(device)
         for j in range(velocities if self.process.k == 2 else 1):
             a = self.process.to_directions(x).float()[:, None]

@@ -6,10 +6,7 @@ f + g g' grad log phi_t, phi_t(a) = E[phi(a_T) | a_t = a]. For
     phi(a) = sum_j exp(c_j + b_j'a - 1/2 a'P_j a),   I + N P_j positive definite,
 
 phi_t is a mixture again, with b_j(t) = Phi'(I + P_j N)^{-1} b_j, P_j(t) = Phi' P_j (I + N P_j)^{-1} Phi and
-c_j(t) = c_j - 1/2 log|I + N P_j| + 1/2 b_j'N (I + P_j N)^{-1} b_j, and the controlled transition is a mixture too: pick
-j by its share of phi_t(a_t), then
-
-    a_s | a_t, j ~ N((I + N P_j(s))^{-1} (Phi a_t + N b_j(s)), (I + N P_j(s))^{-1} N),   Phi and N over [t, s].
+c_j(t) = c_j - 1/2 log|I + N P_j| + 1/2 b_j'N (I + P_j N)^{-1} b_j.
 
 One component with b = 0 and P = Pi_T is `vsmd.steering`. States are (n, k, *shape). A precision has blocks: of the k
 numbers of one direction (diagonal), or of all directions (full).
@@ -17,8 +14,6 @@ numbers of one direction (diagonal), or of all directions (full).
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -28,15 +23,6 @@ from vsmd import kernels
 from vsmd.kernels import Kernel, Matrix
 
 PART = 2**24  # numbers made at once
-LEAST = 1e-6  # eigenvalue of I + L'P L, N = L L', onto which a potential that is not integrable is projected
-
-
-class Components(NamedTuple):
-    """A Gaussian a component, given a state y in blocks: N(mean y + offset, noise); mean and noise square."""
-
-    mean: Tensor
-    offset: Tensor
-    noise: Tensor
 
 
 class Potential(NamedTuple):
@@ -48,16 +34,6 @@ class Potential(NamedTuple):
     constant: Tensor
     linear: Tensor
     precision: Tensor
-
-    @classmethod
-    def around(cls, weights: Tensor, means: Tensor, precision: Tensor) -> Potential:
-        """sum_j w_j exp(-1/2 (a - m_j)'P_j (a - m_j)), weights (m,) > 0, means (m, blocks, size)."""
-        linear = _times(precision, means)
-        return cls(weights.log() - 0.5 * (linear * means).flatten(1).sum(1), linear, precision)
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> Potential:
-        """Apply `f` to every tensor."""
-        return Potential(*map(f, self))
 
     def blocks(self, a: Tensor) -> Tensor:
         """States a (n, k, *shape) as (n, blocks, size)."""
@@ -88,11 +64,11 @@ class Potential(NamedTuple):
         k, y = a.shape[1], self.blocks(a)
         share = self.terms(y).softmax(1)
         steep = self.precision.unflatten(2, (-1, k))[:, :, :, -1]  # (m, blocks, directions, size)
-        own = steep.unflatten(3, (-1, k))[..., -1].diagonal(dim1=2, dim2=3).flatten(1).sum(1)
+        slope = steep.unflatten(3, (-1, k))[..., -1].diagonal(dim1=2, dim2=3).flatten(1).sum(1)
         lean = self.linear.unflatten(2, (-1, k))[..., -1].flatten(1)
         rows = max(1, PART // steep.numel())
         each = [(lean - torch.einsum("mbgi,nbi->nmbg", steep, e).flatten(2)).square().sum(2) for e in y.split(rows)]
-        return (share * (torch.cat(each) - own)).sum(1) - self.pull(a).square().flatten(1).sum(1)
+        return (share * (torch.cat(each) - slope)).sum(1) - self.pull(a).square().flatten(1).sum(1)
 
     def earlier(self, kernel: Kernel) -> Potential:
         """E[phi(a_T) | a_t] for the reference's kernel from t to T, whose entries are numbers; again a potential."""
@@ -105,37 +81,10 @@ class Potential(NamedTuple):
         constant = self.constant - 0.5 * log_det(tilt).sum(1) + gain
         return Potential(constant, (phi.T @ linear)[..., 0], (precision + precision.mT) / 2)
 
-    def controlled(self, kernel: Kernel) -> Components:
-        """Each component's law of a_s given a_t, `self` being phi_s and `kernel` the reference's from t to s."""
-        phi, noise = (lifted(m, self.linear.shape[-1]) for m in kernel)
-        tilt = torch.eye(len(phi), dtype=phi.dtype) + noise @ self.precision
-        cov = solve(tilt, noise.expand_as(tilt))
-        return Components(solve(tilt, phi.expand_as(tilt)), _times(cov, self.linear), (cov + cov.mT) / 2)
-
-    def integrable(self, noise: Matrix) -> Potential:
-        """The same with every I + L'P L, noise = L L', at least 1e-6, where it is not integrable: a warning says so."""
-        lower = torch.linalg.cholesky(lifted(noise, self.linear.shape[-1]))
-        values, axes = torch.linalg.eigh(torch.eye(len(lower), dtype=lower.dtype) + lower.T @ self.precision @ lower)
-        bad = (values < LEAST / 2).flatten(1).any(1)
-        if not bool(bad.any()):
-            return self
-        least = float(values.min())
-        warnings.warn(
-            f"potential: {int(bad.sum())} of {len(bad)} components are not integrable against the noise (least "
-            f"eigenvalue {least:.3g}, must be > 0); projected onto {LEAST:g}", stacklevel=2,
-        )  # fmt: skip
-        kept = (axes * (values.clamp(min=LEAST) - 1)[..., None, :]) @ axes.mT
-        whiten = torch.linalg.inv(lower)
-        return self._replace(precision=whiten.T @ kept @ whiten)
-
 
 def lifted(m: Matrix, size: int) -> Tensor:
     """A k x k matrix of numbers as the block (size, size) of size/k directions."""
     return torch.block_diag(*[kernels.stacked(m).view(len(m), len(m))] * (size // len(m)))
-
-
-def _times(m: Tensor, y: Tensor) -> Tensor:
-    return (m @ y[..., None])[..., 0]
 
 
 def solve(m: Tensor, right: Tensor) -> Tensor:

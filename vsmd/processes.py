@@ -51,7 +51,7 @@ class ForwardProcess(Rates):
     mixture: Mixture | None = None  # law of the statistic at t = 1 that a mixture or empirical prior draws from
     units: Units = RAW
 
-    of_one_a: ClassVar[tuple[str, ...]] = ("mixture",)
+    learned_fields: ClassVar[tuple[str, ...]] = ("mixture",)
     controlled: ClassVar[bool] = False  # whether the flow has a control beside the score (`vsmd.bridges`)
 
     @property
@@ -62,9 +62,7 @@ class ForwardProcess(Rates):
         plain |= {} if self.units.name == "raw" else {"units": self.units.name}
         return plain | {n: getattr(self, n) for n in names}
 
-    def with_moments(
-        self, mean: Tensor, var: Tensor, basis: Basis | None = None, units: Units | None = None
-    ) -> ForwardProcess:
+    def with_moments(self, mean: Tensor, var: Tensor, basis: Basis | None = None, units: Units | None = None) -> Self:
         """The same process knowing the data's mean, their variance per direction, and the basis and units of them.
 
         Raises ValueError for moments or a basis of another shape, what is not finite, or a negative variance; for units
@@ -75,13 +73,13 @@ class ForwardProcess(Rates):
         if not units.known:
             raise ValueError(f"units={units.name!r}: are measured on data; call with_data")
         moments = Moments.given(mean, var, self.shape)
-        return dataclasses.replace(self, moments=moments, basis=basis, units=units, mixture=None)
+        return self._anew(moments=moments, basis=basis, units=units)
 
-    def with_units(self, units: str) -> ForwardProcess:
+    def with_units(self, units: str) -> Self:
         """The same process in units of that name ("raw", "standardised", "whitened"), before data."""
-        return dataclasses.replace(self, units=Units(checks.one_of("units", units, UNITS)), moments=None, mixture=None)
+        return self._anew(units=Units(checks.one_of("units", units, UNITS)), moments=None)
 
-    def with_data(self, data: Stream) -> ForwardProcess:
+    def with_data(self, data: Stream) -> Self:
         """The same process with moments, units and basis of data (n, *shape), or of a stream of such batches."""
         if self.units.name == "raw":
             moments, basis = self.basis.fitted(data)
@@ -229,7 +227,7 @@ class ForwardProcess(Rates):
         return MixturePrior(Lift(tuple(e[0] for e in chol), channel.map(lambda e: e[0])), self.mixture)
 
     def _gaussian_prior(self) -> Matrix:
-        if not self.steered:
+        if not self.steered and not self.controlled:
             return self.terminal(0.0)[1]
         one = torch.full(self.shape, self.reference_variance(), dtype=torch.float64)
         return ((one,),) if self.k == 1 else ((one, 0 * one), (0 * one, one))

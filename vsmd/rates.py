@@ -30,7 +30,7 @@ class Rates:
     variational_score: str
     constant: tuple[Tensor, ...]
 
-    of_one_a: ClassVar[tuple[str, ...]] = ()  # fields that hold for one A: None for another
+    learned_fields: ClassVar[tuple[str, ...]] = ()  # that hold for one A and the data it was fitted to; else None
 
     @property
     def row(self) -> Method:
@@ -93,8 +93,12 @@ class Rates:
         """The same process with this stiffness and – with velocity – friction, (pieces, *shape)."""
         self._on_pieces("A")
         rates = (stiffness,) if self.k == 1 or friction is None else (stiffness, friction)
-        changed: dict[str, Any] = dict.fromkeys(self.of_one_a)
-        return dataclasses.replace(self, constant=tuple(e.to(torch.float64) for e in rates), **changed)
+        return self._anew(constant=tuple(e.to(torch.float64) for e in rates))
+
+    def _anew(self, **changed: Any) -> Self:
+        """The same process with other fields, having learned nothing yet."""
+        fields: dict[str, Any] = dict.fromkeys(self.learned_fields) | changed
+        return dataclasses.replace(self, **fields)
 
     def with_variational_score(self, a_x: Tensor, a_v: Tensor | None) -> Self:
         """The same process with this A_x and – with velocity – A_v, (pieces, *shape)."""

@@ -79,7 +79,7 @@ class Score:
             return False
         return True
 
-    def told(self, context: Any, n: int, optional: bool = False) -> Tensor | None:
+    def context_for(self, context: Any, n: int, optional: bool = False) -> Tensor | None:
         """The context for n points as the network takes it: one a point, or one row (a label) for all of them.
 
         optional: whether it may be left out of a network that takes one. Raises ValueError or TypeError in one line for

@@ -48,10 +48,6 @@ def _symmetric(m: Matrix) -> Matrix:
     return (m[0][0], off), (off, m[1][1])
 
 
-def _entries(m: Tensor) -> Matrix:
-    return tuple(tuple(m[..., i, j] for j in range(m.shape[-1])) for i in range(m.shape[-2]))
-
-
 def _terminal_gain(reference: Kernel, std: Tensor, target: float) -> Matrix:
     """Pi_T of the reference's kernel over [0, T]; symmetric (*shape) entries."""
     k = len(reference.noise)
@@ -64,7 +60,7 @@ def _terminal_gain(reference: Kernel, std: Tensor, target: float) -> Matrix:
     # K^{-1} = Q^{-T} U diag(1/2 + sqrt(1/4 + sigma^2)) U' Q^{-1}, Q^{-1} = L / sqrt(target): hence
     # W'K^{-1} W = U diag(.) U' / target exactly, and Pi_T needs no inverse but N_0's
     grown = (u * (0.5 + torch.sqrt(0.25 + sigma.square()))[..., None, :]) @ u.mT / target
-    return _symmetric(_entries(grown - w.mT @ w))
+    return _symmetric(kernels.entries(grown - w.mT @ w))
 
 
 class Steering:

@@ -48,9 +48,9 @@ def _public(tree: ast.Module) -> dict[str, str]:
             names[node.name] = "function"
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             registry = isinstance(node, ast.AnnAssign) and ast.unparse(target).isupper()
-            if isinstance(target, ast.Name) and (told or registry or target.id in listed):
+            if isinstance(target, ast.Name) and (documented or registry or target.id in listed):
                 names[target.id] = "data"
     return {name: kind for name, kind in names.items() if not name.startswith("_")}
 

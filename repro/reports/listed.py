@@ -65,6 +65,6 @@ def read(model: type[T], row: Any, where: str, **within: type[Listed]) -> T:
         raise ValueError(f"{where}: {first['ctx']['error']}")
     if first["type"] == "missing":
         raise ValueError(f"{where}: {name}: must be given")
-    told = [e["msg"].replace("Input should", "must").replace("String should", "must") for e in errors]
-    alternatives = [text for e, text in zip(errors, told, strict=True) if field(e["loc"]) == name]
+    messages = [e["msg"].replace("Input should", "must").replace("String should", "must") for e in errors]
+    alternatives = [text for e, text in zip(errors, messages, strict=True) if field(e["loc"]) == name]
     raise ValueError(f"{where}: {name}={first['input']!r}: {', or '.join(alternatives)}")

@@ -171,8 +171,8 @@ def _entry(entry: Entry, ours: dict[str, dict[str, Any]], above: set[str], store
         lines += ["| " + " | ".join(map(str, reference.columns)) + " |", "|" + "---|" * len(reference.columns)]
         lines += ["| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in reference.rows]
         lines.append("")
-        told = {str(row[-1]) for row in reference.rows} | set((reference.source or "").split("; ")[1:])
-        if marks := [f"{mark}: {meaning}" for mark, meaning in _MARKS.items() if mark in told]:
+        cited = {str(row[-1]) for row in reference.rows} | set((reference.source or "").split("; ")[1:])
+        if marks := [f"{mark}: {meaning}" for mark, meaning in _MARKS.items() if mark in cited]:
             lines.append(f"{'; '.join(marks)}.\n")
     if entry.note:
         lines.append(f"{entry.note}\n")

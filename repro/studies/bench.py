@@ -25,7 +25,7 @@ from vsmd.forecasting.predictor import VSMDPredictor
 from vsmd.forecasting.series import Series
 from vsmd.images.pictures import Pictures
 from vsmd.networks.mlp import MLP
-from vsmd.samplers import make_solver, time_grid
+from vsmd.samplers import as_solver, make_solver, time_grid
 from vsmd.samplers.base import no_noise
 from vsmd.training.data import Data
 from vsmd.training.distributed import launched
@@ -118,6 +118,7 @@ def forecast_sampling(rounds: int) -> tuple[float, float, float]:
     z, level = torch.randn(500, 8, generator=random.generator(0, "bench")), torch.zeros(1, 8)
     history = torch.randn(5, windows.history + windows.horizon, 8 + windows.features())
     bare = network.on_codes()
+    calls = predictor.sampling_steps * as_solver(predictor.solver).evaluations + predictor.denoise
 
     def reference() -> None:
         inputs = network.inputs(history)
@@ -127,7 +128,7 @@ def forecast_sampling(rounds: int) -> tuple[float, float, float]:
             step = inputs[:, windows.context_length + day, None].repeat_interleave(100, 0)
             h, state = network.read(step, state)
             codes = network.code(h[:, 0])
-            for _ in range(predictor.evaluations):
+            for _ in range(calls):
                 bare(z, level, codes)
 
     with torch.no_grad():

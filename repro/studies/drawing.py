@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,15 @@ def by_prior(model: Model, draws: list[Draw], points: Tensor, seed: int) -> Iter
     """The model from each prior that draws name, fitted to `points` (n, *shape), and the draws that start there."""
     for prior in dict.fromkeys(draw.prior for draw in draws):
         yield model.with_prior(prior, points, seed=seed), [draw for draw in draws if draw.prior == prior]
+
+
+def peer_columns(method: str, learning_rate: float, steps: int, began: float) -> dict[str, Any]:
+    """The columns of a trained peer's setting; its name tells the units of its data. began: by `time.perf_counter`."""
+    units = next((name for name in ("standardised", "whitened") if method.endswith(f"-{name}")), "raw")
+    return {
+        "method": method.removesuffix(f"-{units}"), "units": units, "learning_rate": learning_rate,
+        "train_steps": steps, "train_seconds": time.perf_counter() - began,
+    }  # fmt: skip
 
 
 def drawn(model: Model, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> Tensor:

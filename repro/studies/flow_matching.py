@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from repro.grid.runs import Result
 from repro.studies import toys
 from repro.studies.drawing import counted
+from repro.studies.paths import path_energy, straightness
 from repro.studies.plans import Draw, draws_of
 from repro.studies.sets.toys import toy
 from vsmd import checks, random
 from vsmd.family import forward_process
-from vsmd.metrics.paths import path_energy, straightness
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
 from vsmd.training.data import Data

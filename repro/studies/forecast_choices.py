@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.grid.runs import Result, Run
+from repro.studies.forecast_settings import with_solver
 from repro.studies.forecasts import options_of, panel_of
 from vsmd.forecasting import NaivePredictor, VSMDEstimator
 from vsmd.forecasting.choice import lowest, scored
@@ -40,7 +41,7 @@ def candidate(
     options = options_of(data, settings, variant, steps)
     checkpoint = None if workdir is None else workdir / "training.safetensors"
     estimator = VSMDEstimator(data.prediction_length, data.freq, seed=seed, checkpoint=checkpoint, **options)
-    predictor = estimator.train(data.train).with_solver(solver, nfe, denoise=False)
+    predictor = with_solver(estimator.train(data.train), solver, nfe, denoise=False)
     key = {"dataset": dataset, "variant": variant, "settings": settings, "solver": solver, "nfe": nfe, "seed": seed}
     return Result({"crps_selection": [{**key, **scored(predictor, data, num_samples=samples)}]})
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from repro.studies.windows import Windows
+from vsmd.forecasting import VSMDPredictor
 from vsmd.methods import FAMILY
+from vsmd.samplers.generation import steps_within
 
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"method": name} for name in FAMILY},
@@ -41,6 +43,14 @@ HOURLY: dict[str, dict[str, Any]] = {  # days and weeks: from a linear rule of l
     | {"rank": None, "lags_seq": _DAY, "context": ("scales", "levels", "seasons")},
 }
 SETTINGS = {"paper": {"model": Windows.name}} | DAILY | HOURLY
+
+
+def with_solver(predictor: VSMDPredictor, solver: str, evaluations: int, denoise: bool) -> VSMDPredictor:
+    """The same predictor with another solver, within `evaluations` network evaluations a step of the horizon."""
+    steps = steps_within(solver, evaluations, denoise)
+    settings = predictor.settings | {"solver": solver, "sampling_steps": steps, "denoise": denoise}
+    parts = predictor.model, predictor.representation, predictor.prediction_length, predictor.freq
+    return VSMDPredictor(*parts, **settings)
 
 
 def candidates(freq: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from repro.grid.runs import Result
-from repro.studies.forecast_settings import SETTINGS, VARIANTS
+from repro.studies.forecast_settings import SETTINGS, VARIANTS, with_solver
 from repro.studies.peers import VAR, DeepAR
 from repro.studies.sets.panels import panel
 from vsmd.data.panels import Panel
@@ -160,7 +160,7 @@ def run(
             main = (solver, nfe) == (solvers[0], nfes[0])
             name = solver + "+denoise" * denoise
             key = {**base, "solver": name, "nfe": nfe, "seed": seed, "selected": int(selected and main)}
-            tables.add(predictor.with_solver(solver, nfe, denoise=denoise), key, samples, trained, main)
+            tables.add(with_solver(predictor, solver, nfe, denoise), key, samples, trained, main)
     return tables.result
 
 

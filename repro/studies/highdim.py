@@ -20,6 +20,7 @@ import vsmd
 from repro.grid.runs import Result
 from repro.studies import flow_matching, toys
 from repro.studies.drawing import by_prior, counted, drawn
+from repro.studies.mixer import Mixer
 from repro.studies.plans import draws_of
 from repro.studies.sets.highdim import DIM, blocks_64
 from vsmd import networks, random
@@ -50,7 +51,7 @@ HIGHDIM_COLUMNS = [
 ]
 
 # What every method trains, chosen so that flow matching on whitened data learns the blocks.
-NETWORK: dict[str, Any] = {"name": "mixer", "width": 16, "depth": 3}
+NETWORK: dict[str, Any] = {"name": Mixer.name, "width": 16, "depth": 3}
 TRAINING: dict[str, Any] = {"batch_size": 256, "learning_rate": 1e-2}
 STEPS = 3_000
 

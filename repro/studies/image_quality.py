@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vsmd import random
 from vsmd.data.images import ImageSet, load, to_uint8
-from vsmd.images.evaluation import METRICS
-from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, feature_distance, kernel_distance
+from vsmd.images.evaluation import METRICS, distance
+from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures
 from vsmd.metrics.neighbours import memorisation
 
 Row = dict[str, Any]
@@ -39,11 +39,7 @@ def real(metric: str, dataset: str, reference: int, n: int) -> tuple[Tensor, flo
     """Features of `reference` training images, and the distance of n test images to them: the floor."""
     images, features = load(dataset), _features(_KIND.get(metric, metric))
     known = features(reference_images(images, reference))
-    return known, _distance(metric, features(images.test[:n]), known)
-
-
-def _distance(metric: str, features: Tensor, known: Tensor) -> float:
-    return kernel_distance(features, known) if metric == "KID" else feature_distance(features, known)
+    return known, distance(metric, features(images.test[:n]), known)
 
 
 def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
@@ -52,7 +48,7 @@ def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> di
         return dict.fromkeys(metrics, math.nan)
     images = to_uint8(x.clone())
     features = {kind: _features(kind)(images) for kind in {_KIND.get(m, m) for m in metrics}}
-    return {m: _distance(m, features[_KIND.get(m, m)], real(m, dataset, reference, len(x))[0]) for m in metrics}
+    return {m: distance(m, features[_KIND.get(m, m)], real(m, dataset, reference, len(x))[0]) for m in metrics}
 
 
 def nearest(x: Tensor, train: Tensor) -> Tensor:

@@ -22,10 +22,12 @@ from repro.studies.convergence import Row
 from repro.studies.latent import bridge_of, checkpoint_in, denoisable, row, solver_of
 from vsmd import latent, random
 from vsmd.data import images
-from vsmd.metrics.distances import frechet_distance_of
+from vsmd.images.pictures import Pictures
+from vsmd.metrics.distances import frechet_distance
 from vsmd.metrics.frechet import EfficientNetFeatures
 from vsmd.networks.mlp import MLP
 from vsmd.networks.unet import UNet
+from vsmd.training.data import Sampler
 
 SHOWN = 40  # pictures kept for the figures
 FAINT = 26  # of 255: what `cleared` sets to black
@@ -57,9 +59,15 @@ def _reference(dataset: str, count: int) -> Tensor:
     return _features()(_set(dataset, 1)[1][:count])
 
 
+def drawn_from(train: Tensor) -> Sampler:
+    """Draws of uint8 pictures, no stream of all: a bridge's moments are those of draws."""
+    return Pictures(train).__call__
+
+
 def distance(pictures: Tensor, dataset: str, count: int) -> float:
     """FD-EffNet of `count` uint8 pictures to as many test pictures."""
-    return frechet_distance_of(_features()(pictures[:count]), _reference(dataset, count))
+    features = (v.double() for v in (_features()(pictures[:count]), _reference(dataset, count)))
+    return frechet_distance(*(moment for v in features for moment in (v.mean(0), v.T.cov())))
 
 
 def cleared(pictures: Tensor) -> Tensor:
@@ -114,7 +122,7 @@ def run_latent(
     train, test = _set(dataset, n_train)
     x, start = images.to_float(train), time.perf_counter()
     autoencoder = latent.pretrain(
-        latent.ImageAutoencoder(tuple(train.shape[1:]), latent_dim, width), images.sampler(train), steps=pretrain_steps,
+        latent.ImageAutoencoder(tuple(train.shape[1:]), latent_dim, width), drawn_from(train), steps=pretrain_steps,
         batch_size=128, learning_rate=1e-3, code_noise=CODE_NOISE, seed=seed,
         checkpoint=checkpoint_in(workdir, "autoencoder"),
     )  # fmt: skip
@@ -207,7 +215,7 @@ def run_pixels(
     process = vsmd.forward_process(method, (channels, height, side), prior="gaussian")
     start = time.perf_counter()
     model = vsmd.fit(
-        process, images.sampler(train), units="raw", network=network, steps=steps, seed=seed,
+        process, drawn_from(train), units="raw", network=network, steps=steps, seed=seed,
         checkpoint=checkpoint_in(workdir, "training"), **PIXELS,
     )  # fmt: skip
     shared: Row = {"ambient_dim": train[0].numel(), "n_train": len(train), "train_seconds": time.perf_counter() - start}

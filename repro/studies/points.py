@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import vsmd
 from repro.grid.runs import Result
 from repro.studies import edm, flow_matching
-from repro.studies.drawing import by_prior, counted, drawn
+from repro.studies.drawing import by_prior, counted, drawn, peer_columns
 from repro.studies.plans import Draw, draws_of
 from repro.studies.sets import points as sets
 from repro.studies.toys import process_of
@@ -141,7 +141,7 @@ def run_flow(
         method, train, tuple(train.shape[1:]), network=network_of(train.shape[1], seed), source=source, steps=steps,
         seed=seed, learning_rate=learning_rate, **TRAINING,
     )  # fmt: skip
-    columns = _peer(method, learning_rate, steps, began) | {"prior": source if source != "gaussian" else None}
+    columns = peer_columns(method, learning_rate, steps, began) | {"prior": source if source != "gaussian" else None}
     sample = partial(flow_matching.drawn, flow, measured.n, seed=seed)
     return Result({"points": [_row(measured, columns, draw, sample) for draw in draws]})
 
@@ -163,7 +163,10 @@ def run_edm(
         method, train, tuple(train.shape[1:]), network=network_of(train.shape[1], seed), steps=steps, seed=seed,
         learning_rate=learning_rate, **TRAINING,
     )  # fmt: skip
-    columns, sample = _peer(method, learning_rate, steps, began), partial(edm.drawn, model, measured.n, seed=seed)
+    columns, sample = (
+        peer_columns(method, learning_rate, steps, began),
+        partial(edm.drawn, model, measured.n, seed=seed),
+    )
     return Result({"points": [_row(measured, columns, draw, sample) for draw in draws]})
 
 
@@ -189,15 +192,6 @@ def run_plain(dataset: str, method: str, seed: int, value: float = 0.0, part: st
     setting = {"method": method if method in ("gaussian", "real") else f"{method}-{value:g}", "train_seconds": seconds}
     x = reference.mean + z.double() @ torch.linalg.pinv(reference.axes)
     return Result({"points": [measured.row(x.to(train.dtype), **setting, nfe=0)]})
-
-
-def _peer(method: str, learning_rate: float, steps: int, began: float) -> Row:
-    """The columns of a peer's setting; its name tells the units of its data."""
-    units = next((name for name in ("standardised", "whitened") if method.endswith(f"-{name}")), "raw")
-    return {
-        "method": method.removesuffix(f"-{units}"), "units": units, "learning_rate": learning_rate,
-        "train_steps": steps, "train_seconds": time.perf_counter() - began,
-    }  # fmt: skip
 
 
 def _counted(model: Model, samples: int, draw: Draw, seed: int) -> tuple[Tensor, int]:

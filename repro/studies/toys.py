@@ -14,12 +14,12 @@ import torch
 import vsmd
 from repro.grid.runs import Result
 from repro.studies.drawing import by_prior, counted, drawn
+from repro.studies.paths import path_energy, straightness
 from repro.studies.plans import GRID_POWER, Draw, draws_of
 from repro.studies.pmf import PMFReference
 from repro.studies.sets.toys import toy
 from vsmd import checks, random
 from vsmd.metrics.distances import wasserstein2
-from vsmd.metrics.paths import path_energy, straightness
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import SOLVERS, time_grid

@@ -21,11 +21,11 @@ from torch import Tensor
 import vsmd
 from repro.grid.runs import Result
 from repro.studies import edm, flow_matching, toys
-from repro.studies.drawing import by_prior, counted, drawn
+from repro.studies.drawing import by_prior, counted, drawn, peer_columns
+from repro.studies.paths import path_energy, straightness
 from repro.studies.plans import Draw, draws_of
 from repro.studies.sets.toys import toy
 from vsmd import random
-from vsmd.metrics.paths import path_energy, straightness
 from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
@@ -96,7 +96,7 @@ def run_flow(
     flow = flow_matching.train(
         method, toy(dataset), (2,), source=source, steps=steps, seed=seed, learning_rate=learning_rate
     )
-    base = _peer(dataset, method, seed, learning_rate, steps, began)
+    base = {"dataset": dataset, "seed": seed} | peer_columns(method, learning_rate, steps, began)
     base["prior"] = "mixture" if source == "mixture" else None
     if paths:
         path = flow.sample(min(samples, toys.PATH_POINTS), "heun", toys.PATH_STEPS, seed, trajectory=True)
@@ -119,17 +119,8 @@ def run_edm(
     """
     draws, began = draws_of(plan, {"heun"}, options=edm.OPTIONS, power=edm.POWER), time.perf_counter()
     model = edm.train(method, toy(dataset), (2,), steps=steps, seed=seed, learning_rate=learning_rate)
-    base = _peer(dataset, method, seed, learning_rate, steps, began)
+    base = {"dataset": dataset, "seed": seed} | peer_columns(method, learning_rate, steps, began)
     return Result({"units": [_row(base, draw, *edm.drawn(model, samples, draw, seed)) for draw in draws]})
-
-
-def _peer(dataset: str, method: str, seed: int, learning_rate: float, steps: int, began: float) -> Row:
-    """The columns of a peer's setting; its name tells the units of its data."""
-    units = next((name for name in ("standardised", "whitened") if method.endswith(f"-{name}")), "raw")
-    return {
-        "dataset": dataset, "method": method.removesuffix(f"-{units}"), "units": units, "seed": seed,
-        "learning_rate": learning_rate, "train_steps": steps, "train_seconds": time.perf_counter() - began,
-    }  # fmt: skip
 
 
 def baseline(dataset: str, kind: str, seed: int, samples: int = 100_000) -> Result:

@@ -1,4 +1,4 @@
-"""Images: sources and their split, values, the sampler, and what a user's own files may be."""
+"""Images: sources and their split, values, and what a user's own files may be."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from vsmd.data import images
-from vsmd.data.images import ImageSet, load, sampler, tile, to_float, to_uint8
-from vsmd.random import generator
+from vsmd.data.images import ImageSet, load, tile, to_float, to_uint8
 
 needs_cifar = pytest.mark.skipif(
     not os.environ.get("VSMD_DATA") or not (Path(os.environ["VSMD_DATA"]) / "cifar10").is_dir(),
@@ -166,7 +165,7 @@ def test_unknown_names() -> None:
         load("digits", size=8)
 
 
-# ---- values and the sampler ----------------------------------------------------------------------
+# ---- values ---------------------------------------------------------------------------------------
 
 
 def test_values_there_and_back() -> None:
@@ -179,27 +178,6 @@ def test_values_there_and_back() -> None:
     assert to_uint8(torch.tensor([[-3.0, 3.0]])).tolist() == [[0, 255]]
     with pytest.raises(ValueError, match="1 of 2 images have NaN"):
         to_uint8(torch.tensor([[0.0], [float("nan")]]))
-
-
-def test_sampler() -> None:
-    stock = torch.from_numpy(noise(6, 3, 4, 4))
-    labels = torch.arange(6)
-    drawn = sampler(stock, flips=True, labels=labels)(500, generator(0))
-    again = sampler(stock, flips=True, labels=labels)(500, generator(0))
-    assert isinstance(drawn, tuple)
-    assert isinstance(again, tuple)
-    x, which = drawn
-    assert torch.equal(x, again[0])
-    assert x.dtype == torch.float32
-    own = to_float(stock)[which]
-    straight = (x == own).flatten(1).all(1)
-    turned = (x == own.flip(-1)).flatten(1).all(1)
-    assert bool((straight | turned).all())
-    assert abs(int(turned.sum()) - 250) < 60
-    assert len(which.unique()) == 6
-    plain = sampler(stock)(50, generator(1))
-    assert isinstance(plain, torch.Tensor)
-    assert {tuple(v.flatten().tolist()) for v in plain} <= {tuple(v.flatten().tolist()) for v in to_float(stock)}
 
 
 def test_tile() -> None:

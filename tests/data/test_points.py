@@ -85,6 +85,18 @@ def test_every_source_gives_the_same(kind: str, tmp_path: Path) -> None:
     assert one.train.dtype == torch.float32
 
 
+@pytest.mark.parametrize("written", [{"sep": ";", "decimal": ","}, {"sep": "\t"}, {"encoding": "utf-16"}])
+def test_csv_as_it_is_written(written: dict[str, Any], tmp_path: Path) -> None:
+    """As files of series are read: what separates and a decimal comma are seen, an encoding is said."""
+    path = tmp_path / "own.csv.gz"
+    numbers().to_csv(path, index=False, **written)
+    if "encoding" in written:
+        with pytest.raises(ValueError, match=r"^source='.*own.csv.gz': is no UTF-8 text .* csv=\{'encoding'"):
+            read(path)
+    assert torch.equal(read(path, csv=written).train, read(numbers()).train)
+    assert "encoding" in written or torch.equal(read(path).train, read(numbers()).train)
+
+
 def test_missing_values_are_dropped_or_imputed_when_asked() -> None:
     frame = numbers()
     frame.iloc[3, 1] = frame.iloc[7, 1] = frame.iloc[7, 2] = np.nan
@@ -126,7 +138,8 @@ def broken(**columns: Any) -> pd.DataFrame:
         ),
         (table(), {"time_column": "who"}, r"^time_column='who': its values \('p0' …\) are no time stamps$"),
         (numbers().to_numpy()[0], {}, r"^source: shape \(3,\); must be \(n, d\), a row a point$"),
-        ("nowhere.csv", {}, r"^source='nowhere.csv': must be a CSV, parquet or npy file \("),
+        ("nowhere.csv", {}, r"^source='nowhere.csv': there is no such file$"),
+        ("nowhere.npy", {}, r"^source='nowhere.npy': cannot be read \("),
     ],
 )
 def test_bad_tables(source: Any, options: dict[str, Any], message: str) -> None:
@@ -145,7 +158,7 @@ def test_other_sources_and_gaps_in_groups() -> None:
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", np.array([{"a": 1}] * 60, dtype=object))  # pickled inside
-    with pytest.raises(ValueError, match=r"own\.npy': must be a CSV, parquet or npy file \("):
+    with pytest.raises(ValueError, match=r"own\.npy': cannot be read \("):
         read(tmp_path / "own.npy")
 
 

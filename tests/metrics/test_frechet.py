@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vsmd.data.images import load
-from vsmd.metrics.distances import frechet_distance_of
-from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, as_rgb, feature_distance, kernel_distance
+from vsmd.metrics.distances import frechet_distance, frechet_distance_of
+from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, as_rgb, kernel_distance
 from vsmd.random import generator
 
 
@@ -57,15 +57,16 @@ def test_frechet_distance_of_features_in_closed_form() -> None:
     factor, shift = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64), torch.arange(4.0, dtype=torch.float64)
     y = (x @ axes * factor) @ axes.T + shift
     want = float(shift.square().sum() + (variance * (factor - 1).square()).sum())
-    assert feature_distance(x, y) == pytest.approx(want, rel=1e-9)
+    assert frechet_distance_of(x, y) == pytest.approx(want, rel=1e-9)
 
 
 @pytest.mark.parametrize(("n", "m"), [(30, 9), (9, 30), (8, 9), (30, 25)])
 def test_fewer_points_than_features(n: int, m: int) -> None:
     """The shorter way gives the same, singular covariances included."""
     x, y = normal(n, 12), 1 + 2 * normal(m, 12, 1)
-    assert feature_distance(x, y) == pytest.approx(frechet_distance_of(x, y), rel=1e-7)
-    assert feature_distance(x, x) == pytest.approx(0, abs=1e-7)
+    want = frechet_distance(x.mean(0), x.T.cov(), y.mean(0), y.T.cov())
+    assert frechet_distance_of(x, y) == pytest.approx(want, rel=1e-7)
+    assert frechet_distance_of(x, x) == pytest.approx(0, abs=1e-7)
 
 
 # ---- features ------------------------------------------------------------------------------------

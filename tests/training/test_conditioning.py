@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from repro.studies.mixer import Mixer
 from vsmd import Adaptation, fit, forward_process, latent, load
 from vsmd.networks import Backbone
 from vsmd.networks.conditional import ConditionalMLP
 from vsmd.networks.contexts import Conditioning
-from vsmd.networks.mixer import Mixer
 from vsmd.networks.mlp import MLP
 from vsmd.networks.unet import UNet
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsmd import random
+from vsmd import checks, random
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -196,10 +196,8 @@ def _files(folder: Path) -> list[Path]:
     top = [path for path in paths if len(path.parts) == 1]
     if 2 * len(top) >= len(paths) or not top:
         return paths
-    text = (
-        f"{folder.name}: {len(top)} of {len(paths)} files lie beside the class folders and are left out: {_some(top)}"
-    )
-    warnings.warn(text, stacklevel=4)
+    text = f"{len(top)} of {len(paths)} files lie beside the class folders and are left out: {checks.some(top)}"
+    warnings.warn(f"{folder.name}: {text}", stacklevel=4)
     return [path for path in paths if len(path.parts) > 1]
 
 
@@ -216,7 +214,7 @@ def from_folder(folder: Path, size: int | None) -> ImageSet:
             hint = f"{path} is {here[0]} x {here[1]}, {next(iter(pictures))} is {first[0]} x {first[1]}"
             raise ValueError(f"images: {hint}; must be alike; give size=… to resize them all")
     if unreadable := [path for path in paths if path not in pictures]:
-        text = f"{len(unreadable)} of {len(paths)} files cannot be read and are left out: {_some(unreadable)}"
+        text = f"{len(unreadable)} of {len(paths)} files cannot be read and are left out: {checks.some(unreadable)}"
         warnings.warn(f"{folder.name}: {text}", stacklevel=3)
     if len(pictures) < 3:
         count = f"{len(pictures)} of {len(paths)} files can be read"
@@ -247,7 +245,3 @@ def _alike(pictures: list[np.ndarray], changes: list[str]) -> tuple[np.ndarray, 
     images = np.stack(pictures)
     first = images.transpose(0, 3, 1, 2) if rgb else images[:, None]
     return np.ascontiguousarray(first), ", ".join(f"{n} ({change})" for change, n in counts.items())
-
-
-def _some(paths: list[Path]) -> str:
-    return ", ".join(map(str, paths[:5])) + (" …" if len(paths) > 5 else "")

@@ -1,7 +1,7 @@
 """Images as uint8 tensors (n, C, H, W): digits, MNIST-5k, CIFAR-10, and your own, from a folder or an npz file.
 
 Values 0 … 255 stand for [-1, 1] by x = v / 127.5 - 1 (`to_float`, `to_uint8`). A set is held once, as uint8; what a
-training step sees is converted when it is drawn (`sampler`).
+training step sees is converted when it is drawn (`vsmd.images.pictures`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ from torch import Tensor
 from vsmd import checks, files
 from vsmd.data.image_files import ImageSet, from_folder, from_npz, split
 
-__all__ = ["CIFAR10_CLASSES", "SETS", "ImageSampler", "ImageSet", "load", "sampler", "tile", "to_float", "to_uint8"]
-
-ImageBatch = Tensor | tuple[Tensor, Tensor]  # images, or images and labels
-ImageSampler = Callable[[int, torch.Generator], ImageBatch]
+__all__ = ["CIFAR10_CLASSES", "SETS", "ImageSet", "load", "tile", "to_float", "to_uint8"]
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -43,24 +40,6 @@ def to_uint8(x: Tensor) -> Tensor:
     if bad := int((~torch.isfinite(x)).flatten(1).any(1).sum()):
         raise ValueError(f"x: {bad} of {len(x)} images have NaN or inf; must be finite")
     return x.add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def sampler(images: Tensor, *, flips: bool = False, labels: Tensor | None = None) -> ImageSampler:
-    """Return (n, generator) -> n images (n, C, H, W) float32 in [-1, 1], drawn with replacement from uint8 `images`.
-
-    flips: each is mirrored left to right with probability 1/2. labels (len(images),): the draw is then the pair
-    (images, labels). The set itself is neither copied nor converted.
-    """
-
-    def draw(n: int, generator: torch.Generator) -> ImageBatch:
-        rows = torch.randint(len(images), (n,), generator=generator)
-        x = to_float(images[rows])
-        if flips:
-            turned = torch.rand(n, generator=generator) < 0.5
-            x = torch.where(turned[:, None, None, None], x.flip(-1), x)
-        return x if labels is None else (x, labels[rows])
-
-    return draw
 
 
 def tile(images: Tensor, columns: int) -> np.ndarray:

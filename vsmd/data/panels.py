@@ -18,7 +18,7 @@ import pandas as pd
 
 from vsmd import checks
 from vsmd.data.calendars import as_period, holiday_features, later, period_freq, split_freq, weekday_features
-from vsmd.data.tables import check_cells, some, wide
+from vsmd.data.tables import check_cells, wide
 
 if TYPE_CHECKING:
     from gluonts.dataset.common import Dataset
@@ -51,7 +51,7 @@ class Panel:
         if values.ndim != 2 or len(values) != len(self.names):
             raise ValueError(f"values: shape {values.shape}; must be ({len(self.names)} series, time)")
         if infinite := [n for n, row in zip(self.names, values) if np.isinf(row).any()]:
-            raise ValueError(f"values: infinite in {some(infinite)}; NaN is what marks a missing value")
+            raise ValueError(f"values: infinite in {checks.some(infinite)}; NaN is what marks a missing value")
         if self.features is not None:
             shape = np.shape(self.features)
             steps = (values.shape[1], values.shape[1] + self.prediction_length)
@@ -63,9 +63,9 @@ class Panel:
             raise ValueError(f"values: {values.shape[1]} time steps; must be at least {need} for this test part")
         known = {n: row[~np.isnan(row)] for n, row in zip(self.names, values[:, : self.first])}
         if missing := [n for n, row in known.items() if not len(row)]:
-            raise ValueError(f"values: all missing in the training part in {some(missing)}; drop these series")
+            raise ValueError(f"values: all missing in the training part in {checks.some(missing)}; drop these series")
         if constant := [n for n, row in known.items() if np.ptp(row) == 0]:
-            raise ValueError(f"values: constant in the training part in {some(constant)}; drop these series")
+            raise ValueError(f"values: constant in the training part in {checks.some(constant)}; drop these series")
         object.__setattr__(self, "freq", period_freq(self.freq))
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "start", as_period(self.start, self.freq))

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -82,10 +82,11 @@ def read(
     missing: str = "error",
     seed: int = 0,
     name: str = "points",
+    csv: dict[str, Any] | None = None,
 ) -> PointSet:
     """Your own points: a table with a row a point and a column a number.
 
-    source: path of a CSV, parquet or npy file, a DataFrame, or an array or tensor (n, d).
+    source: path of a CSV (.gz), parquet or npy file, a DataFrame, or an array or tensor (n, d).
     split: "random", "group" (rows of a group share a part) or "time" (training before validation before test). Default:
         what the columns named say, else "random". By "time" without a column, rows are in order of time.
     time_column, group_column: what is split by, no coordinate of the points.
@@ -93,28 +94,27 @@ def read(
     missing: rows with NaN are an "error" (default), "drop" leaves them out, "impute" puts the training part's median.
     seed: of what is random (default 0).
     name: of the set.
+    csv: arguments of `pandas.read_csv`; separator (, ; or tab) and decimal comma are seen without.
 
     Raises ValueError, one line that names the columns, for text, dates, columns that never change, NaN or infinite
     values, fewer than 50 rows, and files that cannot be read. Warns where above 5 % of the rows are repeated.
     """
-    from vsmd.data.tables import some
-
     checks.one_of("missing", missing, ("error", "drop", "impute"))
-    frame = _table(source)
+    frame = _table(source, csv)
     names = [str(c) for c in frame.columns]
     if twice := sorted({c for c in names if names.count(c) > 1}):
-        raise ValueError(f"source: columns {some(twice)} are there more than once; rename them")
+        raise ValueError(f"source: columns {checks.some(twice)} are there more than once; rename them")
     frame.columns = names
     groups, in_order = _groups(frame, split, time_column, group_column)
     left_out = {checks.one_of("drop", c, names) for c in drop} | {time_column, group_column}
     columns = [c for c in names if c not in left_out]
     if other := [c for c in columns if frame[c].dtype.kind not in "iuf"]:
-        raise ValueError(f"source: columns {some(other)} hold no numbers; leave them out by drop={other[:5]}")
+        raise ValueError(f"source: columns {checks.some(other)} hold no numbers; leave them out by drop={other[:5]}")
     values = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
     if infinite := [c for c, bad in zip(columns, np.isinf(values).any(0)) if bad]:
-        raise ValueError(f"source: infinite values in columns {some(infinite)}; must be finite")
+        raise ValueError(f"source: infinite values in columns {checks.some(infinite)}; must be finite")
     if (gaps := np.isnan(values)).any() and missing == "error":
-        where = some([c for c, bad in zip(columns, gaps.any(0)) if bad])
+        where = checks.some([c for c, bad in zip(columns, gaps.any(0)) if bad])
         count = f"{gaps.any(1).sum()} of {len(values)} rows have NaN, in columns {where}"
         raise ValueError(f"source: {count}; give missing='drop' or missing='impute', or leave the columns out by drop=")
     if missing == "drop":
@@ -127,30 +127,30 @@ def read(
 
 def _whole(values: np.ndarray, train: np.ndarray, columns: list[str]) -> np.ndarray:
     """The values, the training part's medians where they are NaN."""
-    from vsmd.data.tables import some
-
     varies = np.fmax.reduce(train) > np.fmin.reduce(train)  # False where all are NaN
     if same := [c for c, changes in zip(columns, varies) if not changes]:
-        raise ValueError(f"source: columns {some(same)} never change in the training part; drop={same[:5]} drops them")
+        raise ValueError(
+            f"source: columns {checks.some(same)} never change in the training part; drop={same[:5]} drops them"
+        )
     values = np.where(np.isnan(values), np.nanmedian(train, 0), values)
     if (repeated := 1 - len(np.unique(values, axis=0)) / len(values)) > REPEATED:
         warnings.warn(f"source: {repeated:.0%} of the rows are there more than once", stacklevel=3)
     return values
 
 
-def _table(source: object) -> pd.DataFrame:
+def _table(source: object, csv: dict[str, Any] | None) -> pd.DataFrame:
     """The source as a new DataFrame; arrays have columns x1, x2, …"""
     import pandas as pd
 
-    if isinstance(source, str | Path):
+    from vsmd.data import tables
+
+    if isinstance(source, str | Path) and Path(source).suffix == ".npy":
         try:
-            if Path(source).suffix not in (".npy", ".parquet", ".pq"):
-                return pd.read_csv(source)
-            is_array = Path(source).suffix == ".npy"
-            source = np.load(source, allow_pickle=False) if is_array else pd.read_parquet(source)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise ValueError(f"source={str(source)!r}: must be a CSV, parquet or npy file ({reason})") from None
+            source = np.load(source, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"source={str(source)!r}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+    elif isinstance(source, str | Path):
+        source = tables.read("source", Path(source), csv)
     if isinstance(source, pd.DataFrame):
         return source.copy() if source.index.name is None else source.reset_index()
     array = source.detach().cpu().numpy() if isinstance(source, Tensor) else source

@@ -1,4 +1,4 @@
-"""Tables of series as people have them: frames, CSV and parquet, wide or long, as one wide table on a time index."""
+"""Tables as people have them: CSV and parquet files; of series, wide or long, as one wide table on a time index."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import pandas as pd
 
+from vsmd import checks
 from vsmd.data.calendars import BELOW_DAY, as_period, split_freq
 
 LARGEST = 2**29  # bytes of a file, unpacked
@@ -26,10 +27,10 @@ def wide(source: pd.Series | pd.DataFrame | str | Path, freq: str, csv: dict[str
     if isinstance(source, pd.Series):
         frame = source.to_frame()
     else:
-        frame = source if isinstance(source, pd.DataFrame) else _read(Path(source), csv or {})
+        frame = source if isinstance(source, pd.DataFrame) else contents(Path(source), csv)
     columns = [str(c) for c in frame.columns]
     if twice := sorted({c for c in columns if columns.count(c) > 1}):
-        raise ValueError(f"columns {some(twice)} are there more than once; rename or drop them")
+        raise ValueError(f"columns {checks.some(twice)} are there more than once; rename or drop them")
     if frame.index.name in ("unique_id", "item_id"):
         frame = frame.reset_index()
     if names := next((names for names in LONG if set(names) <= set(frame.columns)), None):
@@ -40,13 +41,8 @@ def wide(source: pd.Series | pd.DataFrame | str | Path, freq: str, csv: dict[str
             frame = frame.set_index(dated[0] if dated else frame.columns[0])
     if other := [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]:
         hint = "" if isinstance(source, pd.DataFrame) else ", or say how they are written: csv={'decimal': ','}"
-        raise ValueError(f"columns {some(other)} hold no numbers; drop them{hint}")
+        raise ValueError(f"columns {checks.some(other)} hold no numbers; drop them{hint}")
     return frame.set_axis(_stamps(frame.index, freq))
-
-
-def some(names: list[str]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def bounded(file: IO[bytes], name: str) -> bytes:
@@ -64,13 +60,26 @@ def check_cells(series: int, steps: int) -> None:
         raise ValueError(f"{series} series of {steps:,} steps are more than {CELLS:,} values, which is the bound")
 
 
-def _read(path: Path, csv: dict[str, Any]) -> pd.DataFrame:
+def read(name: str, path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
+    """`contents`, whatever is wrong a ValueError in one line that names the argument and the path."""
+    try:
+        return contents(path, csv)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}={str(path)!r}: {error}") from None
+
+
+def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
+    """The table in a CSV (.gz) or parquet file of 512 MiB and 2^27 values at most.
+
+    csv: arguments of `pandas.read_csv`; separator and decimal comma are seen without.
+    Raises FileNotFoundError, or ValueError in one line without the path.
+    """
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
     try:
         if path.suffix not in (".parquet", ".pq"):
             with path.open("rb") as file:
-                return _csv(bounded(file, path.name), csv)
+                return _csv(bounded(file, path.name), csv or {})
         from pyarrow import parquet
 
         size = parquet.read_metadata(path)
@@ -99,7 +108,7 @@ def _csv(data: bytes, options: dict[str, Any]) -> pd.DataFrame:
 def _pivoted(frame: pd.DataFrame, key: str, time: str, value: str) -> pd.DataFrame:
     """A long table, one row a series and step, as a wide one, sorted by time."""
     if other := [str(c) for c in frame.columns if c not in (key, time, value)]:
-        raise ValueError(f"a long table has columns {key}, {time}, {value} alone; drop {some(other)}")
+        raise ValueError(f"a long table has columns {key}, {time}, {value} alone; drop {checks.some(other)}")
     if (twice := frame.duplicated([key, time])).any():
         series, stamp = frame.loc[twice, [key, time]].iloc[0]
         raise ValueError(f"series {series!r} has time stamp {stamp} more than once; keep one row")

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks, random
+from vsmd import checks, files, random
 from vsmd.forecasting.contexts import CLIP, PARTS, Past, check_context
 from vsmd.forecasting.gaps import age, completed, covariance, root_mean_square
 from vsmd.forecasting.locations import BACK, PROFILE, Location, check_location, regressors
@@ -279,9 +279,8 @@ class Increments:
     def tensors(self) -> dict[str, Tensor]:
         """What was fitted."""
         assert self.rule is not None
-        fitted = {k: v.contiguous() for k, v in self.__dict__.items() if isinstance(v, Tensor)}
-        rule = {f"rule.{k}": v.contiguous() for k, v in self.rule.__dict__.items() if isinstance(v, Tensor)}
-        return fitted | rule
+        fitted, rule = ({k: v for k, v in vars(p).items() if isinstance(v, Tensor)} for p in (self, self.rule))
+        return {k: v.contiguous() for k, v in fitted.items()} | files.prefixed("rule", rule)
 
     @classmethod
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Increments:
@@ -289,6 +288,6 @@ class Increments:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         unfitted = cls(**plain)
         periods = unfitted.periods if unfitted.location == "linear" else ()
-        parts = {k.removeprefix("rule."): v for k, v in tensors.items() if k.startswith("rule.")}
         fitted: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
-        return dataclasses.replace(unfitted, rule=Location(unfitted.rule_lags, periods, **parts), **fitted)
+        rule = Location(unfitted.rule_lags, periods, **files.part(tensors, "rule"))
+        return dataclasses.replace(unfitted, rule=rule, **fitted)

@@ -18,11 +18,6 @@ from vsmd.forecasting.series import as_values
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def last_value(past: Array, horizon: int, samples: int, rng: np.random.Generator) -> Array:
-    """The last value (d,), repeated: (samples, horizon, d), all the same."""
-    return np.broadcast_to(past[-1], (samples, horizon, past.shape[1])).copy()
-
-
 def random_walk(past: Array, horizon: int, samples: int, rng: np.random.Generator, *, window: int = 60) -> Array:
     """Gaussian random walk without drift; covariance: mean outer product of the last `window` increments."""
     steps = np.diff(past[-window - 1 :], axis=0)
@@ -32,7 +27,7 @@ def random_walk(past: Array, horizon: int, samples: int, rng: np.random.Generato
 
 
 def seasonal_naive(past: Array, horizon: int, samples: int, rng: np.random.Generator, *, season: int) -> Array:
-    """The value a season ago, the last season repeated as often as needed."""
+    """The value a season ago, the last season repeated as often as needed: (samples, horizon, d), all the same."""
     ahead = past[len(past) - season + np.arange(horizon) % season]
     return np.broadcast_to(ahead, (samples, horizon, past.shape[1])).copy()
 
@@ -52,7 +47,7 @@ def seasonal_bootstrap(
 
 
 NAIVE: dict[str, Callable[..., Array]] = {
-    "last_value": last_value, "random_walk": random_walk, "seasonal_naive": seasonal_naive,
+    "last_value": partial(seasonal_naive, season=1), "random_walk": random_walk, "seasonal_naive": seasonal_naive,
     "seasonal_bootstrap": seasonal_bootstrap,
 }  # fmt: skip
 

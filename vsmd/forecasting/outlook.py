@@ -10,7 +10,6 @@ import pandas as pd
 
 from vsmd import checks
 from vsmd.data.panels import Panel
-from vsmd.data.tables import some
 from vsmd.forecasting.evaluation import quantiles
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -47,7 +46,7 @@ def fan_chart(table: pd.DataFrame, panel: Panel, series: str | None = None, past
 
     series = panel.names[0] if series is None else series
     if series not in panel.names:
-        raise ValueError(f"series={series!r}: must be one of {some(list(panel.names))}")
+        raise ValueError(f"series={series!r}: must be one of {checks.some(panel.names)}")
     steps = panel.values.shape[1]
     first = max(0, steps - (3 * len(table) if past is None else checks.positive_int("past", past)))
     axes, fan = pyplot.subplots(layout="constrained")[1], table[series]

@@ -25,7 +25,6 @@ from vsmd.forecasting.series import Series, read
 from vsmd.model import Model, load
 from vsmd.networks.conditional import Conditional
 from vsmd.samplers import as_solver
-from vsmd.samplers.generation import steps_within
 
 FORMAT = "vsmd-representation-1"
 NUMBERS = 2**24  # windows x samples x horizon x series that are forecast at once: 128 MB
@@ -68,21 +67,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         self.num_feat_dynamic_real, self.num_feat_static_real = num_feat_dynamic_real, num_feat_static_real
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations a step of the horizon."""
-        return self.sampling_steps * as_solver(self.solver).evaluations + self.denoise
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The keyword arguments that made it."""
         counts = ("sampling_steps", "num_samples", "num_feat_dynamic_real", "num_feat_static_real")
         return {name: getattr(self, name) for name in ("solver", "denoise", "integer", "seed", *counts)}
-
-    def with_solver(self, solver: str, evaluations: int, denoise: bool = True) -> VSMDPredictor:
-        """The same predictor with another solver, within `evaluations` network evaluations a step of the horizon."""
-        steps = steps_within(solver, evaluations, denoise)
-        settings = self.settings | {"solver": solver, "sampling_steps": steps, "denoise": denoise}
-        return VSMDPredictor(self.model, self.representation, self.prediction_length, self.freq, **settings)
 
     # --- forecasting ------------------------------------------------------------------------------------------------
     def predict(
@@ -191,6 +179,5 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
             raise ValueError(f"path={str(path)!r}: must be a folder written by VSMDPredictor.serialize") from None
         kind = REPRESENTATIONS[checks.one_of("model", name, REPRESENTATIONS)]
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
-        model = load(path / "model.safetensors")
-        model.network.to(checks.device("device", device))
+        model = load(path / "model.safetensors", device)
         return cls(model, kind.restored(info["settings"], tensors), **settings)

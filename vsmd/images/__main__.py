@@ -5,7 +5,6 @@ A process whose peer does not answer for ten minutes, or VSMD_TIMEOUT seconds, e
 
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 import tyro
 from tyro.conf import Positional, arg
 
-from vsmd import checks, files
-from vsmd.arguments import parsed as parsed_by_tyro
+from vsmd import arguments, checks, files
 from vsmd.data.images import tile
 from vsmd.images.configs import CONFIGS, Config, SamplingSettings, config
 from vsmd.images.evaluation import METRICS, evaluate, report
@@ -29,7 +27,7 @@ from vsmd.training import checkpoints
 from vsmd.training.compute import PRECISIONS, Compute
 from vsmd.training.distributed import World, launched
 
-OWN = "cifar10-small"  # the configuration that images of your own start from, unless one is named
+UNNAMED = "cifar10-small"  # the configuration that images of your own start from, unless one is named
 # The comment behind a field is its help on the command line, the docstring of a class that of its command.
 
 
@@ -76,7 +74,7 @@ class Before(Start):
         saved = self.folder_for(self.images) / SETTINGS
         if self.resume and self.config is None and saved.exists():
             return Config.from_text(saved.read_text(encoding="utf-8"))
-        name = self.images if self.images in CONFIGS or self.images is None else OWN
+        name = self.images if self.images in CONFIGS or self.images is None else UNNAMED
         return config(self.config or name)
 
 
@@ -117,8 +115,7 @@ class Drawing(Command, SamplingSettings):
         if self.model.is_dir() and not (self.model / name).exists():
             hint = f"its run writes one after `checkpoints.every` steps: train --resume --out {self.model} goes on"
             raise ValueError(f"model={str(self.model)!r}: holds no {name} yet; {hint}")
-        model = load(self.model / name if self.model.is_dir() else self.model)
-        model.network.to(device)
+        model = load(self.model / name if self.model.is_dir() else self.model, device)
         return Painter(
             model, self.solver, self.evaluations, grid_power=self.grid_power, denoise=self.denoise,
             guidance=self.guidance, batch_size=self.batch_size, compute=Compute(self.precision),
@@ -200,29 +197,21 @@ def parsed(argv: list[str]) -> Command:
     asked = {"-h", "--help"} & set(argv)
     settings = Config()
     if argv[:1] == ["train"]:
-        start, _ = parsed_by_tyro(Before, args=argv[1:], add_help=False, return_unknown_args=True)
+        start, _ = arguments.parsed(Before, args=argv[1:], add_help=False, return_unknown_args=True)
         if not asked or start.config is not None:
             settings = start.settings()
     trains = Annotated[Train, tyro.conf.subcommand("train", default=Train(settings=settings))]
     samples = Annotated[Sample, tyro.conf.subcommand("sample")]
     evaluates = Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    return parsed_by_tyro(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
+    return arguments.parsed(trains | samples | evaluates, args=argv, prog="python -m vsmd.images", description=__doc__)
 
 
+@arguments.reported
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; errors of the user's are one line, and 2 is returned."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # figures are worth more than a sign that a terminal does not have
-            stream.reconfigure(errors="replace")
-    try:
-        command = parsed(sys.argv[1:] if argv is None else argv)
-        with launched(command.device) as device:
-            command(device)
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    """Run a command."""
+    command = parsed(sys.argv[1:] if argv is None else argv)
+    with launched(command.device) as device:
+        command(device)
     return 0
 
 

@@ -70,14 +70,15 @@ def evaluate(
     for name, features in makers.items():
         ours, theirs, base = features(drawn), features(real), features(known)
         rows.append({
-            "metric": name, "value": _distance(name, ours, base), "floor": _distance(name, theirs, base),
+            "metric": name, "value": distance(name, ours, base), "floor": distance(name, theirs, base),
             "n_samples": n, "n_floor": len(real), "n_reference": len(known), "evaluations": painter.evaluations,
             "features": features.describes,
         })  # fmt: skip
     return rows
 
 
-def _distance(metric: str, features: Tensor, known: Tensor) -> float:
+def distance(metric: str, features: Tensor, known: Tensor) -> float:
+    """The value of a metric in `METRICS` for features (n, d) of images, against those of training images (m, d)."""
     return kernel_distance(features, known) if metric == "KID" else frechet_distance_of(features, known)
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from vsmd import files
-from vsmd.data import images
-from vsmd.data.images import ImageBatch, to_float
+from vsmd.data.images import to_float
 
 BATCH = 1_000  # images converted at once
 
@@ -20,16 +19,20 @@ class Pictures:
     """A sampler (n, generator) -> n images (n, C, H, W) float32 in [-1, 1], with labels the pair of both.
 
     The set stays uint8 and is not copied. Its moments are exact: `all_batches` runs through all images, mirrored too
-    where `flips` mirrors half of them.
+    where `flips` mirrors half of them, left to right.
     """
 
     def __init__(self, values: Tensor, flips: bool = False, labels: Tensor | None = None) -> None:
-        self.values, self.flips = values, flips
-        self.draw = images.sampler(values, flips=flips, labels=labels)
+        self.values, self.flips, self.labels = values, flips, labels
 
-    def __call__(self, n: int, generator: torch.Generator) -> ImageBatch:
+    def __call__(self, n: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
         """n images, with replacement."""
-        return self.draw(n, generator)
+        rows = torch.randint(len(self.values), (n,), generator=generator)
+        x = to_float(self.values[rows])
+        if self.flips:
+            turned = torch.rand(n, generator=generator) < 0.5
+            x = torch.where(turned[:, None, None, None], x.flip(-1), x)
+        return x if self.labels is None else (x, self.labels[rows])
 
     def all_batches(self) -> Iterator[Tensor]:
         """All images once, in order."""

@@ -62,12 +62,12 @@ class Painter:
 
     def batches(self, seeds: Sequence[int], labels: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The same batch by batch, with the rows that each is."""
-        labels = self.model.score.told(labels, len(seeds), self.model.context_dropout > 0)
+        labels = self.model.score.context_for(labels, len(seeds), self.model.context_dropout > 0)
         for first in range(0, len(seeds), self.batch_size):
             rows = slice(first, min(first + self.batch_size, len(seeds)))
             yield rows, to_uint8(self.floats(seeds[rows], None if labels is None else labels[rows]))
 
     def floats(self, seeds: Sequence[int], labels: Tensor | None = None) -> Tensor:
         """One batch of images (n, C, H, W) before they are rounded, float32."""
-        start, noise = self.model.own_draws(self.law, seeds)
+        start, noise = self.model.draws_by_row(self.law, seeds)
         return self.generation(start, noise, labels)

@@ -17,15 +17,6 @@ from vsmd.latent.model import LatentModel, fit, load
 from vsmd.latent.pretraining import pretrain
 
 __all__ = [
-    "SIGMA",
-    "Codec",
-    "DiffusersAutoencoder",
-    "ImageAutoencoder",
-    "LatentModel",
-    "VectorAutoencoder",
-    "drift",
-    "fit",
-    "load",
-    "pretrain",
-    "schrodinger_bridge",
-]
+    "SIGMA", "Codec", "DiffusersAutoencoder", "ImageAutoencoder", "LatentModel", "VectorAutoencoder", "drift", "fit",
+    "load", "pretrain", "schrodinger_bridge",
+]  # fmt: skip

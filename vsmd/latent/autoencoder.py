@@ -42,10 +42,6 @@ class _Autoencoder(nn.Module):
         self.centre.copy_(x.mean(0))
         self.scale.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-12))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes (n, latent) of x (n, *shape)."""
-        raise NotImplementedError
-
     def decode(self, z: Tensor) -> Tensor:
         """Points (n, *shape) of codes z (n, latent)."""
         raise NotImplementedError

@@ -75,9 +75,11 @@ def process_time(stop: float) -> float:
 def last_time(process: ForwardProcess, stop: float) -> float:
     """t of the process at which generation ends that stops at time `stop` of the paper's clock, in (0, 1).
 
-    Raises ValueError outside (0, 1), for less than .7475, where solvers' grids must not end, and for more than .999988,
-    the smallest noise that training has seen.
+    Raises ValueError for a process that has none, outside (0, 1), for less than .7475, where solvers' grids must not
+    end, and for more than .999988, the smallest noise that training has seen.
     """
+    if not process.row.early_stop:
+        raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
     if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop < 1:
         raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
     t = process_time(stop)

@@ -95,8 +95,6 @@ class LatentModel:
 
     def with_stop(self, stop: float) -> LatentModel:
         """The same model with early stopping at another time in (0, 1); LSBDM only."""
-        if not self.process.row.early_stop:
-            raise ValueError(f"stop={stop!r}: {self.process.method} has no early-stopping time; LSBDM has")
         return dataclasses.replace(self, bridge=bridges.stopped(self.bridge, stop))
 
     def save(self, path: str | Path) -> Path:
@@ -165,15 +163,13 @@ def fit(
     source, (points, context) = _prepared(data, seed)
     shape = check_fit(autoencoder, points[:2].float().to(placed(autoencoder)))
     process = _process(bridge, shape)
-    early_stop = process.row.early_stop
-    if stop is not None and not early_stop:
-        raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
-    stop = bridges.STOP if stop is None else stop
-    if early_stop:
+    if stop is None and process.row.early_stop:
+        stop = bridges.STOP
+    if stop is not None:
         bridges.last_time(process, stop)  # raises before anything is encoded or trained
     codes = _encoded(autoencoder, points)
     scale = _scale(codes)
-    if early_stop:
+    if stop is not None:
         bridges.warn_outside_theory(bridges.sigma_of(process), stop, codes / scale, seed)
 
     def drawn(n: int, stream: torch.Generator) -> tuple[Tensor, ...]:
@@ -183,7 +179,7 @@ def fit(
     held = (codes / scale, *([] if context is None else [context]))
     data = held if source.sampler is None else drawn
     model = vsmd.fit(process, data, seed=seed, **{"units": "raw"} | training)
-    if early_stop:
+    if stop is not None:
         model = bridges.stopped(model, stop)
     return LatentModel(autoencoder, model, scale, tuple(points.shape[1:]))
 

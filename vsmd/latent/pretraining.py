@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -64,21 +64,22 @@ def pretrain(
         "data": [round(float(v), 6) for v in (model.scale, *model.centre.flatten()[:8])],
     }  # fmt: skip
     path = None if checkpoint is None else Path(checkpoint)
-    done = 0 if path is None or not path.exists() else _resumed(model, optimizer, path, settings)
+    modules: dict[str, nn.Module] = {"network": model}
+    done = 0
+    if path is not None and path.exists():
+        done = checkpoints.resumed(path, *files.read(path, FORMAT), settings, modules, optimizer)
     for step in tqdm(range(done + 1, steps + 1), desc="pre-training", disable=not progress, mininterval=1.0):
         stream = random.generator(seed, "pretraining", step)
         loss = _loss(model, source.draw(batch_size, stream).x.float(), code_noise, stream)
         _descend(model, optimizer, loss, learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps)))
         if step % 50 == 0 or step == steps:
             if not math.isfinite(loss.item()):
-                raise FloatingPointError(
-                    f"loss is not finite at step {step}: learning_rate={learning_rate:g} is too high"
-                )
+                said = f"loss is not finite at step {step}"
+                raise FloatingPointError(f"{said}: learning_rate={learning_rate:g} is too high")
             if path is not None and (step % every == 0 or step == steps):
-                tensors = checkpoints.state({"network": model}, optimizer)
+                tensors = checkpoints.state(modules, optimizer)
                 files.write(path, FORMAT, tensors, {"step": step, "settings": settings})
-    trained = copy.deepcopy(model).eval().requires_grad_(False)
-    return trained  # type: ignore[return-value]  # of the class that was given
+    return copy.deepcopy(model).eval().requires_grad_(False)  # type: ignore[return-value]  # of the class given
 
 
 def _loss(model: Autoencoder, x: Tensor, code_noise: float, stream: torch.Generator) -> Tensor:
@@ -98,15 +99,3 @@ def _descend(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, r
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
     optimizer.step()
-
-
-def _resumed(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path, settings: dict[str, Any]) -> int:
-    """Bring model and optimiser to a checkpoint's state; its step. ValueError names the settings that differ."""
-    tensors, info = files.read(path, FORMAT)
-    with files.refusing(path):
-        files.check_finite(tensors)
-        old, step = dict(info["settings"]), int(info["step"])
-    checkpoints.check_settings(path, old, settings)
-    with files.refusing(path):
-        checkpoints.load_state(tensors, {"network": model}, optimizer)
-    return step

@@ -121,8 +121,16 @@ def frechet_distance(mean1: Array, cov1: Array, mean2: Array, cov2: Array) -> fl
 def frechet_distance_of(features1: Array, features2: Array) -> float:
     """Return `frechet_distance` of the moments of two sets of features, (n, *shape) and (m, *shape).
 
-    Covariances divide by n - 1. Biased upwards at small n: compare at equal n only.
+    Covariances divide by n - 1. Biased upwards at small n: compare at equal n only. A set of fewer points than features
+    makes it shorter: with centred features A and B over √(n - 1) and √(m - 1), the root's trace is the sum of the
+    singular values of A Bᵀ.
     """
     a, b = pair(("features1", "features2"), features1, features2)
-    square = (a.shape[1], a.shape[1])  # torch.cov gives a scalar for one feature
-    return frechet_distance(a.mean(0), a.T.cov().view(square), b.mean(0), b.T.cov().view(square))
+    if min(len(a), len(b)) >= a.shape[1]:
+        square = (a.shape[1], a.shape[1])  # torch.cov gives a scalar for one feature
+        return frechet_distance(a.mean(0), a.T.cov().view(square), b.mean(0), b.T.cov().view(square))
+    means = [v.mean(0) for v in (a, b)]
+    first, second = ((v - m) / (len(v) - 1) ** 0.5 for v, m in zip((a, b), means))
+    root: Tensor = torch.linalg.svdvals(first @ second.T).sum()
+    spread = first.square().sum() + second.square().sum()
+    return max(((means[0] - means[1]).square().sum() + spread - 2 * root).item(), 0.0)

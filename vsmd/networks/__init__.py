@@ -24,7 +24,6 @@ from vsmd import checks
 
 NETWORKS: dict[str, str | Callable[..., nn.Module]] = {  # a class, or where it is found when it is first used
     "conditional": "vsmd.networks.conditional:ConditionalMLP",
-    "mixer": "vsmd.networks.mixer:Mixer",
     "mlp": "vsmd.networks.mlp:MLP",
     "unet": "vsmd.networks.unet:UNet",
 }

@@ -41,15 +41,6 @@ _REST = (1 - _POWERS * _C[:, None]) / np.arange(1, len(_C) + 1) @ np.linalg.inv(
 NODES, WEIGHTS, REST = (torch.from_numpy(v) for v in (_C, _W, _REST))
 
 
-def progress(t: Tensor, snr: Tensor) -> Tensor:
-    """The variable in which the network's output is extrapolated, at times t (n, 1...) and amplitudes snr (n, *shape).
-
-    t itself: on the toys, 5 to 20 steps of a uniform grid, sqrt t ends within 15 % of its error (on either side), log t
-    and log snr 21 % better to 65 % worse.
-    """
-    return t.expand_as(snr)
-
-
 class Quadrature:
     """Nodes for quadrature over every step of a decreasing grid, on panels that end at the grid's nodes and A's knots.
 
@@ -140,13 +131,15 @@ def tables(process: ForwardProcess, times: Tensor, parts: int = 1) -> Tables:
         return tuple(row[0] for row in kernels.matmul(end_root, tuple((panels.total(force * e),) for e in pushed)))
 
     force = inside(0.5 * beta * process.per_a * channel.out / last)
-    clock = progress(t, channel.snr)
-    start, here = nodes(clock)[:-1], inside(clock)
+    # The output is extrapolated in t: on the toys, in 5 to 20 steps of a uniform grid, sqrt t ends within 15 % of its
+    # error (on either side), log t and log snr 21 % better to 65 % worse.
+    clock = t.expand_as(channel.snr)
+    start, now = nodes(clock)[:-1], inside(clock)
     flow = kernels.matmul(kernels.matmul(end_root, turn), start_inverse)
-    exact = Tables(flow, weights(force), weights(force * _ahead(here, start, panels.step, parts)))
+    exact = Tables(flow, weights(force), weights(force * _ahead(now, start, panels.step, parts)))
     if process.controlled:
         control = inside(0.5 * beta * process.per_a / last)
-        slope = weights(control * _ahead(here, start, panels.step))
+        slope = weights(control * _ahead(now, start, panels.step))
         exact = exact._replace(control=weights(control), control_slope=slope)
     if not all(bool(torch.isfinite(e).all()) for e in (*sum(exact.flow, ()), *exact.held, *exact.slope)):
         raise FloatingPointError(f"exponential: the {process.method} process's own laws are not finite on this grid")

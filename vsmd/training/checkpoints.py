@@ -8,7 +8,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,6 @@ from vsmd.model import RATES
 from vsmd.training.trainer import Trainer
 
 FORMAT = "vsmd-checkpoint-2"
-
-
-def writable(path: Path) -> Path:
-    """The path, where a file can be written beside it; OSError naming it before any training where none can."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            return path
-    except OSError as error:
-        raise OSError(f"checkpoint={str(path)!r}: cannot be written ({error}); must be a file in a folder") from None
 
 
 def save(trainer: Trainer, path: Path, keep: int = 1) -> None:
@@ -96,6 +83,24 @@ def check_settings(path: Path, old: dict[str, Any], settings: dict[str, Any]) ->
         raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")
 
 
+def resumed(
+    path: Path,
+    tensors: dict[str, Tensor],
+    info: dict[str, Any],
+    settings: dict[str, Any],
+    modules: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+) -> int:
+    """Bring modules and optimiser to the state that a file holds; its step. ValueError names what settings differ."""
+    with files.refusing(path):
+        files.check_finite(tensors)
+        old, step = dict(info["settings"]), int(info["step"])
+    check_settings(path, old, settings)
+    with files.refusing(path):
+        load_state(tensors, modules, optimizer)
+    return step
+
+
 def earlier(path: Path) -> list[Path]:
     """The checkpoints kept beside `path`, run-00001000.safetensors for run.safetensors, the latest first."""
     pattern = re.compile(re.escape(path.stem) + r"-\d{8,}" + re.escape(path.suffix))
@@ -130,13 +135,9 @@ def restore(trainer: Trainer, path: Path) -> None:
                 f"{error}; the one before it is {str(before[0])!r}, move it here to go on from it"
             ) from None
         raise
+    modules: dict[str, nn.Module] = {"network": trainer.network, "average": trainer.average}
+    trainer.step = trainer.saved = resumed(path, tensors, info, trainer.settings, modules, trainer.optimizer)
     with files.refusing(path):
-        files.check_finite(tensors)
-        old, step = dict(info["settings"]), int(info["step"])
-    check_settings(path, old, trainer.settings)
-    with files.refusing(path):
-        load_state(tensors, {"network": trainer.network, "average": trainer.average}, trainer.optimizer)
         if trainer.adapts:
             trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
-        trainer.history, trainer.step = list(info["history"]), step
-        trainer.saved = trainer.step
+        trainer.history = list(info["history"])

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vsmd import checks
+from vsmd import checks, files
 from vsmd.adaptation import Adaptation
 from vsmd.couplings import MixtureFit
 from vsmd.model import Model
@@ -89,19 +89,19 @@ def fit(
     Raises ValueError or TypeError for bad arguments, FloatingPointError when the loss is not finite, OSError where a
     checkpoint cannot be written. Warns (`vsmd.diagnostics`) where the process does not suit the data at either end.
     """
-    process, network = _begun(process, units, network, init)
+    process, network = _initial(process, units, network, init)
     trainer = Trainer(
         process, data, network, steps=steps, batch_size=batch_size, learning_rate=learning_rate, schedule=schedule,
         ema=ema, clip=clip, adaptation=adaptation, mixture=mixture, weighting=weighting, seed=seed, progress=progress,
         device=checks.device("device", device), compute=compute, context_dropout=context_dropout,
     )  # fmt: skip
-    path = None if checkpoint is None else checkpoints.writable(Path(checkpoint))
+    path = None if checkpoint is None else files.check_writable(Path(checkpoint), "checkpoint")
     trainer.check()
     every, keep = checks.positive_int("checkpoint_every", checkpoint_every), checks.positive_int("keep", keep)
     return _Run(trainer, path, every, keep, on_start, on_loss, snapshots, on_snapshot, progress).finish()
 
 
-def _begun(
+def _initial(
     process: ForwardProcess, units: str, network: nn.Module | None, init: Model | None
 ) -> tuple[ForwardProcess, nn.Module | None]:
     """Process and network that a run begins with; ValueError or TypeError for none, or a model of other data."""

@@ -151,11 +151,9 @@ class Trainer:
             "context_dropout": self.context_dropout or None,
         }  # fmt: skip
 
-    def batch(self) -> tuple[Batch, torch.Generator]:
-        """This step's data and the stream that its noise continues."""
-        return self._batch(self.step)
-
-    def _batch(self, step: int) -> tuple[Batch, torch.Generator]:
+    def batch(self, step: int | None = None) -> tuple[Batch, torch.Generator]:
+        """The data of `step`, by default this one, and the stream that its noise continues."""
+        step = self.step if step is None else step
         stream = random.generator(self.seed, "batch", step)
         x, context = self.source.draw(self.batch_size, stream)
         if self.context_dropout and context is not None and self.source.conditioning is not None:
@@ -165,7 +163,7 @@ class Trainer:
 
     def draw(self, step: int) -> Rows:
         """This process's rows of the batch of `step`, standardised, and their noise; a pure function of the step."""
-        (x, context), stream = self._batch(step)
+        (x, context), stream = self.batch(step)
         rows = self.world.rows(len(x))
         xi, noise = self.process.standardised(x[rows]), torch.randn(x.shape, generator=stream)[rows]
         ends = self.process.ends(x, stream)

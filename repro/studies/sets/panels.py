@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from repro.studies.sets import gluonts_files
 from repro.studies.sets.shaped_panels import electricity_shaped, solar_shaped
 from vsmd import checks
-from vsmd.data import gluonts_files, panel_sources
+from vsmd.data import panel_sources
 from vsmd.data.panels import Panel
 
 PATIENCE = 10.0  # seconds without a byte, after which a download is given up

@@ -1,4 +1,7 @@
-"""A network whose tokens are the coordinates: one small perceptron for all of them, and learned mixing between them."""
+"""A network whose tokens are the coordinates: one small perceptron for all of them, and learned mixing between them.
+
+Imported, it is `networks.build("mixer", …)`, and models that hold one can be read.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from vsmd import checks
+from vsmd import checks, networks
 from vsmd.networks.layers import Fourier, zeroed
 
 
@@ -58,3 +61,6 @@ class Mixer(nn.Module):
             h = h + back(silu(own(h) + others(mixed)))
         out = (h * self.last).sum(-1) + self.bias + (self.gate(level) * x)[..., 0]
         return out.T.reshape(z.shape)
+
+
+networks.NETWORKS[Mixer.name] = Mixer

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from panelfiles import HORIZON, STEPS, WINDOWS, series, write
 
+from repro.studies.sets.gluonts_files import read
 from vsmd.data import tables
-from vsmd.data.gluonts_files import read
 
 
 @pytest.mark.parametrize("kind", ["folder", "compressed", "archive"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from repro.studies.mixer import Mixer
 from vsmd import networks
-from vsmd.networks.mixer import Mixer
 from vsmd.random import generator
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from vsmd import checks
 from vsmd.data.calendars import as_period
 from vsmd.data.panels import Panel
-from vsmd.data.tables import LARGEST, bounded, check_cells, some
+from vsmd.data.tables import LARGEST, bounded, check_cells
 
 SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 Item = tuple[str, np.ndarray]  # start and values
@@ -61,7 +61,7 @@ def _panel(train: list[Item], test: list[Item], name: str, freq: str, prediction
     windows, end = len(test) // count, offsets[0] + len(last[0][1])
     short = end - windows * horizon < offsets[0] + len(train[0][1])
     if apart := [n for n, (t, p) in zip(names, pairs) if short or not _extends(t, p)]:
-        raise ValueError(f"the test part does not extend the training part in {some(apart)}")
+        raise ValueError(f"the test part does not extend the training part in {checks.some(apart)}")
     check_cells(count, end)
     values = np.full((count, end), np.nan)
     for row, offset, (target, _) in zip(values, offsets, pairs):
