@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,7 @@ TOO_MUCH = 0.05  # noise at t_min over a direction's standard deviation
 FLAT = 1e-7  # standard deviation over the largest one up to which a direction of turned data is rounding
 CLEAR = 0.1  # gap in standard deviations of a_1, if it is twice its floor, too
 ENOUGH = 0.01  # share of a_1's variance that may be the data's
+COLUMN = ContextVar("COLUMN", default="column")  # what messages call a coordinate of points (n, d)
 
 
 class StartWarning(UserWarning):
@@ -44,6 +46,26 @@ def data_left(process: ForwardProcess) -> Tensor:
     """Share of the variance at t = 1 that is the data's, snr^2/(1 + snr^2) of the statistic for x_0; (*shape)."""
     snr = process.snr(torch.ones(1, dtype=torch.float64))[0][0].square()
     return (snr / (1 + snr)).expand(process.shape)
+
+
+def direction(process: ForwardProcess, index: int) -> str:
+    """A direction in the data's own words: a column or pixel, an axis by those that it is mostly of, or its number."""
+    shape, scale = process.shape, process.units.tensors.get("scale", torch.ones(()))
+    turned = torch.zeros(process.dim, dtype=torch.float64).index_fill(0, torch.tensor(index), 1.0).view(1, *shape)
+    if process.units.known and (process.basis.name in ("coordinates", "cosine") or process.basis.tensors):
+        turned = process.units.back(process.basis.back(turned)) / scale
+    share, order = (turned.flatten().square() / turned.square().sum()).sort(descending=True)
+    names = [_place(int(i), shape) for part, i in zip(share[:3], order) if part > 0.1]
+    if float(share[: len(names)].sum()) < 0.5:
+        return f"{process.basis.name} direction {index}"
+    return names[0] if float(share[0]) > 0.99 else f"an axis mostly of {' and '.join(names)}"
+
+
+def _place(i: int, shape: tuple[int, ...]) -> str:
+    if len(shape) == 1:
+        return f"{COLUMN.get()} {i}"
+    at = tuple(int(n) for n in torch.unravel_index(torch.tensor(i), shape))
+    return f"pixel (row {at[1]}, column {at[2]}) of channel {at[0]}" if len(shape) == 3 else f"entry {at}"
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ class Model:
         denoise: bool | None = None,
         guidance: float = 1.0,
         network: nn.Module | None = None,
+        checked: bool = True,
         **options: Any,
     ) -> Generation:
         """The reverse process of this model, ready to run on states of the prior; arguments as of `sample`.
@@ -97,7 +98,8 @@ class Model:
         if denoise is None:
             denoise = not self.process.row.early_stop
         score = Score(self.process, network)
-        return Generation(score, solver, steps, self.t_min, grid_power=grid_power, denoise=denoise, **options)
+        options |= {"grid_power": grid_power, "denoise": denoise, "checked": checked}
+        return Generation(score, solver, steps, self.t_min, **options)
 
     def sample(
         self,
@@ -113,6 +115,7 @@ class Model:
         guidance: float = 1.0,
         batch_size: int = 20_000,
         trajectory: bool = False,
+        checked: bool = True,
         **options: Any,
     ) -> Tensor:
         """Draw n samples (n, *shape) by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
@@ -136,11 +139,13 @@ class Model:
             ones stress the context (`context_dropout`; twice the evaluations).
         batch_size: samples drawn at once, default 20,000.
         trajectory: return x at every node of the grid, (steps + 1, n, *shape); with denoise the last is denoised.
+        checked: False draws whatever comes of too few steps, without a word, for those who measure solvers.
         options: the solver's own (rtol, atol of "rk45").
 
         Raises ValueError for n, steps, batch_size < 1, seeds of another number, a context that is not what the network
         takes, an unknown solver or one that needs a velocity; TypeError for options that the solver does not have;
-        FloatingPointError where a flow diverges.
+        FloatingPointError where a flow diverges: samples are not finite or 5 times as wide as the process's law, or will
+        be for so few steps (`vsmd.samplers.accuracy`, which warns from 10 % on).
         """
         n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
         if seeds is not None and len(seeds) != n:
@@ -150,7 +155,8 @@ class Model:
             raise ValueError(f"guidance={guidance!r}: leads towards a context; must come with one")
         context = self.score.told(context, n, self.context_dropout > 0)
         denoise = False if trajectory and denoise is None else denoise
-        run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, **options)
+        options |= {"grid_power": grid_power, "denoise": denoise, "guidance": guidance, "checked": checked}
+        run = self.generation(solver, steps, **options)
         batches = []
         for rows, start, noise in self._starts(n, seed, seeds, batch_size):
             nodes: list[Tensor] = []
