@@ -195,7 +195,6 @@ def _prepared(data: Data, seed: int) -> tuple[Source, Batch]:
     shape = tuple((first[0] if isinstance(first, tuple) else first).shape[1:])
     source = Source(data, shape)
     batch = source.look(CODES, generator(seed, "codes"))
-    Source(batch.x, shape)  # a sampler's draws are finite, too
     return source, batch
 
 

@@ -25,7 +25,7 @@ from vsmd.samplers.exponential import WIDEST, WIDEST_GIVEN, spread
 OFF = 1.1  # times too wide, or too narrow, from which on it is said
 CARRIES = 0.01  # of the largest variance, from which on a direction counts
 DRAWS = 4  # of noise in a step, at most
-MOST, LARGEST = 1_000, 2**21  # steps, and steps x directions, up to which is looked for what would do
+MOST, LARGEST = 200, 2**20  # steps, and steps x directions, up to which is looked for what would do
 
 
 class SolverWarning(UserWarning):
