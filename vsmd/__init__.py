@@ -39,10 +39,10 @@ _HOME = {
     "load": "model",
 }
 _ROOMS = {
-    "adaptation", "bases", "bridges", "checks", "coefficients", "couplings", "data", "diagnostics", "durations",
-    "family", "files", "forecasting", "images", "kernels", "latent", "memory", "methods", "metrics", "model", "moments",
-    "networks", "piecewise", "potentials", "priors", "processes", "quality", "random", "rates", "samplers", "schedules",
-    "scores", "steering", "stored", "training", "units",
+    "adaptation", "arguments", "bases", "bridges", "checks", "coefficients", "command", "couplings", "data",
+    "diagnostics", "durations", "family", "files", "forecasting", "images", "kernels", "latent", "memory", "methods",
+    "metrics", "model", "moments", "networks", "piecewise", "potentials", "priors", "processes", "quality", "random",
+    "rates", "samplers", "schedules", "scores", "steering", "stored", "training", "units",
 }  # fmt: skip
 
 

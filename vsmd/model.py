@@ -17,6 +17,7 @@ from vsmd import checks, files, networks, random, stored
 from vsmd.bases import BASES
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import Coupling
+from vsmd.data.kinds import points_of
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
 from vsmd.networks.contexts import Guided
@@ -67,8 +68,10 @@ class Model:
         """The score of the adapted process with the network's (EMA) weights."""
         return Score(self.process, self.network)
 
-    def with_prior(self, name: str, data: Tensor | None = None, components: int = COMPONENTS, seed: int = 0) -> Model:
-        """The same model starting from another prior; see `ForwardProcess.with_prior`."""
+    def with_prior(self, name: str, data: Any = None, components: int = COMPONENTS, seed: int = 0) -> Model:
+        """The same model starting from another prior, see `ForwardProcess.with_prior`; data: whatever `fit` takes."""
+        if data is not None:
+            data = points_of(data, self.process.shape, random.generator(seed, "prior data"))
         return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
     def generation(
@@ -144,8 +147,8 @@ class Model:
 
         Raises ValueError for n, steps, batch_size < 1, seeds of another number, a context that is not what the network
         takes, an unknown solver or one that needs a velocity; TypeError for options that the solver does not have;
-        FloatingPointError where a flow diverges: samples are not finite or 5 times as wide as the process's law, or will
-        be for so few steps (`vsmd.samplers.accuracy`, which warns from 10 % on).
+        FloatingPointError where a flow diverges: samples are not finite or 5 times as wide as the process's law, or
+        will be for so few steps (`vsmd.samplers.accuracy`, which warns from 10 % on).
         """
         n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
         if seeds is not None and len(seeds) != n:

@@ -32,14 +32,29 @@ class Later:
 
 
 BAD: dict[str, tuple[Change, bool, type[Exception], str]] = {
-    "one row": (lambda x, _: x[:1], False, ValueError, r"^data: shape \(1, 2\) must be \(n, 2\) with n = 16, as it was"),
-    "too few": (lambda x, _: x[:7], False, ValueError, r"^data: shape \(7, 2\) must be \(n, 2\) with n = 16, as it was"),
+    "one row": (
+        lambda x, _: x[:1],
+        False,
+        ValueError,
+        r"^data: shape \(1, 2\) must be \(n, 2\) with n = 16, as it was",
+    ),
+    "too few": (
+        lambda x, _: x[:7],
+        False,
+        ValueError,
+        r"^data: shape \(7, 2\) must be \(n, 2\) with n = 16, as it was",
+    ),
     "a shape": (lambda x, _: x[:, :1], False, ValueError, r"^data: shape \(16, 1\) must be \(n, 2\)"),
     "whole": (lambda x, _: x.long(), False, TypeError, r"^data: dtype torch.int64 must be a floating one"),
     "NaN": (lambda x, _: x.index_fill(0, torch.tensor([3]), math.nan), False, ValueError, r"^data: .* 1 of 16 rows"),
     "inf": (lambda x, _: x.index_fill(0, torch.tensor([3]), math.inf), False, ValueError, r"^data: .* 1 of 16 rows"),
     "no context": (lambda x, _: x, True, ValueError, r"^context: the sampler has answered without one; must be labels"),
-    "few labels": (lambda x, c: (x, c[:3]), True, ValueError, r"^context: has 3 rows, must have one for each of the 16"),
+    "few labels": (
+        lambda x, c: (x, c[:3]),
+        True,
+        ValueError,
+        r"^context: has 3 rows, must have one for each of the \d+ points",
+    ),
     "high labels": (lambda x, c: (x, c + 7), True, ValueError, r"^context: labels from 7 to 9"),
 }
 

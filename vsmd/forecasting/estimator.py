@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from gluonts.model.estimator import Estimator
 
-from vsmd import checks, random
+from vsmd import checks, diagnostics, random
 from vsmd.adaptation import Adaptation
 from vsmd.data.calendars import as_period
 from vsmd.family import forward_process
@@ -137,11 +138,13 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         with random.first_weights(torch.Generator().manual_seed(self.seed)):
             network = representation.network(dim, sum(self.features.values()), **self.network)
         options: dict[str, Any] = {"network": network, "seed": self.seed, "units": "raw", **self.training}
+        words = copy_context()
+        words.run(diagnostics.COLUMN.set, "series" if process.dim == dim else "axis")
         if self.patience is None:
-            model = fit(process, data, **options)
+            model = words.run(fit, process, data, **options)
         else:
             ends = [s.last(representation.history + self.prediction_length) for s in series]
-            model = self._stopped(process, data, representation.training_data(ends, self.seed), options)
+            model = words.run(self._stopped, process, data, representation.training_data(ends, self.seed), options)
         settings = {**self.sampling, **self.features, "seed": self.seed}
         return VSMDPredictor(model, representation, self.prediction_length, self.freq, **settings)
 

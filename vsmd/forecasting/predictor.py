@@ -30,6 +30,10 @@ from vsmd.samplers.generation import steps_within
 FORMAT = "vsmd-representation-1"
 NUMBERS = 2**24  # windows x samples x horizon x series that are forecast at once: 128 MB
 
+LARGEST = {"prediction_length": 10**5, "sampling_steps": 10**4, "num_samples": 10**6} | dict.fromkeys(
+    ("num_feat_dynamic_real", "num_feat_static_real"), 10**4
+)  # what a file may ask for
+
 
 class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """A GluonTS predictor of panels of d series; made by `VSMDEstimator.train`.
@@ -189,6 +193,11 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
             raise ValueError(f"path={str(path)!r}: must be a folder written by VSMDPredictor.serialize") from None
         kind = REPRESENTATIONS[checks.one_of("model", name, REPRESENTATIONS)]
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
-        model = load(path / "model.safetensors")
-        model.network.to(checks.device("device", device))
-        return cls(model, kind.restored(info["settings"], tensors), **settings)
+        model = load(path / "model.safetensors", device)
+        with files.refusing(path):
+            for number in {*LARGEST} & settings.keys():
+                checks.in_range(number, checks.non_negative_int(number, settings[number]), 0, LARGEST[number])
+            representation = kind.restored(info["settings"], tensors)
+            if (size := representation.size(representation.dim)) != model.process.dim:
+                raise ValueError(f"the model has {model.process.dim} directions; must have {size}")
+            return cls(model, representation, **settings)

@@ -99,8 +99,8 @@ def check(solver: Solver, grid: Callable[[int], Tensor]) -> None:
     cures = (n for i in range(1, 10) if (n := steps * 2**i) <= MOST and n * solver.process.dim <= LARGEST)
     enough = next((n for n in cures if _judged(solver.on(solver.score, grid(n)))[1] <= OFF), None)
     said = (
-        f"solver={solver.title!r}, steps={steps}: too few for this process, Gaussian data of the same moments would come "
-        f"out {size:.3g} times as wide, {off:.3g} times off in {diagnostics.direction(solver.process, worst)}; "
+        f"solver={solver.title!r}, steps={steps}: too few for this process, Gaussian data of the same moments would "
+        f"come out {size:.3g} times as wide, {off:.3g} times off in {diagnostics.direction(solver.process, worst)}; "
         f"{'' if enough is None else f'steps={enough} or '}solver='exponential' would do"
     )
     if size > WIDEST:
@@ -126,6 +126,6 @@ def check_states(a: Tensor, solver: Solver, size: float) -> None:
     if not width <= most * (1 + 100 / a[:, 0].numel()) ** 0.5:
         state = f"{width:.3g} times as wide as the data" if math.isfinite(width) else "not finite"
         raise FloatingPointError(
-            f"solver={solver.title!r}, steps={len(solver.times) - 1}: the samples are {state}: the network is worse than "
-            "none, or the steps are too few for it; train it longer, or take more steps or solver='exponential'"
+            f"solver={solver.title!r}, steps={len(solver.times) - 1}: the samples are {state}: the network is worse "
+            "than none, or the steps are too few for it; train it longer, or take more steps or solver='exponential'"
         )

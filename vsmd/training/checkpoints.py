@@ -133,6 +133,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     with files.refusing(path):
         files.check_finite(tensors)
         old, step = dict(info["settings"]), int(info["step"])
+        old.setdefault("context", trainer.context_digest)  # older checkpoints do not say
     check_settings(path, old, trainer.settings)
     with files.refusing(path):
         load_state(tensors, {"network": trainer.network, "average": trainer.average}, trainer.optimizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ import torch
 from torch import Tensor
 
 from vsmd import random
+from vsmd.data.kinds import DRAWS, HELD, as_tensors
 from vsmd.networks.contexts import Conditioning
 from vsmd.processes import ForwardProcess
-from vsmd.training.kinds import as_tensors
 
-MOMENT_DRAWS = 100_000
-HELD = 2**26  # values of a sampler's draws that are held at once
+DIGESTED = 64  # draws of a sampler, whose contexts stand for all
 
 Points = Tensor | tuple[Tensor, Tensor]  # alone, or with the context of each
 Sampler = Callable[[int, torch.Generator], Points]
@@ -110,6 +110,14 @@ class Source:
             raise ValueError(f"context: {got}, must have one for each of the {n} points")
         _check_finite("context", context)
 
+    def context_digest(self, generator: torch.Generator) -> str | None:
+        """What tells these contexts from others, of a sampler those of a few draws; None without."""
+        context = self.draw(DIGESTED, generator).context if self.sampler is not None else self.context
+        if context is None:
+            return None
+        plain = context.float() if context.is_floating_point() else context.long()
+        return hashlib.blake2b(plain.contiguous().numpy().data, digest_size=8).hexdigest()
+
     def moments(self, process: ForwardProcess, seed: int) -> ForwardProcess:
         """The process knowing the data's mean and variance per direction and with its basis fitted.
 
@@ -138,4 +146,4 @@ class Source:
     @property
     def count(self) -> int:
         """How many `points` there are."""
-        return len(self.x) if self.sampler is None else max(2, min(MOMENT_DRAWS, HELD // math.prod(self.shape)))
+        return len(self.x) if self.sampler is None else max(2, min(DRAWS, HELD // math.prod(self.shape)))

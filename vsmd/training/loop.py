@@ -43,7 +43,7 @@ def fit(
     process: ForwardProcess,
     data: Data,
     *,
-    units: str = "standardised",
+    units: str | None = None,
     steps: int = 6_000,
     batch_size: int = 1_024,
     learning_rate: float = 4e-3,
@@ -72,7 +72,8 @@ def fit(
 
     data: points (n, *shape) or (points, context) as tensors, arrays, frames, Dataset, or a DataLoader for its dataset;
         or a sampler (n, generator) -> such. context: labels (n,), integers from 0, or real numbers (n, features).
-    units: that the process sees them in (`vsmd.units`), "standardised" (default: per coordinate), "whitened" or "raw".
+    units: that the process sees them in (`vsmd.units`), "standardised" (default: per coordinate), "scaled" (default of
+        backbones, whose pixels have one scale), "whitened" or "raw"; those of `init` where there is one.
     steps, batch_size, learning_rate, schedule: of Adam (default 6,000 of 1,024 points, 4e-3, "cosine").
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
     weighting: of noise levels, "score" (default), "unit" or, for backbones, "backbone" (`vsmd.training.pairs`).
@@ -102,20 +103,21 @@ def fit(
 
 
 def _begun(
-    process: ForwardProcess, units: str, network: nn.Module | None, init: Model | None
+    process: ForwardProcess, units: str | None, network: nn.Module | None, init: Model | None
 ) -> tuple[ForwardProcess, nn.Module | None]:
     """Process and network that a run begins with; ValueError or TypeError for none, or a model of other data."""
     if not isinstance(process, ForwardProcess):
         raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
-    process = process.with_units(units)
     if init is None:
-        return process, network
+        default = "scaled" if getattr(network, "backbone", False) else "standardised"
+        return process.with_units(default if units is None else units), network
     if not isinstance(init, Model):
         raise TypeError(f"init={type(init).__name__}: must be a model, as vsmd.fit or vsmd.load returns it")
     if network is not None:
         raise ValueError(f"network={type(network).__name__}: init brings its own; leave one of them out")
     if init.process.shape != process.shape:
         raise ValueError(f"init: is a model of data {init.process.shape}; must be of {process.shape}, as the process")
+    process = process.with_units(init.process.units.name if units is None else units)
     if init.process.units.name != process.units.name:
         raise ValueError(f"init: is a model of {init.process.units.name} data; must be of {units} ones, as units")
     both = {p.variational_score for p in (process, init.process)} == {"adaptive"} and process.k == init.process.k

@@ -86,6 +86,7 @@ class Trainer:
         self.compute, self.world = compute or Compute(), World.current()
         self._check_parts()
         self.source = Source(data, process.shape)
+        self.context_digest = self.source.context_digest(random.generator(seed, "contexts"))
         process = self.source.moments(process, seed)
         self.mixture = mixture or MixtureFit()
         if isinstance(process, MixtureProcess):
@@ -150,7 +151,7 @@ class Trainer:
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
             "mixture": dataclasses.asdict(self.mixture) if isinstance(process, MixtureProcess) else None,
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
-            "context_dropout": self.context_dropout or None,
+            "context_dropout": self.context_dropout or None, "context": self.context_digest,
         }  # fmt: skip
 
     def batch(self) -> tuple[Batch, torch.Generator]:
