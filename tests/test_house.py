@@ -376,6 +376,6 @@ def test_rooms_of_the_face_are_all_rooms() -> None:
     """`vsmd.room` works without an import for every file and folder of the package, the command's included."""
     import vsmd
 
-    assert vsmd._ROOMS == {room_of(path) for path in METHOD if path.stem != "__main__"} - {""}
+    assert {room_of(path) for path in METHOD if path.stem != "__main__"} - {""} == vsmd._ROOMS
     assert set(vsmd._ROOMS) <= set(dir(vsmd))
     assert vsmd.arguments.__name__ == "vsmd.arguments"

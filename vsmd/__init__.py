@@ -10,6 +10,7 @@ Importing the package loads nothing but this file; names and submodules load whe
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,12 +39,7 @@ _HOME = {
     "forward_process": "family",
     "load": "model",
 }
-_ROOMS = {
-    "adaptation", "arguments", "bases", "bridges", "checks", "coefficients", "command", "couplings", "data",
-    "diagnostics", "durations", "family", "files", "forecasting", "images", "kernels", "latent", "memory", "methods",
-    "metrics", "model", "moments", "networks", "piecewise", "potentials", "priors", "processes", "quality", "random",
-    "rates", "samplers", "schedules", "scores", "steering", "stored", "training", "units",
-}  # fmt: skip
+_ROOMS = {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:

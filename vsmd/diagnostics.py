@@ -54,8 +54,7 @@ def direction(process: ForwardProcess, index: int) -> str:
     """A direction in the data's own words: a column or pixel, an axis by those that it is mostly of, or its number."""
     shape, scale = process.shape, process.units.tensors.get("scale", torch.ones(()))
     turned = torch.zeros(process.dim, dtype=torch.float64).index_fill(0, torch.tensor(index), 1.0).view(1, *shape)
-    if process.units.known and (process.basis.name in ("coordinates", "cosine") or process.basis.tensors):
-        turned = process.units.back(process.basis.back(turned)) / scale
+    turned = process.units.back(process.basis.back(turned)) / scale
     share, order = (turned.flatten().square() / turned.square().sum()).sort(descending=True)
     names = [_place(int(i), shape) for part, i in zip(share[:3], order) if part > 0.1]
     if float(share[: len(names)].sum()) < 0.5:
@@ -64,10 +63,9 @@ def direction(process: ForwardProcess, index: int) -> str:
 
 
 def _place(i: int, shape: tuple[int, ...]) -> str:
-    if len(shape) == 1:
+    if len(shape) != 3:
         return f"{COLUMN.get()} {i}"
-    at = tuple(int(n) for n in torch.unravel_index(torch.tensor(i), shape))
-    return f"pixel (row {at[1]}, column {at[2]}) of channel {at[0]}" if len(shape) == 3 else f"entry {at}"
+    return f"pixel (row {i // shape[2] % shape[1]}, column {i % shape[2]}) of channel {i // (shape[1] * shape[2])}"
 
 
 @dataclass(frozen=True)

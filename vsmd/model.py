@@ -75,17 +75,10 @@ class Model:
         return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
     def generation(
-        self,
-        solver: str | type[Solver] | Solver = SOLVER,
-        steps: int = STEPS,
-        *,
-        grid_power: float = 2.0,
-        denoise: bool | None = None,
-        guidance: float = 1.0,
-        network: nn.Module | None = None,
-        checked: bool = True,
+        self, solver: str | type[Solver] | Solver = SOLVER, steps: int = STEPS, *, grid_power: float = 2.0,
+        denoise: bool | None = None, guidance: float = 1.0, network: nn.Module | None = None, checked: bool = True,
         **options: Any,
-    ) -> Generation:
+    ) -> Generation:  # fmt: skip
         """The reverse process of this model, ready to run on states of the prior; arguments as of `sample`.
 
         network: the model's own as it is called, say compiled or given codes in place of a context.
@@ -105,22 +98,11 @@ class Model:
         return Generation(score, solver, steps, self.t_min, **options)
 
     def sample(
-        self,
-        n: int | None = None,
-        solver: str | type[Solver] | Solver = SOLVER,
-        steps: int = STEPS,
-        seed: int = 0,
-        *,
-        seeds: Sequence[int] | None = None,
-        grid_power: float = 2.0,
-        denoise: bool | None = None,
-        context: Any = None,
-        guidance: float = 1.0,
-        batch_size: int = 20_000,
-        trajectory: bool = False,
-        checked: bool = True,
-        **options: Any,
-    ) -> Tensor:
+        self, n: int | None = None, solver: str | type[Solver] | Solver = SOLVER, steps: int = STEPS, seed: int = 0,
+        *, seeds: Sequence[int] | None = None, grid_power: float = 2.0, denoise: bool | None = None,
+        context: Any = None, guidance: float = 1.0, batch_size: int = 20_000, trajectory: bool = False,
+        checked: bool = True, **options: Any,
+    ) -> Tensor:  # fmt: skip
         """Draw n samples (n, *shape) by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
 
             dx = -(beta/2) v dr,   dv = ((beta/2) (s x + gamma c v) + beta gamma s_v) dr + sqrt(beta gamma) dw

@@ -36,10 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"prediction_length": 10**12}, "prediction_length=1000000000000: must be a number between 0 and 100000"),
+    ({"prediction_length": 10**12}, "prediction_length=1000000000000: must be a number between 1 and 100000"),
     ({"num_samples": 10**9}, "num_samples=1000000000: must be"), ({"num_samples": "many"}, "num_samples='many'"),
     ({"sampling_steps": 10**9}, "sampling_steps=1000000000"), ({"freq": 3}, "freq=3"), ({"solver": []}, "damaged"),
-    ({"num_feat_dynamic_real": 10**9}, "num_feat_dynamic_real=1000000000"), ({"colour": 1}, "colour"),
+    ({"colour": 1}, "colour"),
 ])  # fmt: skip
 def test_settings(folder: Path, changes: dict[str, Any], message: str) -> None:
     refused(folder, message, changes, {}, {})
@@ -47,8 +47,9 @@ def test_settings(folder: Path, changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"scale_window": 10**12}, "history=1000000000001: must be a number between 1 and 1e"),
-    ({"scale_window": -90}, "history=-88: must be"), ({"lags": 10**12}, "history="), ({"colour": 1}, "colour"),
-    ({"rank": 1}, "damaged"), ({"location": "linear"}, "rule.weights is"), ({"context": "mine"}, "damaged"),
+    ({"scale_window": -90}, "scale_window=-90: must be"), ({"lags": 10**12}, "history="), ({"colour": 1}, "colour"),
+    ({"rank": 1}, "damaged"), ({"location": "linear"}, "rule.weights is"), ({"context": "mine"}, "context='mine'"),
+    ({"context": ["scales", "lags"]}, "bounds is (2, 4); must be (2, 8)"),
 ])  # fmt: skip
 def test_settings_of_the_representation(folder: Path, changes: dict[str, Any], message: str) -> None:
     refused(folder, message, {}, changes, {})

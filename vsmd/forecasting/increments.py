@@ -290,10 +290,14 @@ class Increments:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         unfitted, d, rule = cls(**plain), len(tensors["least"]), files.part(tensors, "rule")
         lags, factors = unfitted.rule_lags, rule["axes"].shape[1]
-        checks.in_range("history", checks.positive_int("history", unfitted.history), 1, LONGEST)
+        for name in ("scale_window", "lags"):
+            checks.positive_int(name, getattr(unfitted, name))
+        checks.in_range("history", unfitted.history, 1, LONGEST)
+        check_context(unfitted.context)
+        width = max(tensors["bounds"].shape[1], unfitted.features(d))  # and the data set's own features
         shapes = {"centre": (d,), "spread": (d,), "rule.axes": (d, factors), "rule.cross": (len(BACK), factors, d)}
         shapes |= {"rule.weights": (len(lags), d), "rule.calendar": (len(rule["calendar"]), d)}
-        shapes |= {"long_run": (len(tensors["long_run"]), d), "bounds": (2, tensors["bounds"].shape[1])}
+        shapes |= {"long_run": (len(tensors["long_run"]), d), "bounds": (2, width)}
         shapes |= {} if unfitted.rank is None else {"axes": (d, d), "deviations": (d,)}
         stored.check_shapes(tensors, shapes)
         periods = unfitted.periods if unfitted.location == "linear" else ()

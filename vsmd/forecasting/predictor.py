@@ -30,9 +30,7 @@ from vsmd.samplers.generation import steps_within
 FORMAT = "vsmd-representation-1"
 NUMBERS = 2**24  # windows x samples x horizon x series that are forecast at once: 128 MB
 
-LARGEST = {"prediction_length": 10**5, "sampling_steps": 10**4, "num_samples": 10**6} | dict.fromkeys(
-    ("num_feat_dynamic_real", "num_feat_static_real"), 10**4
-)  # what a file may ask for
+LARGEST = {"prediction_length": 10**5, "sampling_steps": 10**4, "num_samples": 10**6}  # that a file may ask for
 
 
 class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
@@ -47,21 +45,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """
 
     def __init__(
-        self,
-        model: Model,
-        representation: Representation,
-        prediction_length: int,
-        freq: str,
-        *,
-        solver: str = "exponential",
-        sampling_steps: int = 10,
-        denoise: bool = True,
-        integer: bool = False,
-        num_samples: int = 100,
-        num_feat_dynamic_real: int = 0,
-        num_feat_static_real: int = 0,
-        seed: int = 0,
-    ) -> None:
+        self, model: Model, representation: Representation, prediction_length: int, freq: str, *,
+        solver: str = "exponential", sampling_steps: int = 10, denoise: bool = True, integer: bool = False,
+        num_samples: int = 100, num_feat_dynamic_real: int = 0, num_feat_static_real: int = 0, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(prediction_length=checks.positive_int("prediction_length", prediction_length))
         freq = as_period("2000-01-03", freq).freqstr
         as_solver(solver)
@@ -195,8 +182,8 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
         model = load(path / "model.safetensors", device)
         with files.refusing(path):
-            for number in {*LARGEST} & settings.keys():
-                checks.in_range(number, checks.non_negative_int(number, settings[number]), 0, LARGEST[number])
+            for number, most in LARGEST.items():
+                checks.in_range(number, settings[number], 1, most)
             representation = kind.restored(info["settings"], tensors)
             if (size := representation.size(representation.dim)) != model.process.dim:
                 raise ValueError(f"the model has {model.process.dim} directions; must have {size}")

@@ -40,34 +40,15 @@ EVERY = 50  # steps between two looks at the loss
 
 
 def fit(
-    process: ForwardProcess,
-    data: Data,
-    *,
-    units: str | None = None,
-    steps: int = 6_000,
-    batch_size: int = 1_024,
-    learning_rate: float = 4e-3,
-    schedule: str = "cosine",
-    ema: float = 0.999,
-    clip: float = 1.0,
-    weighting: str = "score",
-    adaptation: Adaptation | None = None,
-    mixture: MixtureFit | None = None,
-    network: nn.Module | None = None,
-    init: Model | None = None,
-    context_dropout: float = 0.0,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    compute: Compute | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1_000,
-    keep: int = 1,
-    on_start: Callable[[int], object] | None = None,
-    on_loss: Callable[[int, float], object] | None = None,
-    snapshots: Collection[int] = (),
-    on_snapshot: Callable[[int, Model], bool | None] | None = None,
-    progress: bool = False,
-) -> Model:
+    process: ForwardProcess, data: Data, *, units: str | None = None, steps: int = 6_000, batch_size: int = 1_024,
+    learning_rate: float = 4e-3, schedule: str = "cosine", ema: float = 0.999, clip: float = 1.0,
+    weighting: str = "score", adaptation: Adaptation | None = None, mixture: MixtureFit | None = None,
+    network: nn.Module | None = None, init: Model | None = None, context_dropout: float = 0.0, seed: int = 0,
+    device: str | torch.device = "cpu", compute: Compute | None = None, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1_000, keep: int = 1, on_start: Callable[[int], object] | None = None,
+    on_loss: Callable[[int, float], object] | None = None, snapshots: Collection[int] = (),
+    on_snapshot: Callable[[int, Model], bool | None] | None = None, progress: bool = False,
+) -> Model:  # fmt: skip
     """Train a score network on `data`, min E w |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
     data: points (n, *shape) or (points, context) as tensors, arrays, frames, Dataset, or a DataLoader for its dataset;

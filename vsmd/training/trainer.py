@@ -57,26 +57,11 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        process: ForwardProcess,
-        data: Data,
-        network: nn.Module | None,
-        *,
-        steps: int,
-        batch_size: int,
-        learning_rate: float,
-        schedule: str,
-        ema: float,
-        clip: float,
-        adaptation: Adaptation | None,
-        weighting: str = "score",
-        seed: int,
-        device: torch.device,
-        compute: Compute | None = None,
-        context_dropout: float = 0.0,
-        mixture: MixtureFit | None = None,
-        progress: bool = False,
-    ) -> None:
+        self, process: ForwardProcess, data: Data, network: nn.Module | None, *, steps: int, batch_size: int,
+        learning_rate: float, schedule: str, ema: float, clip: float, adaptation: Adaptation | None,
+        weighting: str = "score", seed: int, device: torch.device, compute: Compute | None = None,
+        context_dropout: float = 0.0, mixture: MixtureFit | None = None, progress: bool = False,
+    ) -> None:  # fmt: skip
         self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
         self.rate = checks.positive("learning_rate", learning_rate)
         self.schedule = checks.one_of("schedule", schedule, SCHEDULES)
@@ -201,8 +186,6 @@ class Trainer:
         """The loss of the micro-batch that the step is at."""
         if self.micro == 0:
             self._pairs = self.pairs()
-        if self.compute.accumulate == 1:
-            return pairs.loss(self.called, self.process.basis, self._pairs)
         size = len(self._pairs.z) // self.compute.accumulate
         rows = slice(self.micro * size, (self.micro + 1) * size)
         return pairs.loss(self.called, self.process.basis, self._pairs.map(lambda v: v[rows]))
@@ -210,10 +193,6 @@ class Trainer:
     def gradient(self) -> Tensor:
         """Put the step's gradient into the parameters, averaged over all processes; return this one's loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.compute.accumulate == 1:
-            loss = self.loss()
-            loss.backward()
-            return loss.detach()
         losses = []
         for micro in range(self.compute.accumulate):
             self.micro = micro
