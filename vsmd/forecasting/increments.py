@@ -69,19 +69,10 @@ class Increments:
 
     @classmethod
     def configured(
-        cls,
-        horizon: int,
-        freq: str,
-        *,
-        location: str | None = None,
-        lags_seq: Sequence[int] | None = None,
-        factors: int = 0,
-        scale_window: int = 60,
-        context: Sequence[str] | str | None = None,
-        lags: int = 2,
-        drift: bool | None = None,
-        rank: int | None = None,
-    ) -> Increments:
+        cls, horizon: int, freq: str, *, location: str | None = None, lags_seq: Sequence[int] | None = None,
+        factors: int = 0, scale_window: int = 60, context: Sequence[str] | str | None = None, lags: int = 2,
+        drift: bool | None = None, rank: int | None = None,
+    ) -> Increments:  # fmt: skip
         """From the estimator's options; ValueError for bad ones."""
         periods = seasons(freq)
         if location is None:  # a last value is hours off where days have a shape
