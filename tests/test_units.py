@@ -59,7 +59,10 @@ def test_into_and_back(units: str) -> None:
     process = vsmd.forward_process("CLD", (5,)).with_units(units).with_data(data)
     z = process.to_directions(data)
     torch.testing.assert_close(process.from_directions(z), data)
-    if units != "raw":
+    if units == "scaled":
+        assert float(process.known().var.mean()) == pytest.approx(1)
+        torch.testing.assert_close(z.std(0) / z.std(0).max(), data.std(0) / data.std(0).max())
+    elif units != "raw":
         torch.testing.assert_close(z.std(0, correction=0), torch.ones(5, dtype=torch.float64))
         torch.testing.assert_close(process.known().var, torch.ones(5, dtype=torch.float64))
     if units == "whitened":
