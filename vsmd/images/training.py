@@ -187,6 +187,6 @@ def together(painter: Painter, seeds: Sequence[int], labels: Tensor | None, worl
     mine = range(world.rank, len(seeds), world.size)
     drawn = torch.zeros(len(seeds), *painter.model.process.shape, dtype=torch.uint8)
     labels = None if labels is None else labels[list(mine)]
-    with nullcontext() if painter.checked else suppress(FloatingPointError):  # a sheet does not end a training
+    with suppress(*(() if painter.checked else (FloatingPointError,))):  # a sheet does not end a training
         drawn[mine.start :: mine.step] = painter([seeds[i] for i in mine], labels)
     return world.total(drawn)
