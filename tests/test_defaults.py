@@ -44,7 +44,8 @@ def test_default_solver_serves_every_method_and_prior(method: str) -> None:
 
 def test_names_of_the_defaults() -> None:
     assert vsmd.forward_process("VSULD", (2,)).prior == "moments"
-    assert inspect.signature(vsmd.fit).parameters["units"].default == "standardised"
+    data = torch.randn(64, 2, generator=random.generator(0, "defaults"))
+    assert vsmd.fit(vsmd.forward_process("CLD", (2,)), data, steps=1).process.units.name == "standardised"
     for sample in (Model.sample, latent.LatentModel.sample):
         parameters = inspect.signature(sample).parameters
         assert (parameters["solver"].default, parameters["steps"].default) == ("exponential", 20)

@@ -78,7 +78,7 @@ def test_prior_gap_sees_shape() -> None:
     assert bad.clear
     assert bad.beta is not None
     assert not prior_gap(vsmd.forward_process("CLD", (2,), beta=bad.beta), draws("heavy")).clear
-    assert re.match(r"prior='moments': .* W2 .*floor .*direction [01] .*% of the variance .*beta=", str(bad))
+    assert re.match(r"prior='moments': .* W2 .*floor .*column [01] .*% of the variance .*beta=", str(bad))
     assert not prior_gap(dataclasses.replace(process, prior="empirical"), draws("heavy", 500)).clear
 
 
@@ -153,3 +153,29 @@ def test_latent_stop_comes_first() -> None:
 
 def test_warning_has_a_class() -> None:
     assert issubclass(diagnostics.StartWarning, UserWarning)
+
+
+def test_directions_in_the_words_of_the_data() -> None:
+    """Columns, pixels, and axes by the columns that they are of."""
+    points = vsmd.forward_process("CLD", (3,))
+    assert diagnostics.direction(points.with_data(torch.randn(9, 3)), 2) == "column 2"
+    data = torch.randn(500, 3, generator=random.generator(0, "words"))
+    data[:, 2] = data[:, 1] + 1e-3 * data[:, 2]
+    for process in (vsmd.forward_process("CLD", (3,), basis="principal"), points.with_units("whitened")):
+        said = diagnostics.direction(process.with_data(data), 0)
+        assert said in ("an axis mostly of column 1 and column 2", "an axis mostly of column 2 and column 1")
+    images = torch.randn(9, 2, 4, 5)
+    pixels = vsmd.forward_process("CLD", (2, 4, 5)).with_data(images)
+    assert diagnostics.direction(pixels, 1 * 20 + 3 * 5 + 2) == "pixel (row 3, column 2) of channel 1"
+    spread = vsmd.forward_process("CLD", (2, 4, 5), basis="cosine").with_data(images)
+    assert diagnostics.direction(spread, 0) == "cosine direction 0"
+
+
+def test_images_are_not_told_of_units_a_pixel() -> None:
+    """Raw pixels: their place, and no cure that would stretch every pixel for itself."""
+    images = torch.randn(300, 1, 2, 2, generator=random.generator(0, "pixels")) * torch.tensor(
+        [[1.0, 1.0], [1.0, 1e-3]]
+    )
+    (line,) = [w for w in told(vsmd.forward_process("CLD", (1, 2, 2)), images, units="raw") if "noise" in w]
+    assert "pixel (row 1, column 1) of channel 0" in line
+    assert "units='standardised'" not in line

@@ -370,3 +370,12 @@ def test_citation() -> None:
     assert {"cff-version", "title", "message", "authors"} <= set(citation)
     arxiv = {i["value"] for reference in citation["references"] for i in reference["identifiers"]}
     assert arxiv == {"arXiv:2501.16675", "arXiv:2404.13309"}
+
+
+def test_rooms_of_the_face_are_all_rooms() -> None:
+    """`vsmd.room` works without an import for every file and folder of the package, the command's included."""
+    import vsmd
+
+    assert {room_of(path) for path in METHOD if path.stem != "__main__"} - {""} == vsmd._ROOMS
+    assert set(vsmd._ROOMS) <= set(dir(vsmd))
+    assert vsmd.arguments.__name__ == "vsmd.arguments"

@@ -59,7 +59,10 @@ def test_into_and_back(units: str) -> None:
     process = vsmd.forward_process("CLD", (5,)).with_units(units).with_data(data)
     z = process.to_directions(data)
     torch.testing.assert_close(process.from_directions(z), data)
-    if units != "raw":
+    if units == "scaled":
+        assert float(process.known().var.mean()) == pytest.approx(1)
+        torch.testing.assert_close(z.std(0) / z.std(0).max(), data.std(0) / data.std(0).max())
+    elif units != "raw":
         torch.testing.assert_close(z.std(0, correction=0), torch.ones(5, dtype=torch.float64))
         torch.testing.assert_close(process.known().var, torch.ones(5, dtype=torch.float64))
     if units == "whitened":
@@ -190,3 +193,40 @@ def test_raw_units_are_what_they_were() -> None:
     assert process.units is RAW
     assert torch.equal(process.to_directions(data), data - data.double().mean(0).float())
     assert Units("raw").log_det == 0.0
+
+
+class Backbone(nn.Module):
+    """The exact network of Gaussian images, called with one level of noise; it remembers how wide its images were."""
+
+    backbone = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing, self.widest = nn.Parameter(torch.zeros(())), 0.0
+
+    def forward(self, image: Tensor, level: Tensor, context: Tensor | None = None) -> Tensor:
+        self.widest = max(self.widest, float(image.detach().abs().max()))
+        return 0 * image * self.nothing
+
+
+def test_backbones_see_pixels_of_one_scale() -> None:
+    """A border that hardly varies is not stretched to the width of the middle; grey levels of 0 to 255 are fine."""
+    size = torch.tensor([[1.0, 1e-3], [1.0, 1.0]])
+    images = 128 + 40 * size * torch.randn(400, 1, 2, 2, generator=random.generator(0, "border"))
+    images[0, 0, 0, 1] = 129.0  # one speck on the border
+    process = vsmd.forward_process("VSULD", (1, 2, 2), variational_score="zero")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = vsmd.fit(process, images, network=Backbone(), steps=1, batch_size=16)
+        stretched = vsmd.fit(process, images, network=Backbone(), units="standardised", steps=1, batch_size=16)
+    assert (model.process.units.name, stretched.process.units.name) == ("scaled", "standardised")
+    scale = model.process.units.tensors["scale"]
+    assert torch.equal(scale, scale[:1, :1, :1].expand_as(scale))
+    seen = [m.process.units.into(images - m.process.known().mean) for m in (model, stretched)]
+    assert float(seen[0].abs().max()) < 5 < 15 < float(seen[1].abs().max())
+    x = model.sample(4_000).double()
+    assert torch.allclose(x.std(0)[0, 0, 0], images.double().std(0)[0, 0, 0], rtol=0.05)
+    again = vsmd.fit(process, images, init=model, steps=1, batch_size=16)
+    assert again.process.units.name == "scaled"
+    with pytest.raises(ValueError, match=r"^init: is a model of scaled data; must be of raw ones, as units"):
+        vsmd.fit(process, images, init=model, units="raw", steps=1)

@@ -39,10 +39,7 @@ _HOME = {
     "forward_process": "family",
     "load": "model",
 }
-
-
-def _rooms() -> set[str]:
-    return {module.name for module in pkgutil.iter_modules(__path__)}
+_ROOMS = {module.name for module in pkgutil.iter_modules(__path__)}
 
 
 def __getattr__(name: str) -> Any:
@@ -50,10 +47,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"vsmd.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    if name in _rooms():
+    if name in _ROOMS:
         return importlib.import_module(f"vsmd.{name}")
     raise AttributeError(f"module 'vsmd' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME, *_rooms()})
+    return sorted({*globals(), *_HOME, *_ROOMS})

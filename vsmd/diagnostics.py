@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsmd import kernels, random
+from vsmd.data.kinds import points_of
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
@@ -25,6 +28,7 @@ TOO_MUCH = 0.05  # noise at t_min over a direction's standard deviation
 FLAT = 1e-7  # standard deviation over the largest one up to which a direction of turned data is rounding
 CLEAR = 0.1  # gap in standard deviations of a_1, if it is twice its floor, too
 ENOUGH = 0.01  # share of a_1's variance that may be the data's
+COLUMN = ContextVar("COLUMN", default="column")  # what messages call a coordinate of points (n, d)
 
 
 class StartWarning(UserWarning):
@@ -46,16 +50,36 @@ def data_left(process: ForwardProcess) -> Tensor:
     return (snr / (1 + snr)).expand(process.shape)
 
 
+def direction(process: ForwardProcess, index: int) -> str:
+    """A direction in the data's own words: a column or pixel, an axis by those that it is mostly of, or its number."""
+    shape, scale = process.shape, process.units.tensors.get("scale", torch.ones(()))
+    turned = torch.zeros(process.dim, dtype=torch.float64).index_fill(0, torch.tensor(index), 1.0).view(1, *shape)
+    turned = process.units.back(process.basis.back(turned)) / scale
+    share, order = (turned.flatten().square() / turned.square().sum()).sort(descending=True)
+    names = [_place(int(i), shape) for part, i in zip(share[:3], order) if part > 0.1]
+    if float(share[: len(names)].sum()) < 0.5:
+        return f"{process.basis.name} direction {index}"
+    return names[0] if float(share[0]) > 0.99 else f"an axis mostly of {' and '.join(names)}"
+
+
+def _place(i: int, shape: tuple[int, ...]) -> str:
+    if len(shape) != 3:
+        return f"{COLUMN.get()} {i}"
+    return f"pixel (row {i // shape[2] % shape[1]}, column {i % shape[2]}) of channel {i // (shape[1] * shape[2])}"
+
+
 @dataclass(frozen=True)
 class PriorGap:
     """How far the prior is from the law of a_1, both drawn, in standard deviations of a_1 (of the statistic for x_0).
 
     gap, floor: sliced W2 over random directions, and what as many draws of the prior are from others of it. marginal,
-    marginal_floor: W2 per direction (*shape), and the largest that the prior has to itself. left: the data's share of
-    the variance at t = 1 (*shape). beta: mean over time that would leave 1 %; None beyond 100 times the present one.
+    marginal_floor: W2 per direction (*shape), and the largest that the prior has to itself; worst: where, in words.
+    left: the data's share of the variance at t = 1 (*shape). beta: mean over time that would leave 1 %; None beyond 100
+    times the present one.
     """
 
     prior: str
+    worst: str
     gap: float
     floor: float
     marginal: Tensor
@@ -70,25 +94,25 @@ class PriorGap:
         return any(gap > max(CLEAR, 2 * floor) for gap, floor in pairs)
 
     def __str__(self) -> str:
-        worst = int(self.marginal.flatten().argmax())
         cures = [f"beta={self.beta:.3g}"] if self.beta is not None else []
         cures += [f"prior={name!r}" for name in ("moments", "mixture") if self.prior == "gaussian" or name == "mixture"]
         return (
             f"prior={self.prior!r}: {self.gap:.3g} from the end of the forward process (sliced W2 in standard "
-            f"deviations; floor {self.floor:.3g}), worst in direction {worst} ({float(self.marginal.max()):.3g}); up "
+            f"deviations; floor {self.floor:.3g}), worst in {self.worst} ({float(self.marginal.max()):.3g}); up "
             f"to {100 * float(self.left.max()):.2g} % of the variance at t = 1 is the data's; "
             f"{', '.join(cures)} or variational_score='steered' would mend it"
         )
 
 
-def prior_gap(process: ForwardProcess, data: Tensor, units: str = "standardised", seed: int = 0) -> PriorGap:
+def prior_gap(process: ForwardProcess, data: Any, units: str = "standardised", seed: int = 0) -> PriorGap:
     """Compare draws of a_1 of data (n, *shape) with draws of the process's prior, before any training.
 
     Both as the statistic for x_0 that the network sees, one number a direction; across it a_1 is Gaussian anyhow.
 
-    data: (n, *shape), in data coordinates. units: what `vsmd.fit` gets (default its default). seed: of the draws.
+    data: whatever `vsmd.fit` takes. units: what it gets (default its default). seed: of the draws.
     A process that has no A yet is taken as it is: A = 0 where it is to be adapted.
     """
+    data = points_of(data, process.shape, random.generator(seed, "prior data"))
     process = process.with_units(units).with_data(data)
     if process.prior in ("mixture", "empirical"):
         process = process.with_prior(process.prior, data, seed=seed)
@@ -103,11 +127,13 @@ def gap_of(process: ForwardProcess, data: Tensor, seed: int = 0) -> PriorGap:
     end = (snr * xi + torch.randn(xi.shape, generator=stream, dtype=torch.float64)) / (1 + snr.square()).sqrt()
     law = process.prior_law()
     start, other = (combine(channel.inp, law.sample(n, stream, torch.float64)) for _ in range(2))
+    marginal = marginal_wasserstein2(end, start)
     return PriorGap(
         process.prior,
+        direction(process, int(marginal.flatten().argmax())),
         sliced_wasserstein2(end, start, PROJECTIONS),
         sliced_wasserstein2(other, start, PROJECTIONS),
-        marginal_wasserstein2(end, start),
+        marginal,
         float(marginal_wasserstein2(other, start).max()),
         data_left(process),
         _enough(process),
@@ -139,7 +165,7 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
         worst, many = int(ratio.argmax()), int((ratio > TOO_MUCH).sum())
         warnings.warn(
             f"noise of std {float(left[worst]):.3g} is left at t_min={t_min:g} where the data's is "
-            f"{float(std[worst]):.3g}, {'axis' if turned else 'column'} {worst}"
+            f"{float(std[worst]):.3g}, {direction(process, worst)}"
             + (f" and {many - 1} more" if many > 1 else "")
             + f" (units={process.units.name!r}): trajectories and log_prob have it, denoised samples no finer detail; "
             + _cure(process),
@@ -156,6 +182,7 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
 
 def _cure(process: ForwardProcess) -> str:
     """What leaves less noise."""
-    cures = ["units='standardised'"] if process.units.name == "raw" else []
+    points = len(process.shape) == 1 and process.basis.name == "coordinates"  # else a scale a coordinate is no cure
+    cures = ["units='standardised'"] if process.units.name == "raw" and points else []
     cures += ["a smaller beta", *(["a method with velocity"] if process.k == 1 else [])]
     return f"{' or '.join(cures)} leaves less"

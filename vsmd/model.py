@@ -17,6 +17,7 @@ from vsmd import checks, files, networks, random, stored
 from vsmd.bases import BASES
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import Coupling
+from vsmd.data.kinds import points_of
 from vsmd.methods import METHODS
 from vsmd.moments import Moments
 from vsmd.networks.contexts import Guided
@@ -67,21 +68,17 @@ class Model:
         """The score of the adapted process with the network's (EMA) weights."""
         return Score(self.process, self.network)
 
-    def with_prior(self, name: str, data: Tensor | None = None, components: int = COMPONENTS, seed: int = 0) -> Model:
-        """The same model starting from another prior; see `ForwardProcess.with_prior`."""
+    def with_prior(self, name: str, data: Any = None, components: int = COMPONENTS, seed: int = 0) -> Model:
+        """The same model starting from another prior, see `ForwardProcess.with_prior`; data: whatever `fit` takes."""
+        if data is not None:
+            data = points_of(data, self.process.shape, random.generator(seed, "prior data"))
         return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
     def generation(
-        self,
-        solver: str | type[Solver] | Solver = SOLVER,
-        steps: int = STEPS,
-        *,
-        grid_power: float = 2.0,
-        denoise: bool | None = None,
-        guidance: float = 1.0,
-        network: nn.Module | None = None,
+        self, solver: str | type[Solver] | Solver = SOLVER, steps: int = STEPS, *, grid_power: float = 2.0,
+        denoise: bool | None = None, guidance: float = 1.0, network: nn.Module | None = None, checked: bool = True,
         **options: Any,
-    ) -> Generation:
+    ) -> Generation:  # fmt: skip
         """The reverse process of this model, ready to run on states of the prior; arguments as of `sample`.
 
         network: the model's own as it is called, say compiled or given codes in place of a context.
@@ -97,24 +94,15 @@ class Model:
         if denoise is None:
             denoise = not self.process.row.early_stop
         score = Score(self.process, network)
-        return Generation(score, solver, steps, self.t_min, grid_power=grid_power, denoise=denoise, **options)
+        options |= {"grid_power": grid_power, "denoise": denoise, "checked": checked}
+        return Generation(score, solver, steps, self.t_min, **options)
 
     def sample(
-        self,
-        n: int | None = None,
-        solver: str | type[Solver] | Solver = SOLVER,
-        steps: int = STEPS,
-        seed: int = 0,
-        *,
-        seeds: Sequence[int] | None = None,
-        grid_power: float = 2.0,
-        denoise: bool | None = None,
-        context: Any = None,
-        guidance: float = 1.0,
-        batch_size: int = 20_000,
-        trajectory: bool = False,
-        **options: Any,
-    ) -> Tensor:
+        self, n: int | None = None, solver: str | type[Solver] | Solver = SOLVER, steps: int = STEPS, seed: int = 0,
+        *, seeds: Sequence[int] | None = None, grid_power: float = 2.0, denoise: bool | None = None,
+        context: Any = None, guidance: float = 1.0, batch_size: int = 20_000, trajectory: bool = False,
+        checked: bool = True, **options: Any,
+    ) -> Tensor:  # fmt: skip
         """Draw n samples (n, *shape) by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
 
             dx = -(beta/2) v dr,   dv = ((beta/2) (s x + gamma c v) + beta gamma s_v) dr + sqrt(beta gamma) dw
@@ -136,11 +124,13 @@ class Model:
             ones stress the context (`context_dropout`; twice the evaluations).
         batch_size: samples drawn at once, default 20,000.
         trajectory: return x at every node of the grid, (steps + 1, n, *shape); with denoise the last is denoised.
+        checked: False draws whatever comes of too few steps, without a word, for those who measure solvers.
         options: the solver's own (rtol, atol of "rk45").
 
         Raises ValueError for n, steps, batch_size < 1, seeds of another number, a context that is not what the network
         takes, an unknown solver or one that needs a velocity; TypeError for options that the solver does not have;
-        FloatingPointError where a flow diverges.
+        FloatingPointError where a flow diverges: samples are not finite or 5 times as wide as the process's law, or
+        will be for so few steps (`vsmd.samplers.accuracy`, which warns from 10 % on).
         """
         n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
         if seeds is not None and len(seeds) != n:
@@ -150,7 +140,8 @@ class Model:
             raise ValueError(f"guidance={guidance!r}: leads towards a context; must come with one")
         context = self.score.context_for(context, n, self.context_dropout > 0)
         denoise = False if trajectory and denoise is None else denoise
-        run = self.generation(solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, **options)
+        options |= {"grid_power": grid_power, "denoise": denoise, "guidance": guidance, "checked": checked}
+        run = self.generation(solver, steps, **options)
         batches = []
         for rows, start, noise in self._starts(n, seed, seeds, batch_size):
             nodes: list[Tensor] = []

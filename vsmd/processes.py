@@ -81,6 +81,7 @@ class ForwardProcess(Rates):
 
     def with_data(self, data: Stream) -> Self:
         """The same process with moments, units and basis of data (n, *shape), or of a stream of such batches."""
+        data = checks.tensor("data", data) if hasattr(data, "dtype") or hasattr(data, "dtypes") else data
         if self.units.name == "raw":
             moments, basis = self.basis.fitted(data)
             return self.with_moments(*moments, basis)

@@ -99,6 +99,8 @@ class Score:
             value = takes.checked(value, len(value))
         elif self.ignores(value[:1]):
             raise ValueError(f"context: the model's network, {type(self.network).__name__}, takes none; leave it out")
+        elif bool(value.isnan().any()):
+            raise ValueError("context: must be finite, has NaN")
         return value.expand(n, *value.shape[1:])
 
     def denoise(self, a: Tensor, at: Coefficients, context: Tensor | None = None) -> Tensor:

@@ -52,6 +52,13 @@ def _check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} is {tuple(value.shape)}; must be {shape}")
 
 
+def check_shapes(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError for a tensor of `shapes` that is missing, of another one or not finite."""
+    for name, shape in shapes.items():
+        _check_shape(name, tensors[name], shape)
+    files.check_finite({name: tensors[name] for name in shapes})
+
+
 @contextmanager
 def within(weights: Mapping[str, Tensor], settings: Mapping[str, Any], shape: tuple[int, ...]) -> Iterator[None]:
     """Build a network from a file: ValueError once `settings` ask for more parameters than the file has `weights`."""

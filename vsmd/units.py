@@ -1,7 +1,9 @@
 r"""Units that a process sees data in: an affine map, undone on the way out, so that noise levels mean the same for all.
 
-    y = (x - mean) W,   W = I ("raw"), 1/std ("standardised": per coordinate), or Q/(std sqrt l) ("whitened": along the
-    principal axes Q of the standardised data, whose variances l become 1),   log p(x) = log p(y) + log |det W|.
+    y = (x - mean) W,   W = I ("raw"), 1/std ("standardised": per coordinate), 1/rms std ("scaled": one for all), or
+    Q/(std sqrt l) ("whitened": along the principal axes Q of the standardised data, whose variances l become 1),
+
+    log p(x) = log p(y) + log |det W|.
 
 Coordinates and axes that do not vary are not divided. Bases (`vsmd.bases`) turn y, an orthonormal turn after this map.
 """
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from vsmd.bases import Coordinates, Principal, Stream
 
-UNITS = ("raw", "standardised", "whitened")
+UNITS = ("raw", "standardised", "scaled", "whitened")
 LARGEST = 4_096  # dimensions that are whitened: a (d, d) matrix
 ROUNDING = 1e-12  # a standard deviation over the mean, or a variance in units, up to which it counts as none
 DIGITS = 1e5  # a mean over the standard deviation from which on float32 has no three digits of the data left
@@ -62,7 +64,7 @@ class Units:
             yield self.into(batch.double().cpu() - mean)
 
     def fitted(self, data: Stream) -> tuple[Tensor, Units]:
-        """The data's mean, and standardised or whitened units measured on them: one pass, or two.
+        """The data's mean, and standardised, scaled or whitened units measured on them: one pass, or two.
 
         Raises ValueError for a stream that runs once only, and for whitening without a covariance of full rank: as
         many dimensions as points, or more than 4,096.
@@ -70,7 +72,7 @@ class Units:
         if not isinstance(data, Tensor) and iter(data) is data:
             raise ValueError(f"units={self.name!r}: need the data twice; must be a tensor or batches that begin again")
         mean, var = Coordinates(()).fitted(data)[0]
-        std = var.sqrt()
+        std = var.sqrt() if self.name != "scaled" else var.mean().sqrt().expand(var.shape)
         scale = torch.where(std > ROUNDING * mean.abs(), std, torch.ones_like(std))
         units, dim = Units(self.name, {"scale": scale}), scale.numel()
         if self.name != "whitened":

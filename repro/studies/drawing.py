@@ -49,7 +49,8 @@ def drawn(model: Model, samples: int, draw: Draw, seed: int, batch_size: int = 2
     """Samples (n, *shape) of a plan's draw, within its number of network calls a path; what diverged is nan."""
     calls = draw.evaluations - draw.denoise
     steps = 1 if draw.solver == "rk45" else max(1, calls // as_solver(draw.solver).evaluations)
-    options: dict[str, Any] = {"grid_power": draw.grid_power, "batch_size": batch_size, "denoise": draw.denoise}
+    options: dict[str, Any] = {"grid_power": draw.grid_power, "batch_size": batch_size}
+    options |= {"denoise": draw.denoise, "checked": False}  # a row says how wide they are
     nan = torch.full((1,), float("nan"))
     try:
         x = model.sample(samples, draw.solver, steps, seed, **options)

@@ -228,7 +228,7 @@ class Measured:
         model.network.to(where)
         painter = Painter(
             model, draw.solver, draw.evaluations, grid_power=self.config.sampling.grid_power, denoise=draw.denoise,
-            batch_size=DRAWN[where.type], compute=compute,
+            batch_size=DRAWN[where.type], compute=compute, checked=False,
         )  # fmt: skip
         return drawn(painter, n)
 

@@ -21,9 +21,9 @@ from repro.studies.sets.toys import toy
 from vsmd import checks, random
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import MixtureFit
+from vsmd.data.kinds import DRAWS
 from vsmd.model import Model
 from vsmd.samplers import SOLVERS
-from vsmd.training.data import MOMENT_DRAWS
 
 KL_POINTS = 24_000  # of which 4,000 are carried to T
 
@@ -107,7 +107,7 @@ def run(
     """
     draws = draws_of(plan, SOLVERS, priors=True)
     main = draws[len(plan[0]["evaluations"]) - 1]
-    known = toy(dataset)(MOMENT_DRAWS, random.generator(seed, "scale"))
+    known = toy(dataset)(DRAWS, random.generator(seed, "scale"))
     mean, std = known.mean(0), known.std(0)
 
     def data(n: int, stream: torch.Generator) -> Tensor:

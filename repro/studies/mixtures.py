@@ -168,7 +168,7 @@ def quality(
         process, values = process_of(a_mode, mixture.var, beta), []
         for n in evaluations:
             x = Model(process, mixture).sample(
-                samples, solver, max(1, n // as_solver(solver).evaluations), seed, denoise=False
+                samples, solver, max(1, n // as_solver(solver).evaluations), seed, denoise=False, checked=False
             )
             values.append(sliced_wasserstein2(x / scale, real, 64))
         ring = rates("ring_w2", f"{a_mode}, beta {beta:g}, {solver}", evaluations, values, None, None, seed)

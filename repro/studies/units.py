@@ -71,7 +71,7 @@ def run(
         bends: Row = {}
         if paths:
             points = min(samples, toys.PATH_POINTS)
-            path = started.sample(points, "heun", toys.PATH_STEPS, seed, grid_power=1.0, trajectory=True)
+            path = started.sample(points, "heun", toys.PATH_STEPS, seed, grid_power=1.0, trajectory=True, checked=False)
             bends = _paths(path, time_grid(toys.PATH_STEPS, model.t_min), model.process.standardised)
         for draw in its_draws:
             x, nfe = counted(started.network, draw.evaluations, partial(drawn, started, samples, draw, seed))

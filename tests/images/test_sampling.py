@@ -34,8 +34,8 @@ def count(model: Model) -> list[int]:
 @pytest.mark.parametrize("solver", FIXED)
 def test_an_image_depends_on_its_seed_alone(solver: str) -> None:
     """In batches of another size and order; as many evaluations as asked for."""
-    one = Painter(model(), solver, 6, batch_size=5)
-    two = Painter(model(), solver, 6, batch_size=2)
+    one = Painter(model(), solver, 6, batch_size=5, checked=False)
+    two = Painter(model(), solver, 6, batch_size=2, checked=False)
     seeds = [3, 1, 4, 15, 9]
     whole = one.floats(seeds)
     for i, seed in enumerate(seeds):
@@ -53,9 +53,9 @@ def test_an_image_depends_on_its_seed_alone(solver: str) -> None:
 
 @pytest.mark.parametrize("denoise", [False, True])
 def test_a_painter_draws_what_the_model_samples(denoise: bool) -> None:
-    painter = Painter(model(), "heun", 8 + denoise, denoise=denoise)
+    painter = Painter(model(), "heun", 8 + denoise, denoise=denoise, checked=False)
     assert painter.evaluations == 8 + denoise
-    sampled = painter.model.sample(solver="heun", steps=4, seeds=[5, 2], denoise=denoise)
+    sampled = painter.model.sample(solver="heun", steps=4, seeds=[5, 2], denoise=denoise, checked=False)
     torch.testing.assert_close(painter.floats([5, 2]), sampled)
 
 

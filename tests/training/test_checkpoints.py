@@ -479,3 +479,31 @@ def test_a_second_signal_takes_effect_at_once() -> None:
             assert held.caught == signal.SIGINT
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_other_contexts_are_refused(tmp_path: Path) -> None:
+    """The moments of a permutation are the same, and the labels another lesson."""
+    x, labels = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    path, process = tmp_path / "run.safetensors", forward_process("CLD", (2,))
+    options: dict[str, Any] = {"batch_size": 16, "checkpoint": path}
+    fit(process, (x, labels), steps=4, **options)
+    fit(process, (x, labels.numpy()), steps=6, **options)
+    for other in (labels.flip(0), labels.roll(1)):
+        with pytest.raises(ValueError, match=r"was written with other settings \(context: '\w+' -> '\w+'\)$"):
+            fit(process, (x, other), steps=8, **options)
+    tensors, info = files.read(path, checkpoints.FORMAT)
+    del info["settings"]["context"]
+    files.write(path, checkpoints.FORMAT, tensors, info)  # as it was before contexts were noted
+    assert fit(process, (x, labels), steps=8, **options).process.method == "CLD"
+
+
+def test_other_contexts_of_a_sampler_are_refused(tmp_path: Path) -> None:
+    def draw(n: int, generator: torch.Generator, shift: float = 0.0) -> tuple[Tensor, Tensor]:
+        x = torch.randn(n, 2, generator=generator)
+        return x, x[:, :1] + shift
+
+    options: dict[str, Any] = {"batch_size": 16, "checkpoint": tmp_path / "run.safetensors"}
+    fit(forward_process("CLD", (2,)), draw, steps=2, **options)
+    network = fit(forward_process("CLD", (2,)), draw, steps=3, **options).network
+    with pytest.raises(ValueError, match=r"context: '\w+' -> '\w+'"):
+        fit(forward_process("CLD", (2,)), lambda n, g: draw(n, g, 0.5), network=network, steps=4, **options)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from gluonts.model.estimator import Estimator
 
-from vsmd import checks, random
+from vsmd import checks, diagnostics, random
 from vsmd.adaptation import Adaptation
 from vsmd.data.calendars import as_period
 from vsmd.family import forward_process
@@ -58,37 +59,15 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     """
 
     def __init__(
-        self,
-        prediction_length: int,
-        freq: str,
-        *,
-        model: str = "increments",
-        method: str = "VSULD",
-        beta: float | BetaSchedule = 6.0,
-        damping: float | None = None,
-        variational_score: str | None = None,
-        basis: str | None = None,
-        num_feat_dynamic_real: int = 0,
-        num_feat_static_real: int = 0,
-        width: int | None = None,
-        depth: int | None = None,
-        steps: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        bf16: bool = False,
-        patience: int | None = None,
-        adaptation: Adaptation | None = None,
-        solver: str = "exponential",
-        sampling_steps: int = 10,
-        denoise: bool = True,
-        integer: bool = False,
-        num_samples: int = 100,
-        seed: int = 0,
-        device: str = "cpu",
-        progress: bool = False,
-        checkpoint: str | Path | None = None,
-        **options: Any,
-    ) -> None:
+        self, prediction_length: int, freq: str, *, model: str = "increments", method: str = "VSULD",
+        beta: float | BetaSchedule = 6.0, damping: float | None = None, variational_score: str | None = None,
+        basis: str | None = None, num_feat_dynamic_real: int = 0, num_feat_static_real: int = 0,
+        width: int | None = None, depth: int | None = None, steps: int | None = None, batch_size: int | None = None,
+        learning_rate: float | None = None, bf16: bool = False, patience: int | None = None,
+        adaptation: Adaptation | None = None, solver: str = "exponential", sampling_steps: int = 10,
+        denoise: bool = True, integer: bool = False, num_samples: int = 100, seed: int = 0, device: str = "cpu",
+        progress: bool = False, checkpoint: str | Path | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
         self.freq, self.method = as_period("2000-01-03", freq).freqstr, checks.one_of("method", method, METHODS)
@@ -137,11 +116,13 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         with random.first_weights(torch.Generator().manual_seed(self.seed)):
             network = representation.network(dim, sum(self.features.values()), **self.network)
         options: dict[str, Any] = {"network": network, "seed": self.seed, "units": "raw", **self.training}
+        words = copy_context()
+        words.run(diagnostics.COLUMN.set, "series" if process.dim == dim else "axis")
         if self.patience is None:
-            model = fit(process, data, **options)
+            model = words.run(fit, process, data, **options)
         else:
             ends = [s.last(representation.history + self.prediction_length) for s in series]
-            model = self._stopped(process, data, representation.training_data(ends, self.seed), options)
+            model = words.run(self._stopped, process, data, representation.training_data(ends, self.seed), options)
         settings = {**self.sampling, **self.features, "seed": self.seed}
         return VSMDPredictor(model, representation, self.prediction_length, self.freq, **settings)
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks, files, random
+from vsmd import checks, files, random, stored
 from vsmd.forecasting.contexts import CLIP, PARTS, Past, check_context
 from vsmd.forecasting.gaps import age, completed, covariance, root_mean_square
 from vsmd.forecasting.locations import BACK, PROFILE, Location, check_location, regressors
@@ -27,6 +27,7 @@ from vsmd.forecasting.state import IncrementState
 from vsmd.networks.conditional import ConditionalMLP
 from vsmd.training.data import Data
 
+LONGEST = 10**6  # steps that a file may ask to look back
 FLOOR = 1e-2  # least seasonal scale, as a share of the series' own: solar power at night
 
 
@@ -68,19 +69,10 @@ class Increments:
 
     @classmethod
     def configured(
-        cls,
-        horizon: int,
-        freq: str,
-        *,
-        location: str | None = None,
-        lags_seq: Sequence[int] | None = None,
-        factors: int = 0,
-        scale_window: int = 60,
-        context: Sequence[str] | str | None = None,
-        lags: int = 2,
-        drift: bool | None = None,
-        rank: int | None = None,
-    ) -> Increments:
+        cls, horizon: int, freq: str, *, location: str | None = None, lags_seq: Sequence[int] | None = None,
+        factors: int = 0, scale_window: int = 60, context: Sequence[str] | str | None = None, lags: int = 2,
+        drift: bool | None = None, rank: int | None = None,
+    ) -> Increments:  # fmt: skip
         """From the estimator's options; ValueError for bad ones."""
         periods = seasons(freq)
         if location is None:  # a last value is hours off where days have a shape
@@ -284,10 +276,20 @@ class Increments:
 
     @classmethod
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Increments:
-        """Inverse of `settings` and `tensors`."""
+        """Inverse of `settings` and `tensors`; ValueError for what `fitted` does not give."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        unfitted = cls(**plain)
+        unfitted, d, rule = cls(**plain), len(tensors["least"]), files.part(tensors, "rule")
+        lags, factors = unfitted.rule_lags, rule["axes"].shape[1]
+        for name in ("scale_window", "lags"):
+            checks.positive_int(name, getattr(unfitted, name))
+        checks.in_range("history", unfitted.history, 1, LONGEST)
+        check_context(unfitted.context)
+        width = max(tensors["bounds"].shape[1], unfitted.features(d))  # and the data set's own features
+        shapes = {"centre": (d,), "spread": (d,), "rule.axes": (d, factors), "rule.cross": (len(BACK), factors, d)}
+        shapes |= {"rule.weights": (len(lags), d), "rule.calendar": (len(rule["calendar"]), d)}
+        shapes |= {"long_run": (len(tensors["long_run"]), d), "bounds": (2, width)}
+        shapes |= {} if unfitted.rank is None else {"axes": (d, d), "deviations": (d,)}
+        stored.check_shapes(tensors, shapes)
         periods = unfitted.periods if unfitted.location == "linear" else ()
         fitted: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
-        rule = Location(unfitted.rule_lags, periods, **files.part(tensors, "rule"))
-        return dataclasses.replace(unfitted, rule=rule, **fitted)
+        return dataclasses.replace(unfitted, rule=Location(lags, periods, **rule), **fitted)

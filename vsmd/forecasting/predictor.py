@@ -29,6 +29,8 @@ from vsmd.samplers import as_solver
 FORMAT = "vsmd-representation-1"
 NUMBERS = 2**24  # windows x samples x horizon x series that are forecast at once: 128 MB
 
+LARGEST = {"prediction_length": 10**5, "sampling_steps": 10**4, "num_samples": 10**6}  # that a file may ask for
+
 
 class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """A GluonTS predictor of panels of d series; made by `VSMDEstimator.train`.
@@ -42,21 +44,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """
 
     def __init__(
-        self,
-        model: Model,
-        representation: Representation,
-        prediction_length: int,
-        freq: str,
-        *,
-        solver: str = "exponential",
-        sampling_steps: int = 10,
-        denoise: bool = True,
-        integer: bool = False,
-        num_samples: int = 100,
-        num_feat_dynamic_real: int = 0,
-        num_feat_static_real: int = 0,
-        seed: int = 0,
-    ) -> None:
+        self, model: Model, representation: Representation, prediction_length: int, freq: str, *,
+        solver: str = "exponential", sampling_steps: int = 10, denoise: bool = True, integer: bool = False,
+        num_samples: int = 100, num_feat_dynamic_real: int = 0, num_feat_static_real: int = 0, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__(prediction_length=checks.positive_int("prediction_length", prediction_length))
         freq = as_period("2000-01-03", freq).freqstr
         as_solver(solver)
@@ -138,8 +129,6 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         for step in range(steps):
             start = torch.cat([law.sample(draws, stream) for stream in streams])
             x = generation(start, noise, state.codes(draws)).to(device)
-            if not bool(torch.isfinite(x).all()):
-                raise FloatingPointError(f"samples are not finite: sampling_steps={self.sampling_steps} are too few")
             others = torch.stack([torch.randn(draws, left, generator=stream) for stream in streams]).to(device)
             seen = known[:, step] if step < lead else None
             path.append(state.advance(x.unflatten(0, (len(pasts), draws)), others, seen).cpu())
@@ -180,4 +169,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         kind = REPRESENTATIONS[checks.one_of("model", name, REPRESENTATIONS)]
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
         model = load(path / "model.safetensors", device)
-        return cls(model, kind.restored(info["settings"], tensors), **settings)
+        with files.refusing(path):
+            for number, most in LARGEST.items():
+                checks.in_range(number, settings[number], 1, most)
+            representation = kind.restored(info["settings"], tensors)
+            if (size := representation.size(representation.dim)) != model.process.dim:
+                raise ValueError(f"the model has {model.process.dim} directions; must have {size}")
+            return cls(model, representation, **settings)

@@ -29,29 +29,22 @@ class Painter:
     denoise: the last evaluation takes off the noise that is left where the grid ends (default True); SGM's is seen.
     guidance: w of s_0 + w (s_c - s_0), for a model trained with `context_dropout` (default 1: the label's own score).
     batch_size: images drawn at once (default 64).
-    compute: precision and layout of the network.
+    compute: precision and layout of the network. checked: as of `Model.sample`.
 
     Raises ValueError for an unknown solver, or evaluations too few for one step.
     """
 
     def __init__(
-        self,
-        model: Model,
-        solver: str = "exponential",
-        evaluations: int = 20,
-        *,
-        grid_power: float = 2.0,
-        denoise: bool = True,
-        guidance: float = 1.0,
-        batch_size: int = 64,
-        compute: Compute | None = None,
-    ) -> None:
+        self, model: Model, solver: str = "exponential", evaluations: int = 20, *, grid_power: float = 2.0,
+        denoise: bool = True, guidance: float = 1.0, batch_size: int = 64, compute: Compute | None = None,
+        checked: bool = True,
+    ) -> None:  # fmt: skip
         self.model, self.law = model, model.process.prior_law()
-        self.batch_size = checks.positive_int("batch_size", batch_size)
+        self.batch_size, self.checked = checks.positive_int("batch_size", batch_size), checked
         network = compute.called(compute.laid_out(model.network)) if compute else None
         steps = steps_within(solver, evaluations, denoise)
         self.generation = model.generation(
-            solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, network=network
+            solver, steps, grid_power=grid_power, denoise=denoise, guidance=guidance, network=network, checked=checked
         )
         self.evaluations = self.generation.evaluations
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import vsmd
 from vsmd import checks, files, stored
 from vsmd import model as models
+from vsmd.data.kinds import as_tensors, points_of
 from vsmd.family import forward_process
 from vsmd.latent import bridge as bridges
 from vsmd.latent.autoencoder import AUTOENCODERS, Codec, check_fit, is_ours, placed
@@ -23,7 +24,6 @@ from vsmd.priors import COMPONENTS
 from vsmd.processes import ForwardProcess
 from vsmd.random import generator
 from vsmd.training.data import Batch, Data, Source
-from vsmd.training.kinds import as_tensors
 
 FORMAT = "vsmd-latent-1"
 CODES = 20_000  # draws of a sampler that the codes' scale is taken from
@@ -78,10 +78,10 @@ class LatentModel:
         return self.decode(codes)
 
     def with_prior(
-        self, name: str, data: Tensor | None = None, components: int = COMPONENTS, seed: int = 0
+        self, name: str, data: Data | None = None, components: int = COMPONENTS, seed: int = 0
     ) -> LatentModel:
-        """The same model whose bridge starts from another prior; data (n, *shape) for "mixture" and "empirical"."""
-        codes = None if data is None else self.encode(data)
+        """The same model whose bridge starts from another prior; data as of `fit` for "mixture" and "empirical"."""
+        codes = None if data is None else self.encode(points_of(data, self.shape, generator(seed, "prior data")))
         return dataclasses.replace(self, bridge=self.bridge.with_prior(name, codes, components, seed))
 
     def __repr__(self) -> str:
@@ -191,7 +191,6 @@ def _prepared(data: Data, seed: int) -> tuple[Source, Batch]:
     shape = tuple((first[0] if isinstance(first, tuple) else first).shape[1:])
     source = Source(data, shape)
     batch = source.look(CODES, generator(seed, "codes"))
-    Source(batch.x, shape)  # a sampler's draws are finite, too
     return source, batch
 
 

@@ -32,13 +32,15 @@ class Solver(ABC):
     """A solver of the reverse process in r = 1 - t, (12), one step at a time between nodes of a decreasing grid.
 
     An instance holds its options; `on` makes it ready for a score and a grid.
-    Class attributes: evaluations (network calls a step), stochastic (takes noise), needs_velocity.
+    Class attributes: evaluations (network calls a step), stochastic (takes noise), needs_velocity, exact (on Gaussian
+    data, in any number of steps).
     """
 
     name = ""  # in the registry, where it is not the class's own in lower case
     evaluations = 1
     stochastic = False
     needs_velocity = False
+    exact = False
 
     score: Score
     process: ForwardProcess

@@ -18,6 +18,7 @@ class Euler(Solver):
 class EulerMaruyama(Solver):
     """a <- a + h f(a, t) + sqrt(g^2 h) xi on the reverse SDE, (16) with the factor x it drops; weak order 1."""
 
+    name = "euler-maruyama"
     stochastic = True
 
     def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:

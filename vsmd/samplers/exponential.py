@@ -174,6 +174,7 @@ class Exponential(Solver):
     """
 
     name = "exponential"
+    exact = True
     order = 2
 
     def __init__(self, control_parts: int = CONTROL_PARTS) -> None:
@@ -220,8 +221,8 @@ class Exponential(Solver):
         if not width <= most * (1 + 100 / z.numel()) ** 0.5:  # few draws of a heavy tail may be far out
             state = f"{width:.3g} times as wide as the process's own law" if math.isfinite(width) else "not finite"
             raise FloatingPointError(
-                f"{self.name}: at t = {float(self.times[i]):.4g} the samples are {state}: "
-                "the network is worse than none; train it longer or use solver='heun'"
+                f"{self.name}: at t = {float(self.times[i]):.4g} of steps={len(self.h)} the samples are {state}: the "
+                "network is worse than none; train it longer or use solver='heun'"
             )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsmd import checks
 from vsmd.random import Noise
-from vsmd.samplers import Solver, as_solver, integrate, time_grid
+from vsmd.samplers import Solver, accuracy, as_solver, integrate, time_grid
 from vsmd.samplers.base import no_noise
 from vsmd.scores import Score
 
@@ -35,7 +35,8 @@ class Generation:
 
     score: of a process, and the network that is called. solver: name, class or instance; `steps` of it on times
     t = u^grid_power. denoise: one more call gives E[x_0 | a] at the grid's end, where the noise of that time is still
-    on the data: of standard deviation .1 with SGM at beta = 10, .005 with CLD. options: the solver's own.
+    on the data: of standard deviation .1 with SGM at beta = 10, .005 with CLD. checked: whether steps that are too few
+    (`accuracy.check`) and states that have left the process's law (`check_states`) are told. options: the solver's own.
     """
 
     def __init__(
@@ -47,10 +48,15 @@ class Generation:
         *,
         grid_power: float = 2.0,
         denoise: bool = True,
+        checked: bool = True,
         **options: Any,
     ) -> None:
         self.score, self.denoise = score, denoise
         self.solver = as_solver(solver, **options).on(score, time_grid(steps, t_min, grid_power))
+        self.checked = checked and not self.solver.exact and bool(score.process.known().var.any())
+        if self.checked:
+            accuracy.check(self.solver, lambda n: time_grid(n, t_min, grid_power))
+            self.size = float(accuracy.law_width(self.solver).square().mean().sqrt())
         self.evaluations = steps * self.solver.evaluations + denoise  # network calls a sample
 
     def __call__(
@@ -72,6 +78,8 @@ class Generation:
                 watch(i, process.from_directions(a[:, 0].cpu()))
 
         end = integrate(self.solver, start.to(device), noise, None if watch is None else seen)
+        if self.checked:
+            accuracy.check_states(end, self.solver, self.size)
         x = self.denoised(end) if self.denoise else end[:, 0]
         return process.from_directions(x.cpu())
 

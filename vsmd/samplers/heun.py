@@ -24,6 +24,7 @@ class Heun(Solver):
 class StochasticHeun(Solver):
     """Heun on the reverse SDE: both drifts at the same noise (additive, so weak order 2); two evaluations."""
 
+    name = "heun-sde"
     evaluations = 2
     stochastic = True
 

@@ -136,6 +136,8 @@ def restore(trainer: Trainer, path: Path) -> None:
             ) from None
         raise
     modules: dict[str, nn.Module] = {"network": trainer.network, "average": trainer.average}
+    with files.refusing(path):
+        info["settings"].setdefault("context", trainer.context_digest)  # older checkpoints do not say
     trainer.step = trainer.saved = resumed(path, tensors, info, trainer.settings, modules, trainer.optimizer)
     with files.refusing(path):
         if trainer.adapts:

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from vsmd import random
+from vsmd.data.kinds import DRAWS
 from vsmd.networks.conditional import ConditionalMLP
 from vsmd.networks.mlp import MLP
 from vsmd.scores import Score
-from vsmd.training.data import MOMENT_DRAWS, Source
+from vsmd.training.data import Source
 
 CLASSES = 65_536  # at most, of a network that nobody has asked for
 
@@ -18,7 +19,7 @@ def default_network(source: Source, seed: int) -> nn.Module:
     """An `MLP`, or a `ConditionalMLP` for the data's labels or standardised features; ValueError for other contexts."""
     context = source.look(2, random.generator(seed, "contexts")).context
     if context is not None:
-        context = source.look(MOMENT_DRAWS, random.generator(seed, "contexts")).context
+        context = source.look(DRAWS, random.generator(seed, "contexts")).context
     if context is None:
         return MLP(source.shape)
     values = context.double().view(len(context), -1)

@@ -40,39 +40,21 @@ EVERY = 50  # steps between two looks at the loss
 
 
 def fit(
-    process: ForwardProcess,
-    data: Data,
-    *,
-    units: str = "standardised",
-    steps: int = 6_000,
-    batch_size: int = 1_024,
-    learning_rate: float = 4e-3,
-    schedule: str = "cosine",
-    ema: float = 0.999,
-    clip: float = 1.0,
-    weighting: str = "score",
-    adaptation: Adaptation | None = None,
-    mixture: MixtureFit | None = None,
-    network: nn.Module | None = None,
-    init: Model | None = None,
-    context_dropout: float = 0.0,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    compute: Compute | None = None,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1_000,
-    keep: int = 1,
-    on_start: Callable[[int], object] | None = None,
-    on_loss: Callable[[int, float], object] | None = None,
-    snapshots: Collection[int] = (),
-    on_snapshot: Callable[[int, Model], bool | None] | None = None,
-    progress: bool = False,
-) -> Model:
+    process: ForwardProcess, data: Data, *, units: str | None = None, steps: int = 6_000, batch_size: int = 1_024,
+    learning_rate: float = 4e-3, schedule: str = "cosine", ema: float = 0.999, clip: float = 1.0,
+    weighting: str = "score", adaptation: Adaptation | None = None, mixture: MixtureFit | None = None,
+    network: nn.Module | None = None, init: Model | None = None, context_dropout: float = 0.0, seed: int = 0,
+    device: str | torch.device = "cpu", compute: Compute | None = None, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1_000, keep: int = 1, on_start: Callable[[int], object] | None = None,
+    on_loss: Callable[[int, float], object] | None = None, snapshots: Collection[int] = (),
+    on_snapshot: Callable[[int, Model], bool | None] | None = None, progress: bool = False,
+) -> Model:  # fmt: skip
     """Train a score network on `data`, min E w |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
     data: points (n, *shape) or (points, context) as tensors, arrays, frames, Dataset, or a DataLoader for its dataset;
         or a sampler (n, generator) -> such. context: labels (n,), integers from 0, or real numbers (n, features).
-    units: that the process sees them in (`vsmd.units`), "standardised" (default: per coordinate), "whitened" or "raw".
+    units: that the process sees them in (`vsmd.units`), "standardised" (default: per coordinate), "scaled" (default of
+        backbones, whose pixels have one scale), "whitened" or "raw"; those of `init` where there is one.
     steps, batch_size, learning_rate, schedule: of Adam (default 6,000 of 1,024 points, 4e-3, "cosine").
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
     weighting: of noise levels, "score" (default), "unit" or, for backbones, "backbone" (`vsmd.training.pairs`).
@@ -102,20 +84,21 @@ def fit(
 
 
 def _initial(
-    process: ForwardProcess, units: str, network: nn.Module | None, init: Model | None
+    process: ForwardProcess, units: str | None, network: nn.Module | None, init: Model | None
 ) -> tuple[ForwardProcess, nn.Module | None]:
     """Process and network that a run begins with; ValueError or TypeError for none, or a model of other data."""
     if not isinstance(process, ForwardProcess):
         raise TypeError(f"process={type(process).__name__}: must come from vsmd.forward_process")
-    process = process.with_units(units)
     if init is None:
-        return process, network
+        default = "scaled" if getattr(network, "backbone", False) else "standardised"
+        return process.with_units(default if units is None else units), network
     if not isinstance(init, Model):
         raise TypeError(f"init={type(init).__name__}: must be a model, as vsmd.fit or vsmd.load returns it")
     if network is not None:
         raise ValueError(f"network={type(network).__name__}: init brings its own; leave one of them out")
     if init.process.shape != process.shape:
         raise ValueError(f"init: is a model of data {init.process.shape}; must be of {process.shape}, as the process")
+    process = process.with_units(init.process.units.name if units is None else units)
     if init.process.units.name != process.units.name:
         raise ValueError(f"init: is a model of {init.process.units.name} data; must be of {units} ones, as units")
     both = {p.variational_score for p in (process, init.process)} == {"adaptive"} and process.k == init.process.k

@@ -56,26 +56,11 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        process: ForwardProcess,
-        data: Data,
-        network: nn.Module | None,
-        *,
-        steps: int,
-        batch_size: int,
-        learning_rate: float,
-        schedule: str,
-        ema: float,
-        clip: float,
-        adaptation: Adaptation | None,
-        weighting: str = "score",
-        seed: int,
-        device: torch.device,
-        compute: Compute | None = None,
-        context_dropout: float = 0.0,
-        mixture: MixtureFit | None = None,
-        progress: bool = False,
-    ) -> None:
+        self, process: ForwardProcess, data: Data, network: nn.Module | None, *, steps: int, batch_size: int,
+        learning_rate: float, schedule: str, ema: float, clip: float, adaptation: Adaptation | None,
+        weighting: str = "score", seed: int, device: torch.device, compute: Compute | None = None,
+        context_dropout: float = 0.0, mixture: MixtureFit | None = None, progress: bool = False,
+    ) -> None:  # fmt: skip
         self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
         self.rate = checks.positive("learning_rate", learning_rate)
         self.schedule = checks.one_of("schedule", schedule, SCHEDULES)
@@ -85,6 +70,7 @@ class Trainer:
         self.compute, self.world = compute or Compute(), World.current()
         self._check_parts()
         self.source = Source(data, process.shape)
+        self.context_digest = self.source.context_digest(random.generator(seed, "contexts"))
         process, self.mixture = self.source.moments(process, seed), mixture or MixtureFit()
         process = process.coupled(
             lambda: self.source.points(random.generator(seed, "mixture data")), self.mixture, seed, progress
@@ -148,7 +134,7 @@ class Trainer:
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
             "mixture": dataclasses.asdict(self.mixture) if process.controlled else None,
             "precision": None if self.compute.precision == "float32" else self.compute.precision,
-            "context_dropout": self.context_dropout or None,
+            "context_dropout": self.context_dropout or None, "context": self.context_digest,
         }  # fmt: skip
 
     def batch(self, step: int | None = None) -> tuple[Batch, torch.Generator]:
@@ -190,8 +176,6 @@ class Trainer:
         """The loss of the micro-batch that the step is at."""
         if self.micro == 0:
             self._pairs = self.pairs()
-        if self.compute.accumulate == 1:
-            return pairs.loss(self.called, self.process.basis, self._pairs)
         size = len(self._pairs.z) // self.compute.accumulate
         rows = slice(self.micro * size, (self.micro + 1) * size)
         return pairs.loss(self.called, self.process.basis, self._pairs.map(lambda v: v[rows]))
@@ -199,10 +183,6 @@ class Trainer:
     def gradient(self) -> Tensor:
         """Put the step's gradient into the parameters, averaged over all processes; return this one's loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.compute.accumulate == 1:
-            loss = self.loss()
-            loss.backward()
-            return loss.detach()
         losses = []
         for micro in range(self.compute.accumulate):
             self.micro = micro

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
 from torch.utils.data import default_collate as collated
 
 from vsmd import checks
+
+DRAWS = 100_000  # of a sampler, for moments and priors
+HELD = 2**26  # values of a sampler's draws that are held at once
 
 
 def as_tensors(data: Any) -> Any:
@@ -32,6 +37,17 @@ def as_tensors(data: Any) -> Any:
         pair = [checks.tensor(name, value) for name, value in zip(("data", "context"), data)]
         return pair[0] if len(pair) == 1 else tuple(pair)
     return checks.tensor("data", data)
+
+
+def points_of(data: Any, shape: tuple[int, ...], stream: torch.Generator, n: int = DRAWS) -> torch.Tensor:
+    """The points (m, *shape) alone of whatever `as_tensors` takes; of a sampler n draws, of images some 2^26 numbers.
+
+    Raises ValueError for those of another shape or not finite.
+    """
+    data = as_tensors(data)
+    if callable(data):
+        data = as_tensors(data(max(2, min(n, HELD // math.prod(shape))), stream))
+    return checks.points("data", data[0] if isinstance(data, tuple) else data, shape)
 
 
 def _read(data: Dataset[Any]) -> Any:
