@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from repro import grid
 from repro.grid import Result, Run, RunError, Status, Store, code, files, pool, rows
+from repro.grid.launchers import cores
 from repro.grid.pool import execute
 
 HERE = Path(__file__).parents[1]
@@ -433,22 +434,22 @@ def test_the_slots_folder_is_the_user_s_own(tmp_path: Path, monkeypatch: pytest.
     for name in ("VSMD_SLOTS", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    folder = pool.slots_folder()
+    folder = cores.slots_folder()
     assert folder == tmp_path / f"vsmd-slots-{os.getuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert pool.slots_folder() == folder
+    assert cores.slots_folder() == folder
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match=r"must be a folder that this user owns"):
-        pool.slots_folder()
+        cores.slots_folder()
     folder.rmdir()
     (tmp_path / "theirs").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "theirs")
     with pytest.raises(PermissionError, match=r"or set VSMD_SLOTS$"):
-        pool.slots_folder()
+        cores.slots_folder()
 
 
 def test_no_slot_no_start(tmp_path: Path) -> None:
-    held = [files.try_lock(pool.slots_folder() / f"{i}.lock") for i in range(os.cpu_count() or 1)]
+    held = [files.try_lock(cores.slots_folder() / f"{i}.lock") for i in range(os.cpu_count() or 1)]
     process = background(tmp_path, 'execute(product("tinyruns:run", method="CLD", seed=0), store, progress=False)')
     time.sleep(0.8)
     assert process.poll() is None
