@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import ctypes
 import gzip
 import os
@@ -11,12 +10,12 @@ import tempfile
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tinyruns
+from gridtools import alive, lines, untimed, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,15 +36,6 @@ def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
 
 
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def untimed(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if not grid.is_timing(k)} for row in csv.DictReader(file)]
-
-
 def background(tmp_path: Path, body: str) -> subprocess.Popen[bytes]:
     """A process that executes runs, as a notebook's kernel does."""
     script = tmp_path / f"script{time.monotonic_ns()}.py"
@@ -57,20 +47,6 @@ def background(tmp_path: Path, body: str) -> subprocess.Popen[bytes]:
 
     command = [sys.executable, str(script)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.02)
-
-
-def alive(pid: str) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
