@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import tinyruns
-from gridtools import alive, lines, untimed, wait_for
+from gridtools import alive, background, lines, untimed, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,19 +33,6 @@ def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
     monkeypatch.delenv("REFRESH", raising=False)
     monkeypatch.syspath_prepend(str(HERE))
-
-
-def background(tmp_path: Path, body: str) -> subprocess.Popen[bytes]:
-    """A process that executes runs, as a notebook's kernel does."""
-    script = tmp_path / f"script{time.monotonic_ns()}.py"
-    head = f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom repro.grid import Store, execute, product\n"
-    script.write_text(head + f"store = Store({str(tmp_path / 'r')!r})\n" + textwrap.dedent(body))
-
-    def interruptible() -> None:  # a shell's background job ignores SIGINT, and hands that on
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    command = [sys.executable, str(script)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,271 @@
+"""Runs on other machines: dask's workers, Slurm's jobs; the same rows, whoever made them, and nobody's death loses one.
+
+Both engines run here: a scheduler and workers as processes of their own, and submitit's local executor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from gridtools import alive, background, files, lines, wait_for
+
+from repro.grid import Run, RunError, Status, Store, execute, launchers, product
+from repro.grid.progress import Progress, Watch
+from repro.reports.command import main
+
+HERE = Path(__file__).parents[1]
+needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="needs dask: the extra `cluster`")
+needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit: the extra `cluster`")
+LOCAL = "slurm:cluster=local"
+
+
+@pytest.fixture(autouse=True)
+def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
+    for name in ("REFRESH", "VSMD_SCHEDULER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dask scheduler's address."""
+    told = tmp_path_factory.mktemp("scheduler") / "told.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show", "--scheduler-file", str(told)]
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    wait_for(lambda: told.exists() and told.read_text().endswith("}"), 120)
+    yield json.loads(told.read_text())["address"]
+    process.kill()
+    process.wait()
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, scheduler: str) -> Iterator[Start]:
+    """Starts a dask worker of one thread in a folder of its own; more places to import from come first."""
+    processes = []
+
+    def worker(name: str, *paths: Path) -> subprocess.Popen[bytes]:
+        folder = tmp_path / name
+        folder.mkdir()
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, HERE]))}
+        options = ["--no-dashboard", "--no-nanny", "--nthreads", "1", "--local-directory", str(folder)]
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, *options]
+        processes.append(subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL))
+        return processes[-1]
+
+    yield worker
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def held_at(log: Path) -> list[tuple[str, str, str]]:
+    """Seed, name of the folder and process of every run that `tinyruns.held` has begun."""
+    return [(seed, Path(folder).name, pid) for seed, folder, pid in map(str.split, lines(log))]
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("bad", ["host:8786", "tpc://host:8786", "tcp://host", "slurm:long", "slurm:", "cluster"])
+def test_a_name_that_is_none_is_refused_before_anything_is_run(
+    bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VSMD_REPORTS", str(tmp_path))
+    assert main(["--profile", "smoke", "--scheduler", bad]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"scheduler={bad!r}: must be an address of a dask scheduler")
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    with pytest.raises(ValueError, match="scheduler="):
+        execute([Run("tinyruns:run", {"method": "CLD", "seed": 0})], Store(tmp_path), progress=False, scheduler=bad)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("distributed", "submitit", "repro.grid.launchers.dask", "repro.grid.launchers.slurm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if "site-packages" not in p])
+    for name, package in (("tcp://127.0.0.1:1", "distributed"), (LOCAL, "submitit")):
+        with pytest.raises(ValueError, match=f"needs the package {package}; install the extra `cluster`"):
+            launchers.check(name)
+
+
+@needs_dask
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repro.grid.launchers.dask.PATIENCE", 0.3)
+    with pytest.raises(ValueError, match=r"^scheduler='tcp://127\.0\.0\.1:9': no dask scheduler answers there"):
+        launchers.check("tcp://127.0.0.1:9")
+
+
+@needs_submitit
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("slurm", "srun"),
+        ("slurm:cluster=moon", "moon"),
+        (f"{LOCAL},partitions=long", "partitions"),
+        (f"{LOCAL},timeout_min=long", "timeout_min"),
+        (f"{LOCAL},at_once=0", "at_once=0"),
+    ],
+)
+def test_slurm_that_is_not_here_and_options_that_it_has_not(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=f"scheduler='{name}': .*{said}") as caught:
+        launchers.check(name)
+    assert "\n" not in str(caught.value)
+
+
+# -- what is said on the way ------------------------------------------------------------------------------------------
+def test_a_notebooks_lines_reach_the_drivers_terminal_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VSMD_PROGRESS", str(tmp_path / "progress.json"))
+    bar, watch = Progress(20, 0, True), Watch("02", tmp_path / "progress.json")
+    bar.show([f"seed={i}" for i in range(18)])
+    watch._show()
+    bar.say("worker a is gone")
+    for _ in range(2):
+        bar.show(["seed=0"])
+        watch._show()
+    bar.say("worker b is gone")
+    bar.show(["seed=0"])
+    watch._show()
+    said = capsys.readouterr().err
+    assert "seed=15 · 2 more" in said
+    assert said.count("worker a is gone\n") == said.count("worker b is gone\n") == 1
+
+
+# -- dask -------------------------------------------------------------------------------------------------------------
+@needs_dask
+def test_two_workers_folders_apart_one_killed_give_the_same_bytes(
+    tmp_path: Path, scheduler: str, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its run goes to the other; no child of the dead worker is left, and nothing but the store says who made what."""
+    log = tmp_path / "log"
+    runs = product("tinyruns:held", seed=[0, 1, 2], log=str(log))
+    workers = {name: start(name) for name in ("one", "two")}
+
+    def kill() -> None:
+        wait_for(lambda: {folder for _, folder, _ in held_at(log)} == {"one", "two"}, 120)
+        workers["one"].kill()
+        wait_for(lambda: not any(alive(pid) for _, folder, pid in held_at(log) if folder == "one"))
+        Path(f"{log}.go").touch()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    store = Store(tmp_path / "away")
+    assert execute(runs, store, scheduler=scheduler) == Status(3, 0, 0)
+    killer.join()
+    begun = held_at(log)
+    assert begun_of(begun) == {"0": 1, "1": 1, "2": 1} | {seed: 2 for seed, at, _ in begun if at == "one"}
+    assert "is gone; its runs go elsewhere" in capfd.readouterr().err
+    here = Store(tmp_path / "here")
+    execute(runs, here, progress=False)
+    assert files(store.root) == files(here.root)
+    assert len(files(store.root)) == 4  # the table, and three files of points
+    assert not list((store.cache / "spool").iterdir())
+
+
+def begun_of(begun: list[tuple[str, str, str]]) -> dict[str, int]:
+    return {seed: sum(s == seed for s, _, _ in begun) for seed, _, _ in begun}
+
+
+@needs_dask
+def test_a_worker_with_other_code_is_named_and_given_nothing(
+    tmp_path: Path, scheduler: str, start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("ours", 1), ("theirs", 2)):
+        package = tmp_path / name / "ownpackage"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "maths.py").write_text(f"def f():\n    return {value}\n")
+        (package / "toy.py").write_text(
+            "from repro.grid import Result\nfrom .maths import f\n"
+            "def run(seed):\n    return Result({'t': [{'seed': 1 / seed, 'v': f()}]})\n"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path / "ours"))
+    store, runs = Store(tmp_path / "r"), product("ownpackage.toy:run", seed=[1, 2, 0])
+    start("other", tmp_path / "theirs")
+
+    def said() -> str:
+        with pytest.raises(RunError) as caught:
+            execute(runs, store, progress=False, scheduler=scheduler)
+        return str(caught.value)
+
+    assert re.match(r"scheduler='tcp:\S+': no worker has this code \(tcp:\S+: ownpackage\.maths\)", said())
+    start("same", tmp_path / "ours")
+    wait_for(lambda: "no worker has this code" not in said(), 120)
+    assert "1 of 3 runs failed" in said()
+    assert "seed=0: ZeroDivisionError: division by zero" in said()
+    assert store.table("t")["v"].tolist() == [1, 1]
+    assert "has other code (ownpackage.maths); runs go elsewhere" in capfd.readouterr().err
+    [failed] = runs[2:]
+    assert "ZeroDivisionError" in (store.cache / "logs" / f"{failed.key}.log").read_text()
+
+
+@needs_dask
+def test_a_killed_driver_leaves_no_run_with_a_worker(tmp_path: Path, scheduler: str, start: Start) -> None:
+    pids = tmp_path / "pids"
+    start("one")
+    body = (
+        f'execute(product("tinyruns:pids", log={str(pids)!r}, seed=0), store, progress=False, scheduler="{scheduler}")'
+    )
+    driver = background(tmp_path, body)
+    wait_for(lambda: len(lines(pids)) == 1, 120)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    wait_for(lambda: not alive(lines(pids)[0]), 60)
+
+
+# -- Slurm ------------------------------------------------------------------------------------------------------------
+@needs_submitit
+def test_jobs_give_the_same_bytes_and_failures_their_reason(tmp_path: Path) -> None:
+    runs = product("tinyruns:run", method=["CLD", "SGM"], seed=0) + product("tinyruns:fail", kind=["raise"])
+    here, away = Store(tmp_path / "here"), Store(tmp_path / "away")
+    for store, scheduler in ((here, ""), (away, LOCAL)):
+        with pytest.raises(RunError, match="beta=-1: must be a finite number > 0") as caught:
+            execute(runs, store, progress=False, scheduler=scheduler)
+        assert str(caught.value).startswith("1 of 3 runs failed")
+    assert files(away.root) == files(here.root)
+    assert not list((away.cache / "slurm").glob("*.json"))
+
+
+@needs_submitit
+def test_a_job_that_dies_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("repro.grid.launchers.slurm.Job.patience", 0.5)
+    log, store = tmp_path / "log", Store(tmp_path / "r")
+
+    def kill() -> None:
+        wait_for(lambda: len(held_at(log)) == 1, 120)
+        [job] = (store.cache / "slurm" / "jobs").glob("*_submitted.pkl")
+        os.kill(int(job.name.split("_")[0]), signal.SIGKILL)  # submitit's controller; its task is the child of nobody
+        for task in children_of(int(held_at(log)[0][2])):
+            os.kill(task, signal.SIGKILL)
+        Path(f"{log}.go").touch()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert execute(product("tinyruns:held", seed=0, log=str(log)), store, scheduler=LOCAL) == Status(1, 0, 0)
+    killer.join()
+    assert len(held_at(log)) == 2
+    assert "ended without a result" in capfd.readouterr().err
+
+
+def children_of(pid: int) -> list[int]:
+    """The parent of a run's process: the job's task that waits for it."""
+    return [int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])]
