@@ -165,7 +165,8 @@ class _Driver:
                 self.bar.show([self.names[f.run.key] for f in self.flights] or [self.place.idle])
                 time.sleep(self.place.poll)
         except Unreachable as error:
-            raise RunError(f"{error}; finished runs are stored, the same command continues") from None
+            lines = "".join(f"\n  {line}" for line in self.failed.values())
+            raise RunError(f"{error}; finished runs are stored, the same command continues{lines}") from None
         finally:
             self.place.close()
             for flight in self.flights:

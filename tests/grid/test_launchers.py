@@ -5,6 +5,8 @@ Both engines run here: a scheduler and workers as processes of their own, and su
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import json
 import os
 import re
@@ -12,12 +14,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from gridtools import alive, background, files, lines, wait_for
+from gridtools import alive, files, lines, wait_for
 
 from repro.grid import Run, RunError, Status, Store, execute, launchers, product
 from repro.grid.progress import Progress, Watch
@@ -37,40 +40,52 @@ def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(HERE))
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A dask scheduler's address."""
-    told = tmp_path_factory.mktemp("scheduler") / "told.json"
-    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show", "--scheduler-file", str(told)]
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait_for(lambda: told.exists() and told.read_text().endswith("}"), 120)
-    yield json.loads(told.read_text())["address"]
-    process.kill()
-    process.wait()
+class Cluster:
+    """A dask scheduler and its workers, of one thread, each in a folder of its own."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.workers = folder, dict[str, "subprocess.Popen[bytes]"]()
+        told = folder / "told.json"
+        options = ["--host", "127.0.0.1", "--port", "0", "--no-show", "--scheduler-file", str(told)]
+        self.scheduler = self._started("dask_scheduler", options, folder)
+        wait_for(lambda: told.exists() and told.read_text().endswith("}"), 120)
+        self.address: str = json.loads(told.read_text())["address"]
 
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def start(tmp_path: Path, scheduler: str) -> Iterator[Start]:
-    """Starts a dask worker of one thread in a folder of its own; more places to import from come first."""
-    processes = []
-
-    def worker(name: str, *paths: Path) -> subprocess.Popen[bytes]:
-        folder = tmp_path / name
-        folder.mkdir()
+    def _started(self, what: str, options: list[str], folder: Path, *paths: Path) -> subprocess.Popen[bytes]:
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, HERE]))}
-        options = ["--no-dashboard", "--no-nanny", "--nthreads", "1", "--local-directory", str(folder)]
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, *options]
-        processes.append(subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL))
-        return processes[-1]
+        command = [sys.executable, "-m", f"distributed.cli.{what}", *options, "--no-dashboard"]
+        return subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL)
 
-    yield worker
-    for process in processes:
-        process.kill()
-        process.wait()
+    def worker(self, name: str, value: int) -> None:
+        """Start a worker, unless one of that name lives; its package `ownpackage` computes `value`."""
+        if name not in self.workers or self.workers[name].poll() is not None:
+            folder = self.folder / name
+            own_package(folder / "code", value)
+            options = [self.address, "--no-nanny", "--nthreads", "1", "--local-directory", str(folder)]
+            self.workers[name] = self._started("dask_worker", options, folder, folder / "code")
+
+    def close(self) -> None:
+        for process in (*self.workers.values(), self.scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with contextlib.closing(Cluster(tmp_path_factory.mktemp("cluster"))) as cluster:
+        yield cluster
+
+
+def own_package(folder: Path, value: int) -> None:
+    """A package whose run gives `value`, or fails for seed 0."""
+    package = folder / "ownpackage"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text("")
+    (package / "maths.py").write_text(f"def f():\n    return {value}\n")
+    (package / "toy.py").write_text(
+        "from repro.grid import Result\nfrom .maths import f\n"
+        "def run(seed):\n    return Result({'t': [{'seed': 1 / seed, 'v': f()}]})\n"
+    )
 
 
 def held_at(log: Path) -> list[tuple[str, str, str]]:
@@ -151,26 +166,29 @@ def test_a_notebooks_lines_reach_the_drivers_terminal_once(
 # -- dask -------------------------------------------------------------------------------------------------------------
 @needs_dask
 def test_two_workers_folders_apart_one_killed_give_the_same_bytes(
-    tmp_path: Path, scheduler: str, start: Start, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, cluster: Cluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its run goes to the other; no child of the dead worker is left, and nothing but the store says who made what."""
+    """Its run goes to the other, no child of the dead one is left, and the rows are those of this machine's cores."""
     log = tmp_path / "log"
     runs = product("tinyruns:held", seed=[0, 1, 2], log=str(log))
-    workers = {name: start(name) for name in ("one", "two")}
+    for name in ("one", "two"):
+        cluster.worker(name, value=2)
 
     def kill() -> None:
         wait_for(lambda: {folder for _, folder, _ in held_at(log)} == {"one", "two"}, 120)
-        workers["one"].kill()
+        cluster.workers["one"].kill()
         wait_for(lambda: not any(alive(pid) for _, folder, pid in held_at(log) if folder == "one"))
         Path(f"{log}.go").touch()
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     store = Store(tmp_path / "away")
-    assert execute(runs, store, scheduler=scheduler) == Status(3, 0, 0)
+    assert execute(runs, store, scheduler=cluster.address) == Status(3, 0, 0)
     killer.join()
     begun = held_at(log)
-    assert begun_of(begun) == {"0": 1, "1": 1, "2": 1} | {seed: 2 for seed, at, _ in begun if at == "one"}
+    assert Counter(seed for seed, _, _ in begun) == {"0": 1, "1": 1, "2": 1} | {
+        s: 2 for s, at, _ in begun if at == "one"
+    }
     assert "is gone; its runs go elsewhere" in capfd.readouterr().err
     here = Store(tmp_path / "here")
     execute(runs, here, progress=False)
@@ -179,93 +197,74 @@ def test_two_workers_folders_apart_one_killed_give_the_same_bytes(
     assert not list((store.cache / "spool").iterdir())
 
 
-def begun_of(begun: list[tuple[str, str, str]]) -> dict[str, int]:
-    return {seed: sum(s == seed for s, _, _ in begun) for seed, _, _ in begun}
-
-
 @needs_dask
 def test_a_worker_with_other_code_is_named_and_given_nothing(
-    tmp_path: Path, scheduler: str, start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in (("ours", 1), ("theirs", 2)):
-        package = tmp_path / name / "ownpackage"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text("")
-        (package / "maths.py").write_text(f"def f():\n    return {value}\n")
-        (package / "toy.py").write_text(
-            "from repro.grid import Result\nfrom .maths import f\n"
-            "def run(seed):\n    return Result({'t': [{'seed': 1 / seed, 'v': f()}]})\n"
-        )
-    monkeypatch.syspath_prepend(str(tmp_path / "ours"))
+    own_package(tmp_path, 1)
+    monkeypatch.syspath_prepend(str(tmp_path))
     store, runs = Store(tmp_path / "r"), product("ownpackage.toy:run", seed=[1, 2, 0])
-    start("other", tmp_path / "theirs")
+    cluster.worker("two", value=2)
 
     def said() -> str:
         with pytest.raises(RunError) as caught:
-            execute(runs, store, progress=False, scheduler=scheduler)
+            execute(runs, store, progress=False, scheduler=cluster.address)
         return str(caught.value)
 
     assert re.match(r"scheduler='tcp:\S+': no worker has this code \(tcp:\S+: ownpackage\.maths\)", said())
-    start("same", tmp_path / "ours")
+    cluster.worker("same", value=1)
     wait_for(lambda: "no worker has this code" not in said(), 120)
-    assert "1 of 3 runs failed" in said()
     assert "seed=0: ZeroDivisionError: division by zero" in said()
     assert store.table("t")["v"].tolist() == [1, 1]
     assert "has other code (ownpackage.maths); runs go elsewhere" in capfd.readouterr().err
-    [failed] = runs[2:]
-    assert "ZeroDivisionError" in (store.cache / "logs" / f"{failed.key}.log").read_text()
+    assert "ZeroDivisionError" in (store.cache / "logs" / f"{runs[2].key}.log").read_text()
 
 
 @needs_dask
-def test_a_killed_driver_leaves_no_run_with_a_worker(tmp_path: Path, scheduler: str, start: Start) -> None:
-    pids = tmp_path / "pids"
-    start("one")
-    body = (
-        f'execute(product("tinyruns:pids", log={str(pids)!r}, seed=0), store, progress=False, scheduler="{scheduler}")'
-    )
-    driver = background(tmp_path, body)
-    wait_for(lambda: len(lines(pids)) == 1, 120)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+def test_an_interrupted_driver_leaves_no_run_with_a_worker(tmp_path: Path, cluster: Cluster) -> None:
+    pids, store = tmp_path / "pids", Store(tmp_path / "r")
+    cluster.worker("two", value=2)
+
+    def interrupt() -> None:
+        wait_for(lambda: len(lines(pids)) == 1, 120)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        execute(product("tinyruns:pids", log=str(pids), seed=0), store, progress=False, scheduler=cluster.address)
     wait_for(lambda: not alive(lines(pids)[0]), 60)
 
 
 # -- Slurm ------------------------------------------------------------------------------------------------------------
 @needs_submitit
-def test_jobs_give_the_same_bytes_and_failures_their_reason(tmp_path: Path) -> None:
-    runs = product("tinyruns:run", method=["CLD", "SGM"], seed=0) + product("tinyruns:fail", kind=["raise"])
-    here, away = Store(tmp_path / "here"), Store(tmp_path / "away")
-    for store, scheduler in ((here, ""), (away, LOCAL)):
-        with pytest.raises(RunError, match="beta=-1: must be a finite number > 0") as caught:
-            execute(runs, store, progress=False, scheduler=scheduler)
-        assert str(caught.value).startswith("1 of 3 runs failed")
-    assert files(away.root) == files(here.root)
-    assert not list((away.cache / "slurm").glob("*.json"))
-
-
-@needs_submitit
-def test_a_job_that_dies_goes_elsewhere(
+def test_jobs_give_the_same_bytes_failures_their_reason_and_one_that_dies_goes_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("repro.grid.launchers.slurm.Job.patience", 0.5)
-    log, store = tmp_path / "log", Store(tmp_path / "r")
+    log, here, away = tmp_path / "log", Store(tmp_path / "here"), Store(tmp_path / "away")
+    runs = product("tinyruns:held", seed=0, log=str(log)) + product("tinyruns:fail", kind="raise")
 
     def kill() -> None:
         wait_for(lambda: len(held_at(log)) == 1, 120)
-        [job] = (store.cache / "slurm" / "jobs").glob("*_submitted.pkl")
-        os.kill(int(job.name.split("_")[0]), signal.SIGKILL)  # submitit's controller; its task is the child of nobody
-        for task in children_of(int(held_at(log)[0][2])):
-            os.kill(task, signal.SIGKILL)
+        pid = int(held_at(log)[0][2])
+        os.kill(parent(pid), signal.SIGKILL)  # the job, which waits for its child
+        wait_for(lambda: not alive(str(pid)))
         Path(f"{log}.go").touch()
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    assert execute(product("tinyruns:held", seed=0, log=str(log)), store, scheduler=LOCAL) == Status(1, 0, 0)
+    for store, scheduler in ((away, LOCAL), (here, "")):
+        with pytest.raises(RunError, match="beta=-1: must be a finite number > 0") as caught:
+            execute(runs, store, scheduler=scheduler)
+        assert str(caught.value).startswith("1 of 2 runs failed")
     killer.join()
-    assert len(held_at(log)) == 2
+    assert len(held_at(log)) == 3
     assert "ended without a result" in capfd.readouterr().err
+    assert files(away.root) == files(here.root)
+    assert len(files(away.root)) == 2
+    assert not list((away.cache / "slurm").glob("*.json"))
 
 
-def children_of(pid: int) -> list[int]:
-    """The parent of a run's process: the job's task that waits for it."""
-    return [int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])]
+def parent(pid: int) -> int:
+    """The process that started another."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
