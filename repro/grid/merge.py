@@ -75,11 +75,12 @@ def merge(store: Store, results: Iterable[Finished | str], stale: bool = False) 
             candidates[result.run.key] = result
     with store.editing() as edit:
         states = store.states_in(edit.tables, candidates)
+        ours = {name: table.by_run() for name, table in edit.tables.items()}
         for key, result in candidates.items():
             other = store.is_stale(result.entry)
             if states[key] == "fresh" or (other and states[key] == "stale"):
                 merged.there += 1
-                mine = {name: t.owned([key]) for name, t in edit.tables.items() if key in t.runs}
+                mine = {name: rows[key] for name, rows in ours.items() if key in rows}
                 merged.unlike += _figures(mine) != _figures(result.rows)
             elif other and not stale:
                 merged.refused[_other_code(result)] += 1

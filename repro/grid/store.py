@@ -237,7 +237,7 @@ class Store:
         with self._lock():
             tables = {name: self._read(name) for name in self.names()}
         keys = dict.fromkeys(key for table in tables.values() for key in table.runs)
-        states = self.states_in(tables, keys)
+        states, owned = self.states_in(tables, keys), {name: table.by_run() for name, table in tables.items()}
         for key in keys:
             entries = {name: table.runs[key] for name, table in tables.items() if key in table.runs}
             entry = {k: v for k, v in next(iter(entries.values())).items() if k not in ("columns", "rows")}
@@ -245,7 +245,7 @@ class Store:
             if states[key] == "missing":
                 yield f"{run.text}: its rows were edited, or its points are gone"
                 continue
-            rows = {name: tables[name].owned([key]) for name in entries}
+            rows = {name: owned[name][key] for name in entries}
             points = {p: (self.points_dir / f"{p}.csv.gz").read_bytes() for p in entry["points"]}
             yield Finished(run, entry, {name: e["columns"] for name, e in entries.items()}, rows, points)
 

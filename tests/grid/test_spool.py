@@ -149,6 +149,8 @@ def test_rows_of_another_machine_come_home_to_the_same_bytes(tmp_path: Path) -> 
     whole.add(*map(finished, RUNS))
     there.add(finished(RUNS[0]))
     home.add(finished(RUNS[2]))
+    for store in (whole, there):
+        store.amend({RUNS[0].key: {"verified": {"against": "c0ffee"}}})
     spooled(there.cache / "spool", finished(RUNS[1]))
     merged = merge.merge(home, results_in(there.root, "quick"))
     assert (len(merged.brought), merged.there, merged.refused) == (2, 0, {})
