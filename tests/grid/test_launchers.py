@@ -265,6 +265,22 @@ def test_jobs_give_the_same_bytes_failures_their_reason_and_one_that_dies_goes_e
     assert not list((away.cache / "slurm").glob("*.json"))
 
 
+@needs_submitit
+def test_a_job_of_an_order_that_was_taken_back_or_is_done_does_nothing(tmp_path: Path) -> None:
+    """Two drivers one after the other, the first one killed: its job has gone on, and handed back what both wanted."""
+    from repro.grid.launchers import slurm
+
+    request, log = tmp_path / "slurm" / "a.json", tmp_path / "log"
+    slurm.perform(str(request))
+    spool = tmp_path / "spool.json"
+    order = {"function": "tinyruns:run", "config": {"method": "CLD", "seed": 0, "log": str(log)}, "root": str(tmp_path)}
+    request.write_text(json.dumps({**order, "profile": "", "commit": "", "spool": str(spool), "log": f"{log}.txt"}))
+    slurm.perform(str(request))
+    assert (lines(log), spool.exists()) == (["CLD-0"], True)
+    slurm.perform(str(request))
+    assert lines(log) == ["CLD-0"]
+
+
 def parent(pid: int) -> int:
     """The process that started another."""
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
