@@ -10,8 +10,8 @@ A run function takes its configuration as keyword arguments and returns a `Resul
 and REFRESH=1 runs them again.
 
 Where runs are executed is a launcher's (`repro.grid.launchers`): this machine's cores, dask or Slurm. Workers hand a
-result back as a file (`spool`), the driver alone (`pool`) writes the store (`store`), and `merge` brings in what another
-machine made.
+result back as a file (`spool`), the driver alone (`pool`) writes the store (`store`), and `merge` brings in what
+another machine made.
 """
 
 from __future__ import annotations

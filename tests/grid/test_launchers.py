@@ -107,6 +107,20 @@ def test_a_name_that_is_none_is_refused_before_anything_is_run(
         execute([Run("tinyruns:run", {"method": "CLD", "seed": 0})], Store(tmp_path), progress=False, scheduler=bad)
 
 
+def test_the_command_hands_the_scheduler_on_to_what_notebooks_execute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setenv("VSMD_REPORTS", str(tmp_path))
+    monkeypatch.setattr("repro.reports.command.reproduce", lambda *_: seen.append(os.environ["VSMD_SCHEDULER"]))
+    assert main(["--profile", "smoke", "--scheduler", "cores"]) == 0
+    assert (seen, "VSMD_SCHEDULER" in os.environ) == (["cores"], False)
+    monkeypatch.setenv("VSMD_SCHEDULER", "moon")
+    with pytest.raises(ValueError, match="scheduler='moon'"):
+        execute([Run("tinyruns:run", {"method": "CLD", "seed": 0})], Store(tmp_path), progress=False)
+    assert main(["--profile", "smoke"]) == 2
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("distributed", "submitit", "repro.grid.launchers.dask", "repro.grid.launchers.slurm"):
         monkeypatch.delitem(sys.modules, name, raising=False)
