@@ -39,7 +39,7 @@ reproduce: env ## every notebook of PROFILE, then the report; continues where it
 	@$(PY) -m repro --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 
 merge: env ## rows of PROFILE that another machine made, from its reports folder or spool, FROM=folder
-	@$(PY) -m repro merge --profile $(PROFILE) $(FROM)
+	@$(PY) -m repro merge --profile $(PROFILE) $(if $(FROM),'$(FROM)')
 
 verify: env ## after a change of code: run one stale run of each kind by the old code and the new; carry over what comes out the same
 	@$(PY) -m repro.grid.verify --profile $(PROFILE)

@@ -301,6 +301,22 @@ def test_failures_are_listed_and_lose_nothing(tmp_path: Path) -> None:
         execute([Run("tinyruns:nothing")], store, progress=False)
 
 
+def test_older_workers_write_the_store_themselves_ours_must_hand_something_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, [run] = Store(tmp_path / "r"), [Run("tinyruns:run", {"method": "CLD", "seed": 0})]
+    worker = tmp_path / "old" / "vsmd" / "experiments" / "worker.py"
+    worker.parent.mkdir(parents=True)
+    for folder in (worker.parent, worker.parents[1]):
+        (folder / "__init__.py").write_text("")
+    worker.write_text("import json, sys\nprint(json.load(open(sys.argv[1]))['root'])\n")
+    assert execute([run], store, progress=False, source=tmp_path / "old") == Status(0, 0, 1)
+    assert lines(store.cache / "logs" / f"{run.key}.log") == [str(store.root)]
+    monkeypatch.setattr("repro.grid.child._worker_of", lambda source: "this")
+    with pytest.raises(RunError, match="ended without a result"):
+        execute([run], store, progress=False)
+
+
 def test_checkpoint_folder_outlives_a_failure(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "r"), tmp_path / "log"
     runs = grid.product("tinyruns:checkpointed", log=str(log))
