@@ -110,7 +110,7 @@ def test_a_worker_leaves_a_file_and_no_row(tmp_path: Path) -> None:
     worker.work({**order, "commit": "c0ffee", "spool": str(tmp_path / "spool.json")})
     result = Finished.read((tmp_path / "spool.json").read_text(), "spool.json")
     assert (result.run, result.entry["profile"], list(result.points)) == (run, "quick", ["CLD-3"])
-    assert set(result.entry["code"]) == {"tinyruns"}
+    assert "tinyruns" in result.entry["code"]
     assert not (tmp_path / "r/tables").exists()
 
 
