@@ -136,7 +136,7 @@ class Dask:
             new = sorted(set(threads) - self.fit - set(self.unfit))
             answers = self.client.run(code.differing, self.code, workers=new, on_error="return") if new else {}
         except Exception as error:  # whatever a broken connection raises
-            raise Unreachable(f"scheduler={self.address!r}: the connection is lost ({error})") from None
+            raise Unreachable(f"scheduler={self.address!r}: the connection is lost ({type(error).__name__})") from None
         for worker in self.fit - set(threads):
             self.say(f"worker {worker} is gone; its runs go elsewhere")
         for worker in new:
