@@ -5,6 +5,8 @@ PYTHON  ?= python3
 PROFILE ?= quick
 ONLY    ?=
 REFRESH ?=
+SCHEDULER ?=
+FROM    ?=
 
 PY := .venv/bin/python
 # One thread a process: small networks gain nothing from a second one, and runs fill the cores.
@@ -13,10 +15,10 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce verify test book dist lab bench lint format lock clean distclean
+.PHONY: help env reproduce merge verify test book dist lab bench lint format lock clean distclean
 
 help: ## print this list
-	@echo 'make TARGET [PROFILE=smoke|quick|full] [ONLY=02] [REFRESH=1] [PYTHON=python3.12]'
+	@echo 'make TARGET [PROFILE=smoke|quick|full] [ONLY=02] [REFRESH=1] [SCHEDULER=tcp://host:8786] [FROM=folder] [PYTHON=python3.12]'
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
 env: .venv/.stamp ## make .venv from the lock files (done once; again when they change)
@@ -34,7 +36,10 @@ env: .venv/.stamp ## make .venv from the lock files (done once; again when they 
 	@touch $@
 
 reproduce: env ## every notebook of PROFILE, then the report; continues where it was interrupted
-	@$(PY) -m repro --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh)
+	@$(PY) -m repro --profile $(PROFILE) $(if $(ONLY),--only $(ONLY)) $(if $(REFRESH),--refresh) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+
+merge: env ## rows of PROFILE that another machine made, from its reports folder or spool, FROM=folder
+	@$(PY) -m repro merge --profile $(PROFILE) $(if $(FROM),'$(FROM)')
 
 verify: env ## after a change of code: run one stale run of each kind by the old code and the new; carry over what comes out the same
 	@$(PY) -m repro.grid.verify --profile $(PROFILE)

@@ -1,4 +1,4 @@
-"""Grids of runs: declared by a notebook, executed one process a core, each stored with the code that it used.
+"""Grids of runs: declared by a notebook, each executed in a process of its own and stored with the code that it used.
 
     report = reports.Report("02_anisotropic_toys", profile)
     runs = grid.product("repro.studies.toys:run", dataset=["spiral-8Y"], method=["CLD", "VSCLD"], seed=[0, 1, 2])
@@ -8,6 +8,10 @@
 A run function takes its configuration as keyword arguments and returns a `Result`. What is stored is keyed by
 (function, configuration). Rows whose code has changed since are *stale*: they are still used, a printed line says so,
 and REFRESH=1 runs them again.
+
+Where runs are executed is a launcher's (`repro.grid.launchers`): this machine's cores, dask or Slurm. Workers hand a
+result back as a file (`spool`), the driver alone (`pool`) writes the store (`store`), and `merge` brings in what
+another machine made.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -80,3 +81,32 @@ def loaded(packages: set[str]) -> dict[str, str]:
     names = sorted(m for m in list(sys.modules) if m.split(".")[0] in packages and m not in MACHINERY)
     hashes = {m: module_hash(m) for m in names if not f"{m}.".startswith(f"{SCHEDULING}.")}
     return {m: digest for m, digest in hashes.items() if digest is not None}
+
+
+def sources(packages: set[str]) -> dict[str, str]:
+    """Hashes of all modules of `packages` (top-level names), imported or not, by name; those not here are left out."""
+    hashes: dict[str, str] = {}
+    for package in sorted(packages):
+        first = module_path(package)
+        if first is None:
+            continue
+        if first.name != "__init__.py":
+            names = [package]
+        else:  # only folders that are packages: builds may leave copies in others
+            inits = sorted(first.parent.rglob("__init__.py"))
+            folders = [p.parent for p in inits if all((q / "__init__.py").exists() for q in _upto(p, first.parent))]
+            files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+            parts = [(package, *path.relative_to(first.parent).with_suffix("").parts) for path in files]
+            names = [".".join(p[:-1] if p[-1] == "__init__" else p) for p in parts]
+        hashes |= {name: digest for name in names if (digest := module_hash(name)) is not None}
+    return hashes
+
+
+def _upto(path: Path, top: Path) -> list[Path]:
+    """The folders from that of `path` up to `top`."""
+    return [folder for folder in path.parents if folder.is_relative_to(top)]
+
+
+def differing(expected: Mapping[str, str]) -> list[str]:
+    """Those modules of `expected`, hashes by name, whose present source is another or not here."""
+    return [module for module, digest in expected.items() if module_hash(module) != digest]

@@ -1,72 +1,33 @@
-"""Execution of runs: a fresh process each, one process a core on the whole machine."""
+"""Execution of runs: which are to be run, in which order, and what becomes of them. Where they run is a launcher's.
+
+The driver alone writes the store: a worker hands its result back as a file in the store's spool (`.cache/spool/`), and
+what a killed driver left there is stored by the next one.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
-import stat
 import subprocess
-import sys
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from repro.grid.files import try_lock
+from repro.grid.launchers import Handle, Launcher, Lost, RunFailed, Unreachable, launcher
 from repro.grid.progress import Progress
 from repro.grid.runs import Run, labels
+from repro.grid.spool import Finished
 from repro.grid.store import Status, Store
-from vsmd.files import write_atomic
 
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-_POLL = 0.05  # seconds
 ASKED: dict[str, None] = {}  # keys of all runs that this process has asked for
+TRIES = 4  # how often a run is handed over before it is given up, workers dying with it
 
 
 class RunError(RuntimeError):
     """Some runs failed; the message lists them. The others are stored."""
-
-
-@dataclass
-class _Child:
-    run: Run
-    process: subprocess.Popen[bytes]
-    log: Path
-    started: float
-
-
-def slots_folder() -> Path:
-    """Where the slots of this user's machine-wide pool are locked (VSMD_SLOTS, or in the temporary folder).
-
-    Everybody can guess the name there, so the folder must be the user's own, closed to others and no link: else
-    PermissionError.
-    """
-    if named := os.environ.get("VSMD_SLOTS"):
-        return Path(named)
-    folder = Path(tempfile.gettempdir()) / f"vsmd-slots-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = folder.lstat()
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise PermissionError(
-            f"{folder}: must be a folder that this user owns and nobody else may enter; or set VSMD_SLOTS"
-        )
-    return folder
-
-
-def _take_slot() -> int | None:
-    for i in range(os.cpu_count() or 1):
-        if (fd := try_lock(slots_folder() / f"{i}.lock")) is not None:
-            return fd
-    return None
 
 
 def commit(folder: Path) -> str:
@@ -94,40 +55,45 @@ def execute(
     progress: bool = True,
     refresh: bool | None = None,
     source: Path | None = None,
+    scheduler: str | None = None,
 ) -> Status:
     """Execute those `runs` that `store` does not hold, each in a fresh process of one thread; return their status.
 
-    workers: processes at once, at most and by default the number of cores. Every run also takes one of the
-    machine's slots (one a core, shared by all of a user's notebooks and drivers), so nothing is ever
-    oversubscribed. progress: show a bar (see `Progress`). refresh: run stale ones again too; default from
-    the environment (REFRESH=1). source: a folder whose packages the runs import in place of the present ones.
+    workers: runs at once, at most; by default as many as the launcher takes, on this machine the number of cores. There
+    every run also takes one of the machine's slots (one a core, shared by all of a user's notebooks and drivers), so
+    nothing is ever oversubscribed. progress: show a bar (see `Progress`). refresh: run stale ones again too; default
+    from the environment (REFRESH=1). source: a folder whose packages the runs import in place of the present ones, on
+    this machine. scheduler: where runs are executed (see `launchers.launcher`); default from the environment
+    (VSMD_SCHEDULER), or else this machine's cores.
 
     Each run is stored when it ends: an interruption loses only what was in flight, and Ctrl-C stops the
     children. A run that fails does not stop the others. A run function with a parameter `workdir` gets a
     folder for checkpoints that lasts until the run has finished. Raises RunError, at the end, listing the
-    runs that failed with their log.
+    runs that failed with their log, or saying that the scheduler was lost; ValueError for one that does not answer.
     """
     runs = list(dict.fromkeys(runs))
     for run in runs:
         if not isinstance(run, Run):
             raise TypeError(f"runs: {run!r} is not a Run; make them with grid.product")
-    most = os.cpu_count() or 1
     if workers is not None:
         from vsmd import checks  # loads torch, which a run that needs none should not pay for
 
         workers = checks.positive_int("workers", workers)
-    workers = min(workers or most, most)
     refresh = os.environ.get("REFRESH", "") not in ("", "0") if refresh is None else refresh
+    scheduler = os.environ.get("VSMD_SCHEDULER", "") if scheduler is None else scheduler
     store.declared.update({run.key: run for run in runs})
     ASKED.update({run.key: None for run in runs})
+    left_over(store)
     states = store.states(runs)
     wanted = {"missing", "stale"} if refresh else {"missing"}
     todo = [run for run in runs if states[run.key] in wanted]
     failed: dict[str, str] = {}
     if todo:
+        packages = {run.function.split(".")[0].split(":")[0] for run in todo}
         bar = Progress(len(runs), len(runs) - len(todo), progress)
         with contextlib.closing(bar):
-            failed = _work(todo, store, workers, wanted, bar, labels(runs), source)
+            place = launcher("" if source else scheduler, store.cache, packages, workers, bar.say, source)
+            failed = _Driver(store, place, wanted, bar, labels(runs), source is None).work(todo)
     status = store.status(runs)
     if failed:
         lines = "\n".join(f"  {line}" for line in failed.values())
@@ -137,117 +103,131 @@ def execute(
     return status
 
 
-def _work(
-    todo: list[Run],
-    store: Store,
-    workers: int,
-    wanted: set[str],
-    bar: Progress,
-    names: dict[str, str],
-    source: Path | None,
-) -> dict[str, str]:
-    pending, children, failed = list(todo), list[_Child](), dict[str, str]()
-    revision = commit(Path.cwd())
-    try:
-        while pending or children:
-            while pending and len(children) < workers:
-                child = _start_next(pending, store, wanted, bar, revision, source)
-                if child is None:
-                    break
-                children.append(child)
-            for child in [c for c in children if c.process.poll() is not None]:
-                children.remove(child)
-                if child.process.returncode != 0:
-                    failed[child.run.key] = f"{names[child.run.key]}: {_reason(child)}"
-                bar.advance(child.process.returncode != 0)
-            bar.show([names[c.run.key] for c in children])
-            time.sleep(_POLL)
-    finally:
-        _stop(children)
-    return failed
+def spool(store: Store, key: str) -> Path:
+    """Where the worker of a run leaves its result."""
+    return store.cache / "spool" / f"{key}.json"
 
 
-def _start_next(
-    pending: list[Run], store: Store, wanted: set[str], bar: Progress, revision: str, source: Path | None
-) -> _Child | None:
-    """Start the first pending run that no other process is executing, if a slot is free."""
-    slot = _take_slot()
-    if slot is None:
-        return None
-    try:
-        for run in list(pending):
-            running = try_lock(store.cache / "running" / f"{run.key}.lock")
-            if running is None:
-                continue  # another notebook is at it: look again later
-            try:
+def left_over(store: Store) -> None:
+    """Store results that a killed driver left in the spool, unless there are fresh rows of the run, or a driver of it.
+
+    One that is no result of a run is put aside as *.damaged, and a printed line says so.
+    """
+    for path in sorted((store.cache / "spool").glob("[0-9a-f]*.json")):
+        running = try_lock(store.cache / "running" / f"{path.stem}.lock")
+        if running is None:
+            continue
+        try:
+            result = Finished.read(path.read_text(encoding="utf-8"), os.path.relpath(path))
+            state = store.states([result.run])[result.run.key]
+            if state == "missing" or (state == "stale" and not store.is_stale(result.entry)):
+                store.add(result)
+            path.unlink()
+        except FileNotFoundError:
+            pass  # its driver has stored it meanwhile
+        except ValueError as error:
+            os.replace(path, path.with_suffix(".damaged"))
+            print(f"{error}; put aside as {path.stem}.damaged")
+        finally:
+            os.close(running)
+
+
+@dataclass
+class _Flight:
+    run: Run
+    handle: Handle
+    lock: int
+
+
+@dataclass
+class _Driver:
+    """Hands runs to a launcher and stores what comes back."""
+
+    store: Store
+    place: Launcher
+    wanted: set[str]
+    bar: Progress
+    names: dict[str, str]
+    handed: bool  # results come through the spool; older sources write the store themselves
+    flights: list[_Flight] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    tries: Counter[str] = field(default_factory=Counter)
+
+    def work(self, todo: list[Run]) -> dict[str, str]:
+        """Execute `todo`; why those failed that did, by key. Raises RunError where the launcher is lost."""
+        pending, self.revision = list(todo), commit(Path.cwd())
+        try:
+            while pending or self.flights:
+                while pending and self._start_next(pending):
+                    pass
+                for flight in [f for f in self.flights if f.handle.done()]:
+                    self._land(flight, pending)
+                self.bar.show([self.names[f.run.key] for f in self.flights] or [self.place.idle])
+                time.sleep(self.place.poll)
+        except Unreachable as error:
+            lines = "".join(f"\n  {line}" for line in self.failed.values())
+            raise RunError(f"{error}; finished runs are stored, the same command continues{lines}") from None
+        finally:
+            self.place.close()
+            for flight in self.flights:
+                os.close(flight.lock)
+        return self.failed
+
+    def _start_next(self, pending: list[Run]) -> bool:
+        """Hand over the first pending run that no other process is executing, if there is a place for it."""
+        with self.place.vacancy() as free:
+            if not free:
+                return False
+            for run in list(pending):
+                lock = try_lock(self.store.cache / "running" / f"{run.key}.lock")
+                if lock is None:
+                    continue  # another notebook is at it: look again later
                 pending.remove(run)
-                if store.states([run])[run.key] in wanted:
-                    return _start(run, store, revision, (slot, running), source)
-                bar.advance(False)  # another process has finished it meanwhile
-            finally:
-                os.close(running)
-    finally:
-        os.close(slot)  # a child holds the lock through its own copy
-    return None
+                try:
+                    if self.store.states([run])[run.key] in self.wanted:
+                        self.flights.append(_Flight(run, self._submit(run, lock), lock))
+                        return True
+                except BaseException:
+                    os.close(lock)
+                    raise
+                os.close(lock)
+                self.bar.advance(False)  # another process has finished it meanwhile
+        return False
 
+    def _submit(self, run: Run, lock: int) -> Handle:
+        order = {
+            "function": run.function,
+            "config": dict(run.config),
+            "root": str(self.store.root),
+            "profile": self.store.profile,
+            "commit": self.revision,
+            "spool": str(spool(self.store, run.key)),
+        }
+        self.tries[run.key] += 1
+        return self.place.submit(order, lock)
 
-def _start(run: Run, store: Store, revision: str, locks: tuple[int, ...], source: Path | None) -> _Child:
-    log, request = store.cache / "logs" / f"{run.key}.log", store.cache / "running" / f"{run.key}.json"
-    order = {
-        "function": run.function,
-        "config": dict(run.config),
-        "root": str(store.root),
-        "profile": store.profile,
-        "commit": revision,
-    }
-    write_atomic(request, json.dumps(order))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    env = {
-        **os.environ,
-        **dict.fromkeys(_THREADS, "1"),
-        "PYTHONHASHSEED": "0",
-        "MPLBACKEND": "agg",
-        "VSMD_PROGRESS": "0",
-    }
-    first = [str(source)] if source else []
-    env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*first, *(p or os.getcwd() for p in sys.path)]))
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", _worker_of(source), str(request)],
-            stdin=subprocess.PIPE,  # its end tells the child that we are gone
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=env,
-            pass_fds=locks,
-            start_new_session=True,
-        )
-    return _Child(run, process, log, time.monotonic())
-
-
-def _worker_of(source: Path | None) -> str:
-    """The worker that fits the packages which a run imports: older sources bring their own along."""
-    old = source is not None and (source / "vsmd" / "experiments" / "worker.py").exists()
-    return "vsmd.experiments.worker" if old else "repro.grid.worker"
-
-
-def _reason(child: _Child) -> str:
-    """The last line of the traceback (or the signal), and where the log is."""
-    where = os.path.relpath(child.log)
-    code = child.process.returncode
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''} (log: {where})"
-    lines = [line for line in child.log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1].strip() if lines else f'exit status {code}'} (log: {where})"
-
-
-def _stop(children: list[_Child]) -> None:
-    """Terminate the children that are left, with what they started."""
-    for sign, patience in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
-        alive = [c for c in children if c.process.poll() is None]
-        for child in alive:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.process.pid, sign)
-        limit = time.monotonic() + patience
-        while time.monotonic() < limit and any(c.process.poll() is None for c in alive):
-            time.sleep(0.02)
+    def _land(self, flight: _Flight, pending: list[Run]) -> None:
+        """Store the result of a run that is done, or note why there is none, or let it go elsewhere."""
+        key, why = flight.run.key, ""
+        try:
+            flight.handle.fetch()
+            path = spool(self.store, key)
+            if path.exists():
+                self.store.add(Finished.read(path.read_text(encoding="utf-8"), os.path.relpath(path)))
+                path.unlink()
+            elif self.handed:
+                why = "ended without a result"
+        except Lost as lost:
+            if self.tries[key] < TRIES:
+                self.bar.say(f"{self.names[key]}: {lost}; it goes elsewhere")
+                pending.insert(0, flight.run)
+                return
+            why = f"{lost}, {TRIES} times"
+        except (RunFailed, ValueError) as error:
+            why = str(error)
+        finally:
+            self.flights.remove(flight)
+            os.close(flight.lock)
+        if why:
+            self.failed[key] = f"{self.names[key]}: {why}"
+        self.bar.advance(bool(why))

@@ -20,16 +20,17 @@ from vsmd.files import write_atomic
 class Progress:
     """Shows done / total runs, which are running, and the time left.
 
-    VSMD_PROGRESS: a path, to write {"done", "total", "failed", "left" (seconds), "running"} there and print
+    VSMD_PROGRESS: a path, to write {"done", "total", "failed", "left" (seconds), "running", "said"} there and print
     nothing (so that executed notebooks are the same each time); "0" for nothing at all; unset for a tqdm
     text bar, which notebooks, logs and terminals all show well (less often where it is not a terminal).
     """
 
     seldom = 5.0  # seconds between two lines where the bar is not on a terminal
+    most = 16  # runs that are named
 
     def __init__(self, total: int, done: int, show: bool) -> None:
         self.total, self.done, self.first, self.failed = total, done, done, 0
-        self.start, self._said = time.monotonic(), ("", -1)
+        self.start, self._said, self.lines = time.monotonic(), ("", -1), list[str]()
         target = os.environ.get("VSMD_PROGRESS", "")
         self.file = Path(target) if target not in ("", "0") else None
         self.bar: Any = None
@@ -55,9 +56,19 @@ class Progress:
         count = self.done - self.first
         return (time.monotonic() - self.start) / count * (self.total - self.done) if count else None
 
+    def say(self, line: str) -> None:
+        """A line about something that went wrong and was mended."""
+        self.lines.append(line)
+        self._said = ("", -1)
+        if self.file is None and os.environ.get("VSMD_PROGRESS", "") != "0":
+            from tqdm import tqdm
+
+            tqdm.write(line, file=sys.stderr)
+
     def show(self, running: list[str]) -> None:
         """Show what is running now; cheap enough to call ten times a second."""
-        text = " · ".join(running) or "waiting for a free core"
+        more = [f"{len(running) - self.most} more"] if len(running) > self.most else []
+        text = " · ".join(running[: self.most] + more)
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             if time.monotonic() - self.bar.last_print_t >= self.bar.mininterval:
@@ -66,7 +77,7 @@ class Progress:
         if self.file is not None and self._said != (text, self.done):
             left = self.left
             state = {"done": self.done, "total": self.total, "failed": self.failed, "left": left, "running": text}
-            write_atomic(self.file, json.dumps(state))
+            write_atomic(self.file, json.dumps(state | {"said": self.lines}))
         self._said = (text, self.done)
 
     def advance(self, failed: bool) -> None:
@@ -89,7 +100,7 @@ class Watch(threading.Thread):
     def __init__(self, title: str, progress: Path) -> None:
         super().__init__(daemon=True)
         self.title, self.progress, self.peak, self.done = title, progress, 0.0, threading.Event()
-        self._start_time, self._said, self._when = time.monotonic(), "", 0.0
+        self._start_time, self._lines, self._when = time.monotonic(), 0, 0.0
 
     def run(self) -> None:
         while not self.done.wait(0.5):
@@ -103,6 +114,7 @@ class Watch(threading.Thread):
         with contextlib.suppress(ValueError, OSError):
             state = read_json(self.progress)
         if state:
+            self._pass_on(state["said"])
             left = "" if state["left"] is None else f", {duration(state['left'])} left"
             failed = f", {state['failed']} failed" if state["failed"] else ""
             text += f", run {state['done']} of {state['total']} done{failed}{left}: {state['running']}"
@@ -112,6 +124,13 @@ class Watch(threading.Thread):
         elif state and time.monotonic() - self._when >= 15:  # a log: seldom, a line each
             print(text, file=sys.stderr, flush=True)
             self._when = time.monotonic()
+
+    def _pass_on(self, lines: list[str]) -> None:
+        """Print lines that were not printed before; each grid of a notebook begins a list of its own."""
+        begin = "\r\x1b[K" if sys.stderr.isatty() else ""
+        for line in lines[self._lines if len(lines) >= self._lines else 0 :]:
+            print(f"{begin}{line}", file=sys.stderr, flush=True)
+        self._lines = len(lines)
 
     def finish(self) -> None:
         self.done.set()

@@ -16,6 +16,7 @@ from typing import Any
 
 Row = dict[str, str]  # the non-empty cells of one line, as text
 MAX_BYTES = 2_000_000
+AMENDED = ("verified", "was")  # fields of a run's provenance that it may get later: they stand last
 _NAME = re.compile(r"[\w][\w.+-]*")
 
 
@@ -108,6 +109,11 @@ class Table:
         counts = Counter(d for key, entry in self.runs.items() if key in keys for d in entry["rows"])
         return [row for row in self.rows if _take(counts, row)]
 
+    def by_run(self) -> dict[str, list[Row]]:
+        """`owned` of every run by key."""
+        rows = {row_digest(row): row for row in self.rows}
+        return {key: [rows[d] for d in entry["rows"] if d in rows] for key, entry in self.runs.items()}
+
     def unowned(self) -> list[Row]:
         """Rows that no run owns: edited by hand, or made elsewhere."""
         owned = Counter(d for entry in self.runs.values() for d in entry["rows"])
@@ -116,7 +122,9 @@ class Table:
     def add(self, key: str, entry: Mapping[str, Any], columns: list[str], rows: list[Row]) -> None:
         """Add the rows of a run, with what its provenance is in all of its tables, and this table's columns."""
         self.rows += rows
-        self.runs[key] = {**entry, "columns": columns, "rows": sorted(map(row_digest, rows))}
+        first = {name: value for name, value in entry.items() if name not in AMENDED}
+        last = {name: entry[name] for name in AMENDED if name in entry}
+        self.runs[key] = {**first, "columns": columns, "rows": sorted(map(row_digest, rows)), **last}
 
     def drop(self, key: str) -> None:
         """Remove a run and its rows."""

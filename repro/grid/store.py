@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro.grid.code import module_hash, module_path
+from repro.grid.code import differing, module_path
 from repro.grid.files import locked, read_json
 from repro.grid.journal import Journal
-from repro.grid.rows import Table, columns_of, csv_text, points_bytes, row_digest, row_texts
+from repro.grid.rows import Table, csv_text, row_digest
 from repro.grid.runs import Result, Run
+from repro.grid.spool import Finished
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,12 +109,15 @@ class Store:
 
     def states(self, runs: Iterable[Run]) -> dict[str, str]:
         """ "fresh", "stale" or "missing" for each run, by key. A run whose rows were edited or removed is missing."""
-        keys = list(dict.fromkeys(run.key for run in runs))
         with self._lock():
             tables = {name: self._read(name) for name in self.names()}
+        return self.states_in(tables, [run.key for run in runs])
+
+    def states_in(self, tables: Mapping[str, Table], keys: Iterable[str]) -> dict[str, str]:
+        """`states` of runs by key, in tables that were read already."""
         present = {name: Counter(map(row_digest, t.rows)) for name, t in tables.items()}
         states = {}
-        for key in keys:
+        for key in dict.fromkeys(keys):
             entries = {name: t.runs[key] for name, t in tables.items() if key in t.runs}
             states[key] = "missing"
             if not entries or any(set(e["tables"]) - set(entries) for e in entries.values()):
@@ -149,7 +153,7 @@ class Store:
         Modules of a package that cannot be found from here at all are not judged.
         """
         judged = {m: digest for m, digest in entry["code"].items() if module_path(m.split(".")[0]) is not None}
-        return any(module_hash(module) != digest for module, digest in judged.items())
+        return bool(differing(judged))
 
     def provenance(self, name: str, keys: Iterable[str] = ()) -> dict[str, Any]:
         """What made a table (if some of `keys` own rows in it, only those runs; else all of it).
@@ -202,40 +206,48 @@ class Store:
             self.journal.commit(edit.files)
 
     def put(self, run: Run, result: Result, *, code: Mapping[str, str], provenance: Mapping[str, Any]) -> None:
-        """Store a finished run in place of what it had stored: all its tables and points, or, killed midway, none.
+        """Store what a run returned (see `Finished.of`) in place of what it had stored."""
+        self.add(Finished.of(run, result, profile=self.profile, code=code, provenance=provenance))
 
-        code: hash by module name. provenance: whatever else is to be kept; `date` and `seconds` are expected.
-        Raises TypeError or ValueError for a result that is not rows and arrays, or for points over 2 MB.
+    def add(self, *results: Finished) -> None:
+        """Store finished runs in place of what they had stored: all their tables and points, or, killed midway, none.
+
+        Raises ValueError for a table whose name a summary of a report has.
         """
-        if not isinstance(result, Result) or not result.tables:
-            raise TypeError(
-                f"{run.function} returned {type(result).__name__}: must return Result with at least one table"
-            )
-        columns = {name: columns_of(name, rows) for name, rows in result.tables.items()}
-        texts = {name: row_texts(name, rows) for name, rows in result.tables.items()}
-        points = {n: points_bytes(n, a) for n, a in (result.points or {}).items()}
-        seed = run.config.get("seed", run.config.get("seeds", []))
-        entry = {
-            "function": run.function,
-            "config": dict(run.config),
-            "profile": self.profile,
-            "seeds": seed if isinstance(seed, list) else [seed],
-            **provenance,
-            "tables": sorted(texts),
-            "points": sorted(points),
-            "code": dict(sorted(code.items())),
-        }
         with self.editing() as edit:
-            for name, table in edit.tables.items():
-                if run.key in table.runs:
-                    table.drop(run.key)
-                    edit.changed.add(name)
-            for name, rows in texts.items():
-                if name not in edit.tables:
-                    edit.tables[name] = self._read(name, new_ok=True)
-                edit.tables[name].add(run.key, entry, columns[name], rows)
+            for result in results:
+                self.replace(edit, result)
+
+    def replace(self, edit: Edit, result: Finished) -> None:
+        """Let a finished run stand in a change of the store in place of what it had stored."""
+        key = result.run.key
+        for name, table in edit.tables.items():
+            if key in table.runs:
+                table.drop(key)
                 edit.changed.add(name)
-            edit.files |= {self.points_dir / f"{n}.csv.gz": content for n, content in points.items()}
+        for name, rows in result.rows.items():
+            if name not in edit.tables:
+                edit.tables[name] = self._read(name, new_ok=True)
+            edit.tables[name].add(key, result.entry, result.columns[name], rows)
+            edit.changed.add(name)
+        edit.files |= {self.points_dir / f"{n}.csv.gz": content for n, content in result.points.items()}
+
+    def finished(self) -> Iterator[Finished | str]:
+        """Every stored run as it was handed back; for one whose rows or points are not whole, a line that says so."""
+        with self._lock():
+            tables = {name: self._read(name) for name in self.names()}
+        keys = dict.fromkeys(key for table in tables.values() for key in table.runs)
+        states, owned = self.states_in(tables, keys), {name: table.by_run() for name, table in tables.items()}
+        for key in keys:
+            entries = {name: table.runs[key] for name, table in tables.items() if key in table.runs}
+            entry = {k: v for k, v in next(iter(entries.values())).items() if k not in ("columns", "rows")}
+            run = Run(entry["function"], entry["config"])
+            if states[key] == "missing":
+                yield f"{run.text}: its rows were edited, or its points are gone"
+                continue
+            rows = {name: owned[name][key] for name in entries}
+            points = {p: (self.points_dir / f"{p}.csv.gz").read_bytes() for p in entry["points"]}
+            yield Finished(run, entry, {name: e["columns"] for name, e in entries.items()}, rows, points)
 
     def remove(self, runs: Iterable[Run | str]) -> None:
         """Remove runs (or keys) and their rows from all tables; their points stay. Unknown ones are ignored."""

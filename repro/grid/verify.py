@@ -161,7 +161,7 @@ def _compared(
             source = history.extract(revision, Path(folder))
             old = [before(entries[keys[0]], run) for keys, run in pairs]
             execute(old, past, source=source, refresh=True, **options)
-        execute([run for _, run in pairs], present, refresh=True, **options)
+        execute([run for _, run in pairs], present, refresh=True, scheduler="cores", **options)  # as the old code
         yield from ((keys, run, revision) for keys, run in pairs if same(run, past, present, entries[keys[0]]))
 
 

@@ -1,4 +1,8 @@
-"""The child process of one run: `python -m repro.grid.worker REQUEST.json`."""
+"""The child process of one run: `python -m repro.grid.worker ORDER.json`; what it returns goes into a spool.
+
+An order names function and config, the commit and profile to be noted, the folder `root` under which checkpoints are
+kept, and `spool`, the file to be written. The store is not touched: that is the driver's.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,9 @@ from typing import Any
 
 from repro.grid import code
 from repro.grid.runs import Run
-from repro.grid.store import Store
+from repro.grid.spool import Finished
 from vsmd import memory
+from vsmd.files import write_atomic
 
 
 def _follow_parent() -> None:
@@ -78,8 +83,8 @@ def _leave_out_times(result: Any) -> None:
 
 
 def work(order: dict[str, Any]) -> None:
-    """Execute one run and store what it returns."""
-    run, store = Run(order["function"], order["config"]), Store(order["root"], order["profile"])
+    """Execute one run and hand over what it returns."""
+    run = Run(order["function"], order["config"])
     module_name, name = run.function.split(":")
     packages = {"vsmd", module_name.split(".")[0]}
     start = time.monotonic()
@@ -92,7 +97,7 @@ def work(order: dict[str, Any]) -> None:
     before = code.loaded(packages)  # hashed now: what is edited while the run goes on is not what it used
     extra: dict[str, Any] = {}
     resumed = False
-    checkpoints = store.cache / "work"
+    checkpoints = Path(order["root"]) / ".cache" / "work"
     if "workdir" in inspect.signature(function).parameters:
         # Other code starts afresh: a checkpoint is continued only by the code that wrote it.
         state = code.source_hash(repr(sorted(before.items())))
@@ -112,13 +117,15 @@ def work(order: dict[str, Any]) -> None:
         "seconds": round(time.monotonic() - start, 2),
         "peak_rss_mb": _peak_mb(),
     }
-    store.put(run, result, code={**code.loaded(packages), **before}, provenance=provenance)
+    used = {**code.loaded(packages), **before}
+    finished = Finished.of(run, result, profile=order["profile"], code=used, provenance=provenance)
+    write_atomic(Path(order["spool"]), finished.text())
     for folder in checkpoints.glob(f"{run.key}-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
-    """Read the request and work; whatever goes wrong ends in a traceback and exit status 1."""
+    """Read the order and work; whatever goes wrong ends in a traceback and exit status 1."""
     _follow_parent()
     _give_memory_back()
     path = Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""`python -m repro --profile quick [--only 02] [--refresh]`: execute the notebooks and write the report.
+"""`python -m repro --profile quick [--only 02] [--refresh] [--scheduler tcp://…]`: execute the notebooks, report.
 
 Every notebooks/NN_*.ipynb is executed headlessly by papermill with the parameter `profile`, by the Python
 that runs this driver. A notebook whose source, code and rows are what they were at its last execution is
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from repro.grid import PROFILES, Profile, profile
+from repro.grid import PROFILES, Profile, launchers, profile
 from repro.grid.code import module_hash
 from repro.grid.files import check_writable, locked, read_json
 from repro.grid.profiles import repository_root
@@ -236,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: quick)")
     parser.add_argument("--only", default=None, help="the number of one notebook, such as 02")
     parser.add_argument("--refresh", action="store_true", help="run again what was made by other code")
+    parser.add_argument("--scheduler", default=os.environ.get("VSMD_SCHEDULER", ""), help=f"{launchers.FORMS}")
     parser.add_argument("--notebooks", type=Path, default=None, help="their folder, anywhere (default: notebooks/)")
     options = parser.parse_args(arguments)
     refresh = options.refresh or os.environ.get("REFRESH", "") not in ("", "0")
@@ -245,11 +246,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notebooks = options.notebooks.resolve() if options.notebooks else repository_root() / "notebooks"
         notebooks_in(notebooks, options.only)
         check_writable("reports", where.root)
+        launchers.check(options.scheduler)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     try:
-        return 1 if reproduce(where, notebooks, options.only, refresh) else 0
+        with _environment(VSMD_SCHEDULER=options.scheduler):
+            return 1 if reproduce(where, notebooks, options.only, refresh) else 0
     except OSError as error:  # a disk that fills up on the way, say; what notebooks raise is theirs
         print(f"report: cannot be written: {error}; finished runs are kept", file=sys.stderr)
         return 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import ctypes
 import gzip
 import os
@@ -8,20 +7,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tinyruns
+from gridtools import alive, background, lines, untimed, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from repro import grid
 from repro.grid import Result, Run, RunError, Status, Store, code, files, pool, rows
+from repro.grid.launchers import cores
 from repro.grid.pool import execute
 
 HERE = Path(__file__).parents[1]
@@ -34,42 +33,6 @@ def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
     monkeypatch.delenv("REFRESH", raising=False)
     monkeypatch.syspath_prepend(str(HERE))
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def untimed(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return [{k: v for k, v in row.items() if not grid.is_timing(k)} for row in csv.DictReader(file)]
-
-
-def background(tmp_path: Path, body: str) -> subprocess.Popen[bytes]:
-    """A process that executes runs, as a notebook's kernel does."""
-    script = tmp_path / f"script{time.monotonic_ns()}.py"
-    head = f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom repro.grid import Store, execute, product\n"
-    script.write_text(head + f"store = Store({str(tmp_path / 'r')!r})\n" + textwrap.dedent(body))
-
-    def interruptible() -> None:  # a shell's background job ignores SIGINT, and hands that on
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    command = [sys.executable, str(script)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=interruptible)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "waited in vain"
-        time.sleep(0.02)
-
-
-def alive(pid: str) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -338,6 +301,22 @@ def test_failures_are_listed_and_lose_nothing(tmp_path: Path) -> None:
         execute([Run("tinyruns:nothing")], store, progress=False)
 
 
+def test_older_workers_write_the_store_themselves_ours_must_hand_something_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, [run] = Store(tmp_path / "r"), [Run("tinyruns:run", {"method": "CLD", "seed": 0})]
+    worker = tmp_path / "old" / "vsmd" / "experiments" / "worker.py"
+    worker.parent.mkdir(parents=True)
+    for folder in (worker.parent, worker.parents[1]):
+        (folder / "__init__.py").write_text("")
+    worker.write_text("import json, sys\nprint(json.load(open(sys.argv[1]))['root'])\n")
+    assert execute([run], store, progress=False, source=tmp_path / "old") == Status(0, 0, 1)
+    assert lines(store.cache / "logs" / f"{run.key}.log") == [str(store.root)]
+    monkeypatch.setattr("repro.grid.child._worker_of", lambda source: "this")
+    with pytest.raises(RunError, match="ended without a result"):
+        execute([run], store, progress=False)
+
+
 def test_checkpoint_folder_outlives_a_failure(tmp_path: Path) -> None:
     store, log = Store(tmp_path / "r"), tmp_path / "log"
     runs = grid.product("tinyruns:checkpointed", log=str(log))
@@ -433,22 +412,22 @@ def test_the_slots_folder_is_the_user_s_own(tmp_path: Path, monkeypatch: pytest.
     for name in ("VSMD_SLOTS", "LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    folder = pool.slots_folder()
+    folder = cores.slots_folder()
     assert folder == tmp_path / f"vsmd-slots-{os.getuid()}"
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert pool.slots_folder() == folder
+    assert cores.slots_folder() == folder
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match=r"must be a folder that this user owns"):
-        pool.slots_folder()
+        cores.slots_folder()
     folder.rmdir()
     (tmp_path / "theirs").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "theirs")
     with pytest.raises(PermissionError, match=r"or set VSMD_SLOTS$"):
-        pool.slots_folder()
+        cores.slots_folder()
 
 
 def test_no_slot_no_start(tmp_path: Path) -> None:
-    held = [files.try_lock(pool.slots_folder() / f"{i}.lock") for i in range(os.cpu_count() or 1)]
+    held = [files.try_lock(cores.slots_folder() / f"{i}.lock") for i in range(os.cpu_count() or 1)]
     process = background(tmp_path, 'execute(product("tinyruns:run", method="CLD", seed=0), store, progress=False)')
     time.sleep(0.8)
     assert process.poll() is None

@@ -27,6 +27,12 @@ def run(method, seed, log, steps=9):
 """
 
 
+@pytest.fixture(autouse=True)
+def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slots of our own: other work on this machine must not hold the tests up."""
+    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An importable package in a repository of its own."""
@@ -38,7 +44,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     git(folder.parent, "init", "-q")
     record(folder)
     monkeypatch.syspath_prepend(str(folder.parent))
-    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
     yield folder
     for name in [m for m in sys.modules if m.split(".")[0] == "verified"]:
         del sys.modules[name]
