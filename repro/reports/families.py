@@ -10,6 +10,8 @@ from repro.reports import claims
 if TYPE_CHECKING:
     import pandas as pd
 
+    from repro.grid import Store
+
 PEERS = ("i-cfm", "ot-cfm", "edm")
 VARIATIONAL = ("VSDM", "VSCLD", "VSULD")
 KINDS = ("family", "peer", "plain", "real")
@@ -20,6 +22,16 @@ _WORDS = {
     "beta": "β = {:g}", "prior": "{} prior", "grid_power": "grid {:g}", "sigma_max": "σ to {:g}",
     "learning_rate": "rate {:g}", "weighting": "weight {}",
 }  # fmt: skip
+
+
+def stored(store: Store, table: str) -> pd.DataFrame:
+    """All rows of a table; none where the store has no such table yet."""
+    import pandas as pd
+
+    try:
+        return store.table(table)
+    except FileNotFoundError:
+        return pd.DataFrame()
 
 
 def named(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:

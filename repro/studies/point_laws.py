@@ -1,4 +1,4 @@
-"""What is known of a real set before any training, and a model of the study `points` trained again to be looked at."""
+"""What is known of a real set before any training, and a row of the study `points` made again to be looked at."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from repro.studies import points
 from repro.studies.sets.points import KEPT, documented
 from repro.studies.toys import process_of
 from vsmd.metrics.points import Reference
-from vsmd.model import Model
+from vsmd.quality import Check
+from vsmd.samplers import as_solver
 
 LEADING = 4  # widest axes that are looked at
 BETA = 5  # of the plain process whose prior is judged
@@ -42,14 +43,24 @@ def from_normal(z: Tensor) -> Tensor:
     return (z.double().sort(0).values - torch.special.ndtri(levels)[:, None]).square().mean(0).sqrt()
 
 
-def trained_again(row: Mapping[str, Any]) -> Model:
-    """The model of a stored row of the family, from its set's training part, seed and setting."""
-    train, seed = points.load(row["dataset"]).train, int(row["seed"])
-    shape = tuple(train.shape[1:])
+def checked(row: Mapping[str, Any]) -> Check:
+    """The model of a stored row of the family, trained again and held against the test part by `vsmd.check`."""
+    data, seed = points.load(row["dataset"]), int(row["seed"])
+    train, shape = data.train, tuple(data.train.shape[1:])
     R = None if row["R"] != row["R"] else row["R"]
     process = process_of(row["method"], row["beta"], R, row["schedule"], row["basis"], row["a_mode"], shape)
     model = vsmd.fit(
         process, train, units=row["units"], weighting=row["weighting"], network=points.network_of(shape[0], seed),
         steps=int(row["train_steps"]), seed=seed, learning_rate=row["learning_rate"], **points.TRAINING,
     )  # fmt: skip
-    return model.with_prior(row["prior"], train, seed=seed)
+    solver, _, clean = str(row["solver"]).partition("+")
+    steps = max(1, (int(row["nfe"]) - bool(clean)) // as_solver(solver).evaluations)
+    options: dict[str, Any] = {
+        "solver": solver,
+        "steps": steps,
+        "denoise": bool(clean),
+        "grid_power": row["grid_power"],
+    }
+    return vsmd.check(
+        model.with_prior(row["prior"], train, seed=seed), data, n=int(row["n_samples"]), seed=seed, **options
+    )
