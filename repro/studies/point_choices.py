@@ -154,17 +154,21 @@ def study(
     tried: int,
     reported: int,
     workers: int | None = None,
-    offered: Callable[[Run], bool] = lambda run: True,
+    offered: Callable[[Run], Run | None] = lambda run: run,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both rounds and the peers on the validation part of a set, then what was chosen (`choices`) on its test part.
 
-    tried, reported: steps of training, of the runs that choose and of those in tables. offered: which candidates there
-    are, all by default. Returns choices and rows. Runs that a store holds are not run again: stop this, and call it
-    again.
+    tried, reported: steps of training, of the runs that choose and of those in tables. offered: what becomes of a
+    candidate, None to leave it out; by default it stays. Returns choices and rows. Runs that a store holds are not run
+    again: stop this, and call it again.
     """
-    begun, others = (list(filter(offered, runs)) for runs in (first(dataset, tried), peers(dataset, tried)))
+
+    def candidates(runs: list[Run]) -> list[Run]:
+        return [run for run in map(offered, runs) if run is not None]
+
+    begun, others = candidates(first(dataset, tried)), candidates(peers(dataset, tried))
     execute([*begun, *others], store, workers=workers)
-    again = list(filter(offered, second(chosen(store.table("points", begun)), tried)))
+    again = candidates(second(chosen(store.table("points", begun)), tried))
     execute(again, store, workers=workers)
     best = choices(store.table("points", [*begun, *again, *others]))
     runs = final(best, seeds, reported)

@@ -55,12 +55,7 @@ def checked(row: Mapping[str, Any]) -> Check:
     )  # fmt: skip
     solver, _, clean = str(row["solver"]).partition("+")
     steps = max(1, (int(row["nfe"]) - bool(clean)) // as_solver(solver).evaluations)
-    options: dict[str, Any] = {
-        "solver": solver,
-        "steps": steps,
-        "denoise": bool(clean),
-        "grid_power": row["grid_power"],
-    }
     return vsmd.check(
-        model.with_prior(row["prior"], train, seed=seed), data, n=int(row["n_samples"]), seed=seed, **options
-    )
+        model.with_prior(row["prior"], train, seed=seed), data, n=int(row["n_samples"]), seed=seed, solver=solver,
+        steps=steps, denoise=bool(clean), grid_power=row["grid_power"],
+    )  # fmt: skip
