@@ -61,7 +61,7 @@ def left_over(rows: pd.DataFrame) -> pd.DataFrame:
         best, units = means.loc[means.x_floor.idxmin(), ["name", "units"]]
         sides = [by_seed(side, "x_floor") for side in (plain, other[(other.name == best) & (other.units == units)])]
         line: dict[str, Any] = {"dataset": dataset, "prior": prior, "evaluations": n, "best with A": f"{best}, {units}"}
-        line |= {"CLD, standardised": mean_std_text(sides[0]), "with A": mean_std_text(sides[1])}
+        line |= {"plain CLD": mean_std_text(sides[0]), "with A": mean_std_text(sides[1])}
         ratio = math.fsum(sides[0]) / len(sides[0]) / (math.fsum(sides[1]) / len(sides[1]))
         lines.append(line | {"ratio": ratio, "CLD is": families.standing(*sides)})
     return pd.DataFrame(lines)
