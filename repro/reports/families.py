@@ -34,6 +34,11 @@ def stored(store: Store, table: str) -> pd.DataFrame:
         return pd.DataFrame()
 
 
+def with_columns(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Rows with these columns too, empty where a table has left them out."""
+    return rows.reindex(columns=[*rows.columns, *(c for c in columns if c not in rows.columns)])
+
+
 def named(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
     """Rows with the columns name ("steered VSCLD"), kind (of `KINDS`), setting (words) and evaluations.
 
@@ -41,7 +46,7 @@ def named(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
     Columns that a table leaves out because they are empty are there. Of a trained method's rows on a set those with the
     longest training count.
     """
-    rows = rows.reindex(columns=[*rows.columns, *(c for c in COLUMNS if c not in rows.columns)])
+    rows = with_columns(rows, COLUMNS)
     longest = rows.groupby(["dataset", "method"]).train_steps.transform("max")
     rows = rows[rows.train_steps.isna() | (rows.train_steps == longest)]
     records = rows.to_dict("records")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +29,21 @@ SURE = 0.05  # p of a rank correlation that is spoken of
 def reported(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
     """Rows of test parts, named (`families.named`), with x_sw2, …: each measure over its floor."""
     needed = ["part", "selected", *OTHERS, *(f"{m}{end}" for m in MEASURES for end in ("", "_floor"))]
-    rows = rows.reindex(columns=[*rows.columns, *(c for c in needed if c not in rows.columns)])
+    rows = families.with_columns(rows, needed)
     rows = families.named(rows[rows.part == "test"], evaluations)
     return rows.assign(**{f"x_{m}": rows[m] / rows[f"{m}_floor"] for m in MEASURES})
+
+
+def _without_number(name: str) -> str:
+    """ "mixture-16": a mixture, on every set with as many components as validation chose."""
+    return re.sub(r"-[\d.]+$", "", name)
 
 
 def complete(rows: pd.DataFrame) -> list[str]:
     """Sets that have as many rows by method, evaluations and seed as any has: the others are on their way."""
     if rows.empty:
         return []
-    different = rows[["dataset", "name", "evaluations", "seed"]].replace(r"-[\d.]+$", "", regex=True).drop_duplicates()
+    different = rows[["dataset", "evaluations", "seed"]].assign(name=rows.name.map(_without_number)).drop_duplicates()
     counts = different.dataset.value_counts().to_dict()
     return sorted(name for name, count in counts.items() if count == max(counts.values()))
 
@@ -64,8 +70,9 @@ def of_set(rows: pd.DataFrame, dataset: str) -> pd.DataFrame:
 def summary(rows: pd.DataFrame, at: int) -> pd.DataFrame:
     """Sliced W2 over its floor after `at` evaluations, a row a set: the family's choice, peers, plain rows."""
     rows = rows[rows.evaluations.isin([0, at]) & ((rows.kind != "family") | (rows.selected == 1))]
-    plain = rows.name.str.replace(r"-[\d.]+$", "", regex=True)
-    rows = rows.assign(column=plain.where(rows.kind == "plain", rows.name).where(rows.kind != "family", "chosen"))
+    rows = rows.assign(column=rows.name.map(_without_number).where(rows.kind != "family", "chosen"))
+    if rows.empty:
+        return rows[["dataset"]]
     table = mean_std(rows.sort_values("dataset"), ["dataset", "column"], "x_sw2")
     return families.wide(table, ["dataset"], "column", "x_sw2")
 
@@ -141,7 +148,7 @@ def decision(rows: pd.DataFrame) -> Figure:
 
     sets = complete(rows)
     rows = rows[rows.dataset.isin(sets) & rows.x_sw2.notna()]
-    rows = rows.assign(log=np.log(rows.x_sw2), name=rows.name.str.replace(r"-[\d.]+$", "", regex=True))
+    rows = rows.assign(log=np.log(rows.x_sw2), name=rows.name.map(_without_number))
     means = rows.groupby(["kind", "dataset", "name", "evaluations"], as_index=False).log.mean()
     trained = means[means.kind.isin(["family", "peer"])]
     trained = trained.assign(rank=trained.groupby(["dataset", "evaluations"]).log.rank())

@@ -18,7 +18,7 @@ PATHS = ("bend_x", "bend_y", "path_energy", "net_bend_x", "net_bend_y", "net_pat
 
 def reported(rows: pd.DataFrame, datasets: Sequence[str], evaluations: Sequence[int]) -> pd.DataFrame:
     """Rows of some sets, named (`families.named`), with x_floor: PMF-RMSE over that of real data."""
-    rows = rows.reindex(columns=[*rows.columns, *(c for c in PATHS if c not in rows.columns)])
+    rows = families.with_columns(rows, ["dataset", "pmf_rmse", *PATHS])
     rows = families.named(rows[rows.dataset.isin(datasets)], evaluations)
     rows = rows.assign(prior=rows.prior.where(rows.kind != "peer", rows.prior.fillna("gaussian")))
     floor = rows[rows.kind == "real"].groupby("dataset").pmf_rmse.mean()
