@@ -232,7 +232,7 @@ def test_verdicts_over_data_sets(tmp_path: Path, errors: dict[tuple[str, str], f
 
 
 def test_level_and_the_best_of_several(tmp_path: Path) -> None:
-    """A level rule holds where the sides cannot be told apart, from two seeds on; `best_of` is the least mean's side."""
+    """A level rule holds where the sides cannot be told apart, from two seeds on; `best_of` takes the least mean."""
     values = {("ours", 1): spread(1, 0.1), ("x", 1): spread(1.02, 0.1), ("x", 2): spread(0.5, 0.01), ("z", 9): [1.0]}
     rows = [{"m": m, "k": k, "seed": s, "e": v} for (m, k), vs in values.items() for s, v in enumerate(vs)]
     store = Store(tmp_path)
