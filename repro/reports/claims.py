@@ -57,7 +57,7 @@ def picked(df: pd.DataFrame, select: Mapping[str, Any]) -> pd.DataFrame:
             for cell in df[column].tolist()
         ]
         mask = [a and b for a, b in zip(mask, hits, strict=True)]
-    return df[mask]
+    return df.loc[mask]
 
 
 def per_seed(df: pd.DataFrame, select: Mapping[str, Any], measure: str) -> list[float]:

@@ -164,8 +164,9 @@ def decision(rows: pd.DataFrame) -> Figure:
         axes[1].plot(np.exp(at.log.mean()), label=name, **{"ms": 4} | tints[name])
     for (name, part), dashes in zip(means[means.kind == "plain"].groupby("name"), (":", "--", "-.", (0, (1, 4)))):
         axes[1].axhline(math.exp(part.log.mean()), color="0.5", ls=dashes, lw=1, label=name)
-    axes[0].set(xlabel="network evaluations", ylabel="mean rank in sliced W2", title=f"{len(sets)} sets")
-    axes[1].set(xlabel="network evaluations", ylabel="sliced W2 over the floor", title=f"{len(sets)} sets, geometric")
+    title = f"{len(sets)} set{'s' * (len(sets) != 1)}"
+    axes[0].set(xlabel="network evaluations", ylabel="mean rank in sliced W2", title=title)
+    axes[1].set(xlabel="network evaluations", ylabel="sliced W2 over the floor", title=f"{title}, geometric mean")
     plain_log(axes[0].xaxis, axes[1].xaxis, axes[1].yaxis)
     axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     return figure
@@ -181,7 +182,12 @@ def advice(table: pd.DataFrame, predicted: pd.DataFrame, at: int) -> pd.DataFram
         return pd.DataFrame(lines, columns=["case", "advice"])
     known = table[table.standing.isin([FIRST, LEVEL, BEHIND])]
     counts = ", ".join(f"{case} on {int((known.standing == case).sum())}" for case in (FIRST, LEVEL, BEHIND))
-    lines.append(("in all", f"chosen on validation data the family is {counts} of {len(known)} sets, {at} evaluations"))
+    if known.empty:
+        lines.append(("in all", "one seed decides nothing"))
+    else:
+        lines.append(
+            ("in all", f"chosen on validation data the family is {counts} of {len(known)} sets, {at} evaluations")
+        )
     for case in (FIRST, LEVEL):
         for chosen, part in known[known.standing == case].groupby("chosen"):
             lines.append((f"like {_names(part)}", f"{chosen}: {case}; {part.setting.iloc[0]}"))
@@ -199,7 +205,7 @@ def advice(table: pd.DataFrame, predicted: pd.DataFrame, at: int) -> pd.DataFram
         told = f"the family gains {sense} (rank correlation {row['rho']:.2f}, n = {row['n']})"
         lines.append((f"the larger: {row['known before training']}", told))
     if sure.empty:
-        told = f"no rank correlation over {int(predicted.n.max())} sets is clear of chance: validation must decide"
+        told = f"no rank correlation is clear of chance (n = {int(predicted.n.max())}): validation must decide"
         lines.append(("before training", told))
     return pd.DataFrame(lines, columns=["case", "advice"])
 

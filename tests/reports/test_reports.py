@@ -246,6 +246,7 @@ def test_level_and_the_best_of_several(tmp_path: Path) -> None:
     assert verdict.evidence == ("e 1.00 ± 0.10 (3) ≤ or level 0.500 ± 0.010 (3) x 2: does not hold",)
     nothing = claims.judge(claim(**rule | {"right": {"m": "y", "best_of": ["k"]}}), store)
     assert nothing.text == "not tried here (no rows)"
+    assert nothing.evidence == ("no rows for the right side",)
 
 
 @pytest.mark.parametrize(
