@@ -182,12 +182,8 @@ def advice(table: pd.DataFrame, predicted: pd.DataFrame, at: int) -> pd.DataFram
         return pd.DataFrame(lines, columns=["case", "advice"])
     known = table[table.standing.isin([FIRST, LEVEL, BEHIND])]
     counts = ", ".join(f"{case} on {int((known.standing == case).sum())}" for case in (FIRST, LEVEL, BEHIND))
-    if known.empty:
-        lines.append(("in all", "one seed decides nothing"))
-    else:
-        lines.append(
-            ("in all", f"chosen on validation data the family is {counts} of {len(known)} sets, {at} evaluations")
-        )
+    told = f"chosen on validation data the family is {counts} of {len(known)} sets, {at} evaluations"
+    lines.append(("in all", "one seed decides nothing" if known.empty else told))
     for case in (FIRST, LEVEL):
         for chosen, part in known[known.standing == case].groupby("chosen"):
             lines.append((f"like {_names(part)}", f"{chosen}: {case}; {part.setting.iloc[0]}"))
