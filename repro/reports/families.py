@@ -42,7 +42,8 @@ def with_columns(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def named(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
     """Rows with the columns name ("steered VSCLD"), kind (of `KINDS`), setting (words) and evaluations.
 
-    evaluations: of those the least that a row's number of network calls fits into; EDM and Heun may stay below one.
+    evaluations: of those the least that a row's number of network calls fits into, as EDM and Heun may stay below one;
+        0 of what needs no network.
     Columns that a table leaves out because they are empty are there. Of a trained method's rows on a set those with the
     longest training count.
     """
@@ -54,7 +55,7 @@ def named(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
         name=[_name(row) for row in records],
         kind=[_kind(row) for row in records],
         setting=[_setting(row) for row in records],
-        evaluations=[next((n for n in evaluations if row["nfe"] <= n), row["nfe"]) if row["nfe"] else 0
+        evaluations=[next((n for n in evaluations if row["nfe"] <= n), row["nfe"]) if row["nfe"] > 0 else 0
                      for row in records],
     )  # fmt: skip
 

@@ -74,7 +74,9 @@ def summary(rows: pd.DataFrame, at: int) -> pd.DataFrame:
     if rows.empty:
         return rows[["dataset"]]
     table = mean_std(rows.sort_values("dataset"), ["dataset", "column"], "x_sw2")
-    return families.wide(table, ["dataset"], "column", "x_sw2")
+    wide = families.wide(table, ["dataset"], "column", "x_sw2")
+    order = ["dataset", "chosen", *families.PEERS, *sorted({*wide.columns} - {"real"}), "real"]
+    return wide[[c for c in dict.fromkeys(order) if c in wide.columns]]
 
 
 def duels(rows: pd.DataFrame, at: int) -> pd.DataFrame:
@@ -157,6 +159,9 @@ def decision(rows: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
     lines = [(name, part) for name, part in trained.groupby("name")] + [("the family's choice", chosen)]
     tints = looks([name for name, _ in lines])
+    for name in families.PEERS:
+        if name in tints:
+            tints[name] |= {"ls": "--", "marker": "s"}
     tints["the family's choice"] |= {"color": "k", "ls": "-", "marker": "o", "lw": 2.6}
     for name, part in lines:
         at = part.groupby("evaluations")
@@ -165,7 +170,7 @@ def decision(rows: pd.DataFrame) -> Figure:
     for (name, part), dashes in zip(means[means.kind == "plain"].groupby("name"), (":", "--", "-.", (0, (1, 4)))):
         axes[1].axhline(math.exp(part.log.mean()), color="0.5", ls=dashes, lw=1, label=name)
     title = f"{len(sets)} set{'s' * (len(sets) != 1)}"
-    axes[0].set(xlabel="network evaluations", ylabel="mean rank in sliced W2", title=title)
+    axes[0].set(xlabel="network evaluations", ylabel="mean rank in sliced W2, 1 is best", title=title)
     axes[1].set(xlabel="network evaluations", ylabel="sliced W2 over the floor", title=f"{title}, geometric mean")
     plain_log(axes[0].xaxis, axes[1].xaxis, axes[1].yaxis)
     axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
@@ -186,7 +191,8 @@ def advice(table: pd.DataFrame, predicted: pd.DataFrame, at: int) -> pd.DataFram
     lines.append(("in all", "one seed decides nothing" if known.empty else told))
     for case in (FIRST, LEVEL):
         for chosen, part in known[known.standing == case].groupby("chosen"):
-            lines.append((f"like {_names(part)}", f"{chosen}: {case}; {part.setting.iloc[0]}"))
+            how = f"; {part.setting.iloc[0]}" if part.setting.nunique() == 1 else ""
+            lines.append((f"like {_names(part)}", f"{chosen}: {case}{how}"))
     for peer, part in known[known.standing == BEHIND].groupby("peer"):
         by = math.expm1(-part.gain.mean())
         lines.append((f"like {_names(part)}", f"take something else: {peer}; ours is {by:.0%} farther in sliced W2"))

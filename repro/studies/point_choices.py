@@ -139,12 +139,19 @@ def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
             runs += product(
                 "repro.studies.points:run", units=row["units"], beta=row["beta"], weighting=row["weighting"],
                 plan=[[line_of(row, evaluations, ("prior", *OPTIONS))]], likelihood=True, **settings_of(row),
-                **trained, **({"selected": True} if row.get("selected") else {}),
+                **trained, **({"chosen": True} if row.get("selected") else {}),
             )  # fmt: skip
     for dataset in best.dataset.unique():
         runs += product("repro.studies.points:run_plain", dataset=dataset, method=["gaussian", "real"], seed=seeds,
                         part="test")  # fmt: skip
     return runs
+
+
+def superseded(store: Store, runs: list[Run]) -> list[str]:
+    """Keys of stored runs that are marked as the family's choice while among `runs` another one of their set is."""
+    present = {run.key: run.config["dataset"] for run in runs if run.config.get("chosen")}
+    marked = {key: entry["config"] for key, entry in store.entries("points").items() if entry["config"].get("chosen")}
+    return [key for key, config in marked.items() if key not in present and config["dataset"] in present.values()]
 
 
 def study(
@@ -173,4 +180,5 @@ def study(
     best = choices(store.table("points", [*begun, *again, *others]))
     runs = final(best, seeds, reported)
     execute(runs, store, workers=workers)
+    store.remove(superseded(store, runs))
     return best, store.table("points", runs)

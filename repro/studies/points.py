@@ -97,12 +97,12 @@ def run(
     learning_rate: float = LEARNING_RATE,
     steps: int = STEPS,
     likelihood: bool = False,
-    selected: bool = False,
+    chosen: bool = False,
 ) -> Result:
     """One of the six methods trained on a set's training part, and what is drawn from it as a plan says (`plans`).
 
     likelihood: whether rows have the negative log-likelihood a dimension of the part, in nats (from the row's prior).
-    selected: whether this is what the validation part chose of the whole family; a column of the rows.
+    chosen: whether this is what the validation part chose of the whole family; the rows' column selected.
     """
     draws, measured = draws_of(plan, SOLVERS, priors=True), Measured(dataset, part, seed)
     train = measured.set.train
@@ -115,7 +115,7 @@ def run(
     columns: Row = {
         "method": method, "units": units, "basis": basis, "a_mode": process.variational_score, "beta": beta, "R": R,
         "schedule": schedule, "weighting": weighting, "learning_rate": learning_rate, "train_steps": steps,
-        "train_seconds": time.perf_counter() - began, "selected": selected or None,
+        "train_seconds": time.perf_counter() - began, "selected": chosen or None,
     }  # fmt: skip
     rows = []
     for started, its_draws in by_prior(model, draws, train, seed):

@@ -46,7 +46,7 @@ def test_a_row_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "TRAINING", {"batch_size": 32})
     monkeypatch.setattr(points, "NETWORK", {"name": "mlp", "width": 8, "depth": 1})
     plan = [{"prior": "moments", "solver": "exponential", "evaluations": [3], "denoise": True}]
-    (row,) = points.run("set", "CLD", 0, 5, plan, part="test", R=1, steps=2, selected=True).tables["points"]
+    (row,) = points.run("set", "CLD", 0, 5, plan, part="test", R=1, steps=2, chosen=True).tables["points"]
     assert row["selected"] is True
     calls = {}
     check = vsmd.check

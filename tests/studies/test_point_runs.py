@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -105,6 +106,12 @@ def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, list[dict[str, Any]]] = {}
 
     class Memory:
+        def entries(self, name: str) -> dict[str, Any]:
+            return {}
+
+        def remove(self, keys: list[str]) -> None:
+            assert keys == []
+
         def table(self, name: str, runs: list[Run]) -> pd.DataFrame:
             return pd.DataFrame([row for run in runs for row in made[run.key]]).dropna(axis=1, how="all")
 
@@ -176,6 +183,11 @@ def test_candidates_and_finals() -> None:
     ]  # fmt: skip
     assert all(run.config["part"] == "test" for run in runs)
     assert runs[0].config["plan"][0]["denoise"] is True
-    assert "selected" not in runs[0].config  # the key of what nobody selected is what it was
-    assert point_choices.final(best[:1].assign(selected=True), [0], 10)[0].config["selected"] is True
+    assert "chosen" not in runs[0].config  # the key of what nobody chose is what it was
+    (chosen,) = (r for r in point_choices.final(best[:1].assign(selected=True), [0], 10) if r.config.get("chosen"))
+    store: Any = SimpleNamespace(entries=lambda name: {
+        key: {"config": {"dataset": dataset, "chosen": mark}}
+        for key, dataset, mark in ((chosen.key, "set", True), ("old", "set", True), ("other", "b", True), ("no", "set", None))
+    })  # fmt: skip
+    assert point_choices.superseded(store, [chosen]) == ["old"]
     assert (runs[4].config["method"], runs[4].config["value"]) == ("mixture", 16)
