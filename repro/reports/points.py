@@ -45,7 +45,7 @@ def complete(rows: pd.DataFrame) -> list[str]:
         return []
     different = rows[["dataset", "evaluations", "seed"]].assign(name=rows.name.map(_without_number)).drop_duplicates()
     counts = different.dataset.value_counts().to_dict()
-    return sorted(name for name, count in counts.items() if count == max(counts.values()))
+    return sorted(str(name) for name, count in counts.items() if count == max(counts.values()))
 
 
 def choices(best: pd.DataFrame) -> pd.DataFrame:
@@ -191,8 +191,8 @@ def advice(table: pd.DataFrame, predicted: pd.DataFrame, at: int) -> pd.DataFram
     lines.append(("in all", "one seed decides nothing" if known.empty else told))
     for case in (FIRST, LEVEL):
         for chosen, part in known[known.standing == case].groupby("chosen"):
-            how = f"; {part.setting.iloc[0]}" if part.setting.nunique() == 1 else ""
-            lines.append((f"like {_names(part)}", f"{chosen}: {case}{how}"))
+            setting = f"; {part.setting.iloc[0]}" if part.setting.nunique() == 1 else ""
+            lines.append((f"like {_names(part)}", f"{chosen}: {case}{setting}"))
     for peer, part in known[known.standing == BEHIND].groupby("peer"):
         by = math.expm1(-part.gain.mean())
         lines.append((f"like {_names(part)}", f"take something else: {peer}; ours is {by:.0%} farther in sliced W2"))

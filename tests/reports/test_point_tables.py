@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
@@ -91,7 +92,7 @@ def test_advice(rows: pd.DataFrame) -> None:
     predicted = points.predictors(table, laws).set_index("known before training")
     assert (predicted.rho["anisotropy"], predicted.n["anisotropy"]) == (pytest.approx(1), 4)
     assert math.isnan(predicted.rho["dimensions"])
-    said = dict(points.advice(table, predicted.reset_index(), 10).itertuples(index=False))
+    said = points.advice(table, predicted.reset_index(), 10).set_index("case").advice
     assert said["in all"].endswith("first on 2, level on 1, behind on 1 of 4 sets, 10 evaluations")
     assert said["like b"].startswith("take something else: i-cfm; ours is 47% farther")
     assert said["like a, d"].startswith("CLD: first; whitened, β = 5")
@@ -110,10 +111,12 @@ def test_the_picture(rows: pd.DataFrame) -> None:
     assert points.complete(partial) == ["a", "c", "d"]
     figure = points.decision(partial)
     left, right = figure.axes
-    ranks = {line.get_label(): list(line.get_ydata()) for line in left.lines}
+    ranks = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in left.lines}
     assert ranks["CLD"] == ranks["the family's choice"] == [pytest.approx(7 / 6)] * 2
     assert left.get_title() == "3 sets"
-    assert {str(t.get_text()) for t in right.get_legend().get_texts()} >= {"mixture", "edm", "the family's choice"}
+    legend = right.get_legend()
+    assert legend is not None
+    assert {t.get_text() for t in legend.get_texts()} >= {"mixture", "edm", "the family's choice"}
     assert faults(figure) == []
     plt.close(figure)
 

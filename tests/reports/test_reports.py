@@ -264,7 +264,8 @@ def test_a_share_of_the_parts(tmp_path: Path, good: int, bad: int, absent: int, 
     errors |= {(f"s{i}", "other"): 2 for i in range(good + bad)}
     store = Store(tmp_path)
     store.put(Run("m:f"), Result({"toys": toys(errors)}), code={}, provenance=PROVENANCE)
-    rule = {"table": "toys", "measure": "error", "datasets": [f"s{i}" for i in range(good + bad + absent)]}
+    rule: dict[str, Any] = {"table": "toys", "measure": "error"}
+    rule["datasets"] = [f"s{i}" for i in range(good + bad + absent)]
     rule |= {"left": {"method": "ours"}, "right": {"method": "other"}}
     row = {"id": "a", "paper": "beyond", "statement": "S.", "notebook": "09", "at_least": 0.8, "rule": rule}
     assert claims.judge(claims.claim_of(row, "test"), store).text == text

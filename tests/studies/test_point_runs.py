@@ -187,7 +187,8 @@ def test_candidates_and_finals() -> None:
     (chosen,) = (r for r in point_choices.final(best[:1].assign(selected=True), [0], 10) if r.config.get("chosen"))
     store: Any = SimpleNamespace(entries=lambda name: {
         key: {"config": {"dataset": dataset, "chosen": mark}}
-        for key, dataset, mark in ((chosen.key, "set", True), ("old", "set", True), ("other", "b", True), ("no", "set", None))
+        for key, dataset, mark in (
+            (chosen.key, "set", True), ("old", "set", True), ("other", "b", True), ("no", "set", None))
     })  # fmt: skip
     assert point_choices.superseded(store, [chosen]) == ["old"]
     assert (runs[4].config["method"], runs[4].config["value"]) == ("mixture", 16)
