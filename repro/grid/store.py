@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-READ: set[str] = set()  # tables that this process has asked for: what its notebook depends on
+READ: set[str] = set()  # tables that this process has read: what its notebook depends on
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ class Store:
         """
         import pandas as pd
 
-        READ.add(name)  # a table that is not there yet is waited for
         with self._lock():
             table = self._read(name)
         self.used.add(name)
+        READ.add(name)
         rows = table.rows
         if runs is not None:
             rows = table.owned({run.key for run in runs})

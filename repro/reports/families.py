@@ -25,9 +25,12 @@ _WORDS = {
 
 
 def stored(store: Store, table: str) -> pd.DataFrame:
-    """All rows of a table; none where the store has no such table yet."""
+    """All rows of a table; none where the store has no such table yet, for which the notebook then waits."""
     import pandas as pd
 
+    from repro.grid.store import READ
+
+    READ.add(table)  # what it depends on, there or not
     try:
         return store.table(table)
     except FileNotFoundError:

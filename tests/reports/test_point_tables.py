@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from repro.grid import Store
+from repro.grid.store import READ
 from repro.reports import families, points
 from repro.reports.legible import faults
 
@@ -129,6 +132,12 @@ def test_the_choices() -> None:
     table = points.choices(best)
     assert table.name.tolist() == ["CLD", "edm"]
     assert table.selected.tolist() == ["chosen", ""]
+
+
+def test_a_table_on_its_way(tmp_path: Path) -> None:
+    """No rows, and the notebook that asked depends on the table all the same."""
+    assert families.stored(Store(tmp_path), "on_its_way").empty
+    assert "on_its_way" in READ
 
 
 def test_nothing_yet() -> None:
