@@ -100,6 +100,8 @@ def test_rows_are_those_of_the_table(tmp_path: Path) -> None:
     (tmp_path / "t.md").write_text("Words.\n\n| a | b | c |\n|---|--:|---|\n| x | 1 | u |\n| y | 2 | v |\n")
     shown = assemble.with_rows("<!-- rows t a=y | c, b -->", tmp_path)
     assert shown == "| c | b |\n| --- | --- |\n| v | 2 |\n\n<sub>table t</sub>"
+    assert assemble.with_rows("<!-- rows? t a=y | b -->", tmp_path) == "| b |\n| --- |\n| 2 |\n\n<sub>table t</sub>"
+    assert assemble.with_rows("<!-- rows? s a=y -->", tmp_path).startswith("*Rows to come: the study behind table s")
     for text, said in (("s", "no such table"), ("t z=1", "no column 'z'"), ("t a=z", "none with"), ("t | d", "'d'")):
         with pytest.raises(ValueError, match=re.escape(said)):
             assemble.with_rows(f"<!-- rows {text} -->", tmp_path)

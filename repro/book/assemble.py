@@ -78,18 +78,21 @@ def paper_pages(page: str, chapters: Sequence[str]) -> dict[str, str]:
     return pages
 
 
-_ROWS = re.compile(r"<!-- rows (\S+)((?: \S+=\S+)*)(?: \| (.+?))? -->")
+_ROWS = re.compile(r"<!-- rows(\??) (\S+)((?: \S+=\S+)*)(?: \| (.+?))? -->")
 
 
 def with_rows(text: str, tables: Path) -> str:
     """`<!-- rows TABLE column=value … | columns -->` replaced by those rows of a stored table, in its columns.
 
+    `rows?` asks for a table that may be on its way, and says so where it is.
     Raises ValueError for a table or a column that is not there, and where no row is left.
     """
 
     def rows(match: re.Match[str]) -> str:
-        name, where, columns = match[1], dict(part.split("=", 1) for part in match[2].split()), match[3]
+        name, where, columns = match[2], dict(part.split("=", 1) for part in match[3].split()), match[4]
         path = tables / f"{name}.md"
+        if match[1] and not path.exists():
+            return f"*Rows to come: the study behind table {name} has not been run yet.*"
         if not path.exists():
             raise ValueError(f"rows {name}: no such table")
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
@@ -99,7 +102,7 @@ def with_rows(text: str, tables: Path) -> str:
             raise ValueError(f"rows {name}: no column {min(absent)!r} (it has: {', '.join(head)})")
         chosen = [row for row in body if all(row[head.index(c)] == value for c, value in where.items())]
         if not chosen:
-            raise ValueError(f"rows {name}: none with {match[2].strip()}")
+            raise ValueError(f"rows {name}: none with {match[3].strip()}")
         text = [[row[head.index(c)] for c in shown] for row in (head, *chosen)]
         text.insert(1, ["---"] * len(shown))
         return "\n".join(f"| {' | '.join(row)} |" for row in text) + f"\n\n<sub>table {name}</sub>"

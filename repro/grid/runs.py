@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_LONG = 40  # characters of a value beyond which a label leaves it out
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -94,7 +95,7 @@ def labels(runs: Iterable[Run]) -> dict[str, str]:
     several = len({run.function for run in runs}) > 1
     named = {}
     for run in runs:
-        parts = [f"{k}={v}" for k, v in run.config.items() if k in varying]
+        parts = [f"{k}={str(v) if len(str(v)) <= _LONG else '…'}" for k, v in run.config.items() if k in varying]
         name = run.function if several or not parts else ""
         named[run.key] = " ".join(filter(None, [name, *parts]))
     return named

@@ -4,6 +4,7 @@ A rule compares mean(left) with factor · mean(right) over seeds, by Welch's one
 With p the probability of a difference like the seen one or a clearer one where both are equal, the rule holds if
 p <= 1 − `confidence`, does not hold if p > `confidence`, and is undecided otherwise. Rows of one seed are averaged
 first, so that a seed counts once. With `confidence: null` the means themselves are compared (measures without chance).
+"First or level" is a rule that is `level`: what is undecided holds too.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Verdict:
         return f"{self.verdict} ({self.note})" if self.note else self.verdict
 
 
-def per_seed(df: pd.DataFrame, select: Mapping[str, Any], measure: str) -> list[float]:
-    """The measure in the selected rows, rows of one seed averaged. Raises KeyError for a column that is not there."""
+def picked(df: pd.DataFrame, select: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that column values select. Raises KeyError for a column that is not there."""
     mask = [True] * len(df)
     for column, wanted in select.items():
         values = wanted if isinstance(wanted, list) else [wanted]
@@ -56,11 +57,30 @@ def per_seed(df: pd.DataFrame, select: Mapping[str, Any], measure: str) -> list[
             for cell in df[column].tolist()
         ]
         mask = [a and b for a, b in zip(mask, hits, strict=True)]
-    rows = df[mask]
+    return df.loc[mask]
+
+
+def per_seed(df: pd.DataFrame, select: Mapping[str, Any], measure: str) -> list[float]:
+    """The measure in the selected rows, rows of one seed averaged. Raises KeyError for a column that is not there."""
+    rows = picked(df, select)
     rows = rows[rows[measure].notna()]
     if "seed" in rows.columns and rows["seed"].notna().any():
         return [float(v) for v in rows.groupby("seed", dropna=False)[measure].mean()]
     return [float(v) for v in rows[measure]]
+
+
+def _side(df: pd.DataFrame, select: Mapping[str, Any], measure: str) -> tuple[list[float], str]:
+    """`per_seed`, and nothing; with `best_of` that of those columns' values with the least mean, and these values."""
+    by = select.get("best_of", [])
+    rows = picked(df, {column: wanted for column, wanted in select.items() if column != "best_of"})
+    if not by:
+        return per_seed(rows, {}, measure), ""
+    groups = {" ".join(map(str, key)): per_seed(part, {}, measure) for key, part in rows.groupby(by, dropna=False)}
+    tried = {name: values for name, values in groups.items() if values}
+    if not tried:
+        return [], ""
+    best = min(tried, key=lambda name: math.fsum(tried[name]) / len(tried[name]))
+    return tried[best], f" {best}"
 
 
 def compare(
@@ -97,28 +117,37 @@ def judge(claim: Claim, store: Store) -> Verdict:
         outcome, line = _outcome(rule, store)
         outcomes.append(outcome)
         evidence.append(f"{rule.dataset}: {line}" if rule.dataset else line)
+    return Verdict(claim, *_together(outcomes, claim.at_least), tuple(evidence))
+
+
+def _together(outcomes: list[str], at_least: float) -> tuple[str, str]:
+    """Verdict and note from the outcomes of all parts, of which a share must hold."""
     tried = [o for o in outcomes if o != _NO_ROWS]
     if not tried:
-        return Verdict(claim, UNTRIED, "no rows", tuple(evidence))
-    missing = (
-        f"{len(outcomes) - len(tried)} of {len(outcomes)} parts without rows" if len(tried) < len(outcomes) else ""
-    )
-    if all(o == HOLDS for o in tried):
-        return Verdict(claim, PARTLY if missing else HOLDS, missing, tuple(evidence))
-    if HOLDS not in tried and FAILS in tried:
-        return Verdict(claim, FAILS, missing, tuple(evidence))
-    if HOLDS in tried:
-        note = f"{tried.count(HOLDS)} of {len(outcomes)} parts" + (f"; {missing}" if missing else "")
-        return Verdict(claim, PARTLY, note, tuple(evidence))
-    return Verdict(claim, PARTLY, _UNDECIDED + (f"; {missing}" if missing else ""), tuple(evidence))
+        return UNTRIED, "no rows"
+    held, untried = tried.count(HOLDS), len(outcomes) - len(tried)
+    missing = [f"{untried} of {len(outcomes)} parts without rows"] if untried else []
+    outcome, notes = PARTLY, [f"{held} of {len(outcomes)} parts"]
+    if held == len(tried):
+        outcome, notes = (PARTLY if missing else HOLDS), []
+    elif not held:
+        outcome, notes = (FAILS, []) if FAILS in tried else (PARTLY, [_UNDECIDED])
+    elif at_least < 1:
+        notes = [f"{notes[0]}, {at_least:.0%} asked"]
+        enough, possible = (n >= at_least * len(tried) for n in (held, held + tried.count(_UNDECIDED)))
+        outcome = HOLDS if enough and not missing else PARTLY if possible else FAILS
+    return outcome, "; ".join([*notes, *missing])
 
 
 def _outcome(rule: Rule, store: Store) -> tuple[str, str]:
     try:
         table = store.table(rule.table)
-        left = per_seed(table, rule.left, rule.left_measure)
-        right = rule.right
-        values = per_seed(table, right, rule.right_measure) if isinstance(right, Mapping) else float(right)
+        left, left_name = _side(table, rule.left, rule.left_measure)
+        values: list[float] | float
+        if isinstance(rule.right, Mapping):
+            values, right_name = _side(table, rule.right, rule.right_measure)
+        else:
+            values, right_name = float(rule.right), ""
     except FileNotFoundError:
         return _NO_ROWS, f"no rows in {rule.table}"
     except KeyError as error:
@@ -127,6 +156,8 @@ def _outcome(rule: Rule, store: Store) -> tuple[str, str]:
         if side == []:
             return _NO_ROWS, f"no rows for the {name} side"
     result = compare(left, values, rule.relation, rule.factor, rule.confidence)
+    if rule.level and result == _UNDECIDED and 1 not in (len(left), _len(values)):
+        result = HOLDS
     shown = mean_std_text(values) if isinstance(values, list) else f"{values:g}"
     sign = {"<=": "≤", ">=": "≥"}[rule.relation]
     scale = f"{rule.factor:g} × " if rule.factor != 1 else ""
@@ -134,7 +165,11 @@ def _outcome(rule: Rule, store: Store) -> tuple[str, str]:
     measure = rule.left_measure.replace("straightness", "bend")
     if {"solver", "nfe"} <= rule.left.keys():  # what holds for one solver need not hold for another
         measure += f" ({rule.left['solver']}, {rule.left['nfe']})"
-    return result, f"{measure} {mean_std_text(left)} {sign} {scale}{shown}: {result}{few}"
+    elif "nfe" in rule.left:
+        measure += f" ({', '.join(str(rule.left[c]) for c in ('prior', 'nfe') if c in rule.left)})"
+    level = " or level" if rule.level else ""
+    ours = f"{measure}{left_name} {mean_std_text(left)}"
+    return result, f"{ours} {sign}{level} {scale}{shown}{right_name}: {result}{few}"
 
 
 def _len(values: list[float] | float) -> int:

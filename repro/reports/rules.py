@@ -17,7 +17,10 @@ OURS = "beyond"  # in a claim's field `paper`: a target of our own, printed with
 
 @dataclass(frozen=True)
 class Rule:
-    """One comparison on one data set. left, right: column values that select rows; right may be a number."""
+    """One comparison on one data set. left, right: column values that select rows; right may be a number.
+
+    level: it holds too where the test cannot tell the sides apart; more than one seed a side is needed all the same.
+    """
 
     table: str
     left_measure: str
@@ -28,11 +31,15 @@ class Rule:
     factor: float = 1.0
     confidence: float | None = 0.95
     dataset: str = ""
+    level: bool = False
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of claims.yaml; `rules` is empty for what is not tried here, and `why` says why."""
+    """A row of claims.yaml; `rules` is empty for what is not tried here, and `why` says why.
+
+    at_least: the share of the rules that must hold, of those with rows.
+    """
 
     id: str
     paper: str
@@ -40,12 +47,14 @@ class Claim:
     notebook: str
     rules: tuple[Rule, ...] = ()
     why: str = ""
+    at_least: float = 1.0
 
 
 class RuleRow(Listed):
     """A rule as written. where: column values for both sides; datasets: a list, or a mapping data set -> measure.
 
-    A side may hold its own `measure`. Column values may be lists (any of them).
+    A side may hold its own `measure`, and `best_of`: columns, of whose values those with the least mean count. Column
+    values may be lists (any of them).
     """
 
     table: Text
@@ -57,6 +66,7 @@ class RuleRow(Listed):
     factor: float = Field(1.0, gt=0, allow_inf_nan=False)
     confidence: float | None = Field(0.95, ge=0.5, lt=1)
     datasets: list[str] | dict[str, str] = Field(default_factory=lambda: [""])
+    level: bool = False
 
     def _side(self, side: Mapping[str, Any] | float, dataset: str) -> tuple[Mapping[str, Any] | float, str]:
         """Column values and measure of one side on a data set ("": of all); a number has no measure."""
@@ -67,6 +77,9 @@ class RuleRow(Listed):
         measure = select.pop("measure", of_set)
         if not isinstance(measure, str):
             raise ValueError(f"rule.measure={measure!r}: must be the name of a column")
+        by = select.get("best_of", [])
+        if not isinstance(by, list) or not all(isinstance(name, str) for name in by):
+            raise ValueError(f"rule.best_of={by!r}: must be a list of columns")
         return select | ({"dataset": dataset} if dataset else {}), measure
 
     def rules(self) -> list[Rule]:
@@ -76,7 +89,7 @@ class RuleRow(Listed):
             (left, left_measure), (right, right_measure) = (self._side(s, dataset) for s in (self.left, self.right))
             assert isinstance(left, Mapping)
             sides = (left_measure, right_measure, left, right)
-            rules.append(Rule(self.table, *sides, self.relation, self.factor, self.confidence, dataset))
+            rules.append(Rule(self.table, *sides, self.relation, self.factor, self.confidence, dataset, self.level))
         return rules
 
     @model_validator(mode="after")
@@ -86,7 +99,10 @@ class RuleRow(Listed):
 
 
 class ClaimRow(Listed):
-    """A claim as written. paper: items, or "beyond"; rule: one, or a list which must all hold, or null and why."""
+    """A claim as written. paper: items, or "beyond"; rule: one, or a list which must all hold, or null and why.
+
+    at_least: a share, where not all of them must hold.
+    """
 
     id: Text
     paper: Text
@@ -94,6 +110,7 @@ class ClaimRow(Listed):
     notebook: Text
     rule: list[RuleRow]
     why: str = ""
+    at_least: float = Field(1.0, gt=0, le=1)
 
     @field_validator("rule", mode="before")
     @classmethod
@@ -114,7 +131,7 @@ def claim_of(row: Any, where: str) -> Claim:
     read_row = read(ClaimRow, row, where, rule=RuleRow)
     rules = tuple(rule for written in read_row.rule for rule in written.rules())
     why = " ".join(read_row.why.split())
-    return Claim(read_row.id, read_row.paper, read_row.statement, read_row.notebook, rules, why)
+    return Claim(read_row.id, read_row.paper, read_row.statement, read_row.notebook, rules, why, read_row.at_least)
 
 
 def load(path: Path | str) -> list[Claim]:

@@ -9,6 +9,7 @@ and 20 evaluations; no look at a test part.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -102,6 +103,20 @@ def chosen(rows: pd.DataFrame, by: tuple[str, ...] = BY) -> pd.DataFrame:
     return table.loc[best.tolist()].reset_index(drop=True)
 
 
+def choices(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of validation parts what each method gets: of flow matching a choice for each coupling, of mixtures and
+    resampling one each. Column `selected`: of the family, the one with the least gap on its set."""
+    rows = rows.reindex(columns=list(COLUMNS))
+    plain = rows.solver.isna()
+    kind = rows.method.str.partition("-")[0].where(plain, rows.method)  # mixture-4: a mixture
+    best = pd.concat(
+        [chosen(part) for _, part in rows[~plain].groupby("method")]
+        + [chosen(part, ("dataset",)) for _, part in rows[plain].groupby(kind[plain])], ignore_index=True,
+    )  # fmt: skip
+    family = best[best.a_mode != ""]
+    return best.assign(selected=best.index.isin(family.groupby("dataset").gap.idxmin()))
+
+
 def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
     """Each row of `best` on its set's test part, with more numbers of evaluations."""
     evaluations, runs = [5, 10, 20, 50], list[Run]()
@@ -124,7 +139,7 @@ def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
             runs += product(
                 "repro.studies.points:run", units=row["units"], beta=row["beta"], weighting=row["weighting"],
                 plan=[[line_of(row, evaluations, ("prior", *OPTIONS))]], likelihood=True, **settings_of(row),
-                **trained,
+                **trained, **({"chosen": True} if row.get("selected") else {}),
             )  # fmt: skip
     for dataset in best.dataset.unique():
         runs += product("repro.studies.points:run_plain", dataset=dataset, method=["gaussian", "real"], seed=seeds,
@@ -132,23 +147,38 @@ def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
     return runs
 
 
-def study(
-    store: Store, dataset: str, seeds: list[int], tried: int, reported: int, workers: int | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both rounds and the peers on the validation part of a set, then what was chosen on its test part.
+def superseded(store: Store, runs: list[Run]) -> list[str]:
+    """Keys of stored runs that are marked as the family's choice while among `runs` another one of their set is."""
+    present = {run.key: run.config["dataset"] for run in runs if run.config.get("chosen")}
+    marked = {key: entry["config"] for key, entry in store.entries("points").items() if entry["config"].get("chosen")}
+    return [key for key, config in marked.items() if key not in present and config["dataset"] in present.values()]
 
-    tried, reported: steps of training, of the runs that choose and of those in tables. A choice for each method: of
-    flow matching one for each coupling, of mixtures and resampling one each. Returns choices and rows. Runs that a
-    store holds are not run again, so that this can be stopped and called again.
+
+def study(
+    store: Store,
+    dataset: str,
+    seeds: list[int],
+    tried: int,
+    reported: int,
+    workers: int | None = None,
+    offered: Callable[[Run], Run | None] = lambda run: run,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both rounds and the peers on the validation part of a set, then what was chosen (`choices`) on its test part.
+
+    tried, reported: steps of training, of the runs that choose and of those in tables. offered: what becomes of a
+    candidate, None to leave it out; by default it stays. Returns choices and rows. Runs that a store holds are not run
+    again: stop this, and call it again.
     """
-    begun, others = first(dataset, tried), peers(dataset, tried)
+
+    def candidates(runs: list[Run]) -> list[Run]:
+        return [run for run in map(offered, runs) if run is not None]
+
+    begun, others = candidates(first(dataset, tried)), candidates(peers(dataset, tried))
     execute([*begun, *others], store, workers=workers)
-    again = second(chosen(store.table("points", begun)), tried)
+    again = candidates(second(chosen(store.table("points", begun)), tried))
     execute(again, store, workers=workers)
-    rows = store.table("points", [*begun, *again, *others])
-    kind = rows.method.str.partition("-")[0].where(rows.solver.isna(), rows.method)  # mixture-4: a mixture
-    best = pd.concat([chosen(part) for _, part in rows[rows.solver.notna()].groupby("method")])
-    best = pd.concat([best, *(chosen(part, ("dataset",)) for _, part in rows[rows.solver.isna()].groupby(kind))])
-    runs = final(best.reset_index(drop=True), seeds, reported)
+    best = choices(store.table("points", [*begun, *again, *others]))
+    runs = final(best, seeds, reported)
     execute(runs, store, workers=workers)
+    store.remove(superseded(store, runs))
     return best, store.table("points", runs)

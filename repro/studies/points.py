@@ -39,7 +39,7 @@ SCORED = 128  # points whose likelihood is taken
 PARTS = ("validation", "test")
 SETTING = ("method", "units", "basis", "a_mode", "beta", "R", "schedule", "prior", "weighting", "learning_rate",
            "solver", "grid_power", "sigma_max")  # fmt: skip
-COLUMNS = ("dataset", "part", "dim", "anisotropy", *SETTING, "nfe", "seed", "sw2", "sw2_floor", "energy",
+COLUMNS = ("dataset", "part", "dim", "anisotropy", *SETTING, "nfe", "seed", "selected", "sw2", "sw2_floor", "energy",
            "energy_floor", "auc", "auc_floor", "tail_error", "tail_error_floor", "nll", "memorised",
            "memorised_floor", "train_steps", "train_seconds", "sample_seconds", "n_train", "n_samples")  # fmt: skip
 
@@ -97,10 +97,12 @@ def run(
     learning_rate: float = LEARNING_RATE,
     steps: int = STEPS,
     likelihood: bool = False,
+    chosen: bool = False,
 ) -> Result:
     """One of the six methods trained on a set's training part, and what is drawn from it as a plan says (`plans`).
 
     likelihood: whether rows have the negative log-likelihood a dimension of the part, in nats (from the row's prior).
+    chosen: whether this is what the validation part chose of the whole family; the rows' column selected.
     """
     draws, measured = draws_of(plan, SOLVERS, priors=True), Measured(dataset, part, seed)
     train = measured.set.train
@@ -113,7 +115,7 @@ def run(
     columns: Row = {
         "method": method, "units": units, "basis": basis, "a_mode": process.variational_score, "beta": beta, "R": R,
         "schedule": schedule, "weighting": weighting, "learning_rate": learning_rate, "train_steps": steps,
-        "train_seconds": time.perf_counter() - began,
+        "train_seconds": time.perf_counter() - began, "selected": chosen or None,
     }  # fmt: skip
     rows = []
     for started, its_draws in by_prior(model, draws, train, seed):

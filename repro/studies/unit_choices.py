@@ -17,7 +17,7 @@ from repro.grid.runs import Run, product
 from repro.grid.store import Store
 from repro.studies import edm, flow_matching
 from repro.studies.plans import OPTIONS, line_of
-from repro.studies.units import DEVELOPMENT, chosen
+from repro.studies.units import DEVELOPMENT, SETTING, chosen
 
 Row = dict[str, Any]
 
@@ -148,6 +148,24 @@ def _final(draws: Sequence[Mapping[Any, Any]]) -> list[Row]:
     plan = [line_of(draw, evaluations, ("prior", *OPTIONS)) for draw in draws]
     return [{"function": "repro.studies.units:run", "units": row["units"], "beta": row["beta"],
              "weighting": row["weighting"], "plan": [plan], **settings_of(row)}]  # fmt: skip
+
+
+def brief(datasets: list[str], seeds: list[int], steps: int, samples: int) -> list[Run]:
+    """What small profiles have in place of `study`: a few settings that nobody has chosen, and the floor."""
+    ours = {"weighting": USUAL[1], "prior": "mixture", "solver": "exponential", "schedule": "constant", "beta": 2}
+    settings: list[Row] = [
+        ours | {"method": "CLD", "units": "standardised", "a_mode": "zero"},
+        ours | {"method": "VSCLD", "units": "raw", "a_mode": "adaptive", "beta": 5},
+        ours | {"method": "VSCLD", "units": "raw", "a_mode": "steered"},
+        {"method": "ot-cfm", "units": "standardised", "prior": "", "solver": "ab2"},
+        {"method": "edm", "units": "standardised", "prior": "", "solver": "heun", "sigma_max": 20},
+    ]
+    powers = {"ot-cfm": flow_matching.GRID_POWER, "edm": edm.POWER}
+    lines = [{"learning_rate": USUAL[0], "grid_power": powers.get(row["method"], 2)} | row for row in settings]
+    best = pd.DataFrame(lines).reindex(columns=[*SETTING])
+    real = product("repro.studies.units:baseline", dataset=datasets, kind=["real", "gaussian"], seed=seeds,
+                   samples=samples)  # fmt: skip
+    return [*real, *final(best, datasets, seeds, steps, samples)]
 
 
 def study(

@@ -22,6 +22,7 @@ from repro import grid
 from repro.grid import Result, Run, RunError, Status, Store, code, files, pool, rows
 from repro.grid.launchers import cores
 from repro.grid.pool import execute
+from repro.grid.runs import labels
 
 HERE = Path(__file__).parents[1]
 PROVENANCE = {"date": "2025-01-01T00:00:00Z", "seconds": 1.0, "commit": "c0ffee", "device": "CPU", "torch": "2"}
@@ -36,6 +37,12 @@ def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
+def test_labels_are_short() -> None:
+    """What varies, and of long values that they do."""
+    runs = grid.product("m:f", seed=[0, 1], plan=[[{"solver": "exponential", "evaluations": [10, 20, 50, 100]}], []])
+    assert list(labels(runs).values())[:2] == ["seed=0 plan=…", "seed=0 plan=[]"]
+
+
 def test_grid_is_the_product_in_order() -> None:
     runs = grid.product("m:f", method=["A", "B"], seed=range(2), nfe=[[10, 20]], steps=5)
     assert [(r.config["method"], r.config["seed"]) for r in runs] == [("A", 0), ("A", 1), ("B", 0), ("B", 1)]

@@ -231,6 +231,73 @@ def test_verdicts_over_data_sets(tmp_path: Path, errors: dict[tuple[str, str], f
         assert verdict.evidence[0] == "A: error 1.010 ± 0.010 (3) ≤ 2.010 ± 0.010 (3): holds"
 
 
+def test_level_and_the_best_of_several(tmp_path: Path) -> None:
+    """A level rule holds where the sides cannot be told apart, from two seeds on; `best_of` takes the least mean."""
+    values = {("ours", 1): spread(1, 0.1), ("x", 1): spread(1.02, 0.1), ("x", 2): spread(0.5, 0.01), ("z", 9): [1.0]}
+    rows = [{"m": m, "k": k, "seed": s, "e": v} for (m, k), vs in values.items() for s, v in enumerate(vs)]
+    store = Store(tmp_path)
+    store.put(Run("m:f"), Result({"t": rows}), code={}, provenance=PROVENANCE)
+    rule: dict[str, Any] = {"table": "t", "measure": "e", "left": {"m": "ours"}, "right": {"m": "x", "k": 1}}
+    assert claims.judge(claim(**rule), store).text == "holds partly (undecided)"
+    assert claims.judge(claim(**rule, level=True), store).text == "holds"
+    assert claims.judge(claim(**rule | {"right": {"m": "z"}}, level=True), store).text == "holds partly (undecided)"
+    verdict = claims.judge(claim(**rule | {"right": {"m": ["x", "z"], "best_of": ["m", "k"]}}, level=True), store)
+    assert verdict.text == "does not hold"
+    assert verdict.evidence == ("e 1.00 ± 0.10 (3) ≤ or level 0.500 ± 0.010 (3) x 2: does not hold",)
+    nothing = claims.judge(claim(**rule | {"right": {"m": "y", "best_of": ["k"]}}), store)
+    assert nothing.text == "not tried here (no rows)"
+    assert nothing.evidence == ("no rows for the right side",)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "absent", "text"),
+    [
+        (4, 1, 0, "holds (4 of 5 parts, 80% asked)"),
+        (3, 2, 0, "does not hold (3 of 5 parts, 80% asked)"),
+        (4, 1, 2, "holds partly (4 of 7 parts, 80% asked; 2 of 7 parts without rows)"),
+        (5, 0, 0, "holds"),
+        (0, 5, 0, "does not hold"),
+    ],
+)
+def test_a_share_of_the_parts(tmp_path: Path, good: int, bad: int, absent: int, text: str) -> None:
+    errors: dict[tuple[str, str], float] = {(f"s{i}", "ours"): 1 if i < good else 3 for i in range(good + bad)}
+    errors |= {(f"s{i}", "other"): 2 for i in range(good + bad)}
+    store = Store(tmp_path)
+    store.put(Run("m:f"), Result({"toys": toys(errors)}), code={}, provenance=PROVENANCE)
+    rule: dict[str, Any] = {"table": "toys", "measure": "error"}
+    rule["datasets"] = [f"s{i}" for i in range(good + bad + absent)]
+    rule |= {"left": {"method": "ours"}, "right": {"method": "other"}}
+    row = {"id": "a", "paper": "beyond", "statement": "S.", "notebook": "09", "at_least": 0.8, "rule": rule}
+    assert claims.judge(claims.claim_of(row, "test"), store).text == text
+
+
+def test_the_rules_that_wait_for_rows(tmp_path: Path) -> None:
+    """On rows as the studies write them: of units and clocks, and of real sets of points, ten of thirteen there."""
+    rules = {c.id: c for c in claims.load(ROOT / "notebooks/claims.yaml")}
+    units = [
+        {"dataset": d, "method": m, "units": u, "a_mode": a, "prior": p, "nfe": n, "seed": s, "pmf_rmse": v + 0.01 * s}
+        for d in ("spiral-8Y", "checkerboard-6X") for p in ("mixture", "moments") for n in (5, 10, 20, 60)
+        for s in range(3) for m, u, a, v in (("CLD", "standardised", "zero", 1.0), ("CLD", "raw", "zero", 9.0),
+                                             ("VSCLD", "raw", "steered", 2.0), ("VSULD", "raw", "adaptive", 1.01))
+    ]  # fmt: skip
+    sets = rules["points-first-or-level"].rules
+    points = [
+        {"dataset": rule.dataset, "part": "test", "method": m, "nfe": n, "seed": s, "selected": chosen,
+         "sw2": v + 0.01 * s + (m == "CLD" and chosen == 1 and i >= 8)}
+        for i, rule in enumerate(sets[:10]) for s in range(3) for m, n, chosen, v in (
+            ("CLD", 10, 1, 1.0), ("CLD", 10, None, 0.1), ("i-cfm", 10, None, 1.2), ("edm", 9, None, 1.0))
+    ]  # fmt: skip
+    store = Store(tmp_path)
+    store.put(Run("m:f"), Result({"units": units, "points": points}), code={}, provenance=PROVENANCE)
+    verdict = claims.judge(rules["units-and-clock"], store)
+    assert verdict.text == "holds"
+    assert verdict.evidence[0].startswith("spiral-8Y: pmf_rmse (mixture, 5) 1.010 ± 0.010 (3) ≤ or level")
+    assert verdict.evidence[0].endswith("1.020 ± 0.010 (3) VSULD adaptive raw: holds")
+    verdict = claims.judge(rules["points-first-or-level"], store)
+    assert verdict.text == "holds partly (8 of 13 parts, 80% asked; 3 of 13 parts without rows)"
+    assert verdict.evidence[0].endswith("(10) 1.010 ± 0.010 (3) ≤ or level 1.010 ± 0.010 (3) edm: holds")
+
+
 def test_verdicts_without_rows_or_seeds(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rule = {"table": "toys", "measure": "error", "left": {"method": "ours"}, "right": 1.5}
@@ -271,6 +338,8 @@ GOOD = (
         (lambda t: t.replace("Figure 2", "picture"), "paper='picture'"),
         (lambda t: t.replace("right: 2", "right: 2, factor: 0"), r"rule\.factor=0"),
         (lambda t: t.replace("right: 2", "right: 2, confidence: 95"), r"rule\.confidence=95"),
+        (lambda t: t.replace("right: 2", "right: {best_of: x}"), r"rule\.best_of='x'"),
+        (lambda t: t.replace("notebook: '02'", "notebook: '02', at_least: 2"), "at_least=2"),
         (lambda t: t + t, "taken already"),
         (lambda t: t.split(", rule")[0] + "}", "rule: must be given"),
         (lambda t: t.split(", rule")[0] + ", rule: null}", "needs why"),

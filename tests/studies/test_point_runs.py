@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -105,6 +106,12 @@ def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
     made: dict[str, list[dict[str, Any]]] = {}
 
     class Memory:
+        def entries(self, name: str) -> dict[str, Any]:
+            return {}
+
+        def remove(self, keys: list[str]) -> None:
+            assert keys == []
+
         def table(self, name: str, runs: list[Run]) -> pd.DataFrame:
             return pd.DataFrame([row for run in runs for row in made[run.key]]).dropna(axis=1, how="all")
 
@@ -113,22 +120,46 @@ def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
             if run.key not in made:
                 made[run.key] = getattr(points, run.function.split(":")[1])(**run.config).tables["points"]
 
-    kept = {"i-cfm", "i-cfm-whitened", "edm", "mixture", "resampled"}
-    peers = point_choices.peers
+    few = {"CLD", "i-cfm", "i-cfm-whitened", "edm", "mixture", "resampled"}
+
+    def offered(run: Run) -> Run | None:
+        config = run.config
+        return run if config["method"] in few and config.get("source") != "mixture" else None
+
     monkeypatch.setattr(point_choices, "execute", execute)
     monkeypatch.setattr(point_choices, "METHODS", {"CLD": {"method": "CLD", "R": 1}})
     for name, values in {"BETAS": {"constant": (2,)}, "RATES": (2e-3,), "COMPONENTS": (1, 2)}.items():
         monkeypatch.setattr(point_choices, name, values)
-    monkeypatch.setattr(point_choices, "peers", lambda dataset, steps: [
-        run for run in peers(dataset, steps) if run.config["method"] in kept and run.config.get("source") != "mixture"
-    ])  # fmt: skip
     store: Any = Memory()
-    best, rows = point_choices.study(store, "set", [0], 2, 2)
+    best, rows = point_choices.study(store, "set", [0], 2, 2, offered=offered)
     assert [method.partition("-")[0] if method[0] in "mr" else method for method in best.method] == [
         "CLD", "edm", "i-cfm", "mixture", "resampled",
     ]  # fmt: skip
+    assert best[best.selected].method.tolist() == ["CLD"]
+    assert set(rows[rows.selected == 1].method) == {"CLD"}
     assert set(rows.part) == {"test"}
     assert set(rows.method) == {*best.method, "real", "gaussian"}
+
+
+def test_one_of_the_family_is_selected() -> None:
+    """On each set the one with the least gap, whatever the peers have; of each method and kind one is chosen."""
+
+    def rows(dataset: str, method: str, a_mode: str | None, sw2: float, solver: str | None) -> list[dict[str, Any]]:
+        base = dict.fromkeys(points.COLUMNS) | {"dataset": dataset, "part": "validation", "method": method}
+        base |= {"a_mode": a_mode, "solver": solver, "sw2": sw2, "sw2_floor": 1.0, "energy": 1.0, "energy_floor": 1.0}
+        return [base | {"nfe": nfe} for nfe in ((10, 20) if solver else (0,))]
+
+    table = pd.DataFrame([
+        *rows("a", "CLD", "zero", 2, "heun"), *rows("a", "VSCLD", "steered", 3, "heun"),
+        *rows("b", "CLD", "zero", 4, "heun"), *rows("b", "VSCLD", "steered", 3, "heun"),
+        *rows("a", "edm", None, 1, "heun"), *rows("b", "real", None, 1, None),
+        *rows("a", "mixture-4", None, 2, None), *rows("a", "mixture-16", None, 1, None),
+    ])  # fmt: skip
+    best = point_choices.choices(table)
+    assert sorted(zip(best.dataset, best.method)) == [
+        ("a", "CLD"), ("a", "VSCLD"), ("a", "edm"), ("a", "mixture-16"), ("b", "CLD"), ("b", "VSCLD"), ("b", "real"),
+    ]  # fmt: skip
+    assert sorted(zip(best[best.selected].dataset, best[best.selected].method)) == [("a", "CLD"), ("b", "VSCLD")]
 
 
 def test_candidates_and_finals() -> None:
@@ -152,4 +183,12 @@ def test_candidates_and_finals() -> None:
     ]  # fmt: skip
     assert all(run.config["part"] == "test" for run in runs)
     assert runs[0].config["plan"][0]["denoise"] is True
+    assert "chosen" not in runs[0].config  # the key of what nobody chose is what it was
+    (chosen,) = (r for r in point_choices.final(best[:1].assign(selected=True), [0], 10) if r.config.get("chosen"))
+    store: Any = SimpleNamespace(entries=lambda name: {
+        key: {"config": {"dataset": dataset, "chosen": mark}}
+        for key, dataset, mark in (
+            (chosen.key, "set", True), ("old", "set", True), ("other", "b", True), ("no", "set", None))
+    })  # fmt: skip
+    assert point_choices.superseded(store, [chosen]) == ["old"]
     assert (runs[4].config["method"], runs[4].config["value"]) == ("mixture", 16)

@@ -118,6 +118,18 @@ def test_rounds_of_choices() -> None:
     }  # fmt: skip
 
 
+def test_settings_that_nobody_has_chosen() -> None:
+    """Runs of small profiles: the plain method in other units, with A, peers, and the floor; each can be drawn."""
+    runs = unit_choices.brief(["spiral-8Y"], [0], 2, 100)
+    assert [run.config.get("method", run.config.get("kind")) for run in runs] == [
+        "real", "gaussian", "CLD", "VSCLD", "VSCLD", "ot-cfm-standardised", "edm-standardised",
+    ]  # fmt: skip
+    assert [run.config["a_mode"] for run in runs if "a_mode" in run.config] == ["steered"]
+    for run in runs[-2:]:
+        rows = getattr(units, run.function.split(":")[1])(**run.config).tables["units"]
+        assert [row["nfe"] for row in rows] == ([5, 9, 19, 59] if "edm" in run.config["method"] else [5, 10, 20, 60])
+
+
 class Memory:
     """A store in this process: rows by run, empty columns left out as files leave them."""
 
