@@ -15,14 +15,15 @@ and drawn anew every `refresh` steps. Policies are the networks that everybody h
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from repro.studies.alternating import Fitting, alternate
 from vsmd import checks, random
 from vsmd.networks.mlp import MLP
 
@@ -65,18 +66,25 @@ class Chain:
 
 
 class Policy(nn.Module):
-    """u(a, i): the last d of the k d outputs of a network of the state, told i/N; zero at first. In units 1/g."""
+    """u(a, i): the last d of the k d outputs of a network of the state, told i/N; zero at first. In units 1/g.
 
-    def __init__(self, chain: Chain, network: nn.Module | None = None) -> None:
+    spread: deviations (dim,) of the data in the bridge's units (default 1). The network sees x over spread^(1 - i/N),
+    from the data's size to the prior's, and answers in that unit.
+    """
+
+    def __init__(self, chain: Chain, network: nn.Module | None = None, spread: Tensor | None = None) -> None:
         super().__init__()
         self.chain = chain
         self.network = MLP((chain.k * chain.dim,)) if network is None else network
+        self.register_buffer("spread", torch.ones(chain.dim) if spread is None else spread.float())
 
     def forward(self, a: Tensor, i: Tensor | int) -> Tensor:
         chain = self.chain
         share = torch.as_tensor(i, dtype=torch.float32).view(-1, 1) / chain.steps
         level = (LEVELS * (2 * share - 1)).expand(-1, chain.k * chain.dim)
-        return self.network(a.flatten(1), level)[:, -chain.dim :] / chain.noise**0.5
+        unit = self.get_buffer("spread") ** (1 - share)
+        z = torch.cat([a[:, 0] / unit, a[:, 1:].flatten(1)], 1)
+        return unit * self.network(z, level)[:, -chain.dim :] / chain.noise**0.5
 
 
 def forward_mean(chain: Chain, u: Policy, a: Tensor, i: Tensor | int) -> Tensor:
@@ -147,6 +155,13 @@ class Bridge:
     centre: Tensor
     scale: Tensor
 
+    def on(self, steps: int) -> Bridge:
+        """The same policies on a grid of as many steps."""
+        chain = replace(self.chain, steps=checks.positive_int("steps", steps))
+        u, w = copy.copy(self.u), copy.copy(self.w)
+        u.chain = w.chain = chain
+        return replace(self, chain=chain, u=u, w=w)
+
     @torch.no_grad()
     def sample(self, n: int, seed: int, *, flow: bool = False, trajectory: bool = False) -> Tensor:
         """n data (n, dim) by the backward chain, N calls of w; flow: by its probability flow, which calls u too.
@@ -179,31 +194,6 @@ class Bridge:
         return total
 
 
-@dataclass
-class _Fitting:
-    """A policy in training: Adam at one rate, the average of its weights."""
-
-    policy: Policy
-    rate: float
-    ema: float
-    average: Policy = field(init=False)
-    step: int = 0
-
-    def __post_init__(self) -> None:
-        self.average = copy.deepcopy(self.policy).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.rate, fused=True)
-
-    def descend(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0, foreach=True)
-        self.optimizer.step()
-        self.step += 1
-        decay = min(self.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.policy.parameters()), 1 - decay)
-
-
 def train(
     chain: Chain,
     data: Sampler,
@@ -228,30 +218,33 @@ def train(
 
     Raises ValueError for sizes < 1, FloatingPointError when the policies are not finite.
     """
-    for name, value in {"stages": stages, "inner": inner, "paths": paths, "refresh": refresh}.items():
+    for name, value in {"batch_size": batch_size, "paths": paths, "refresh": refresh}.items():
         checks.positive_int(name, value)
     with random.first_weights(random.generator(seed, "network")):
-        u, w = (_Fitting(policy(chain), learning_rate, ema) for _ in range(2))
+        u, w = (Fitting(policy(chain), learning_rate, ema) for _ in range(2))
     centre, scale = (value.float() for value in moments)
-    bridge, seconds = Bridge(chain, u.average, w.average, centre, scale), 0.0
-    for stage in range(stages):
-        began = time.perf_counter()
-        for half, (fitting, loss) in enumerate(((w, backward_loss), (u, forward_loss))):
-            for step in range(inner):
-                stream = random.generator(seed, "bridge", stage, half, step)
-                if step % refresh == 0:
-                    if half == 0:
-                        x = (data(paths, stream) - centre) / scale
-                        nodes = forward_path(chain, u.average, chain.start(x, stream), stream)
-                    else:
-                        nodes = backward_path(chain, w.average, chain.prior(paths, stream), stream)
-                i = torch.randint(chain.steps, (batch_size,), generator=stream)
-                rows = torch.randint(paths, (batch_size,), generator=stream)
-                others = (u.average, w.policy) if half == 0 else (u.policy, w.average)
-                fitting.descend(loss(chain, *others, nodes[i, rows], nodes[i + 1, rows], i))
-        seconds += time.perf_counter() - began
-        if not all(bool(torch.isfinite(p).all()) for f in (u, w) for p in f.average.parameters()):
-            raise FloatingPointError(f"stage {stage}: policies are not finite; learning_rate={learning_rate:g} is high")
+    bridge, nodes = Bridge(chain, u.average, w.average, centre, scale), torch.empty(0)
+
+    def simulated(half: int, stream: torch.Generator) -> Tensor:
+        if half == 0:
+            x = (data(paths, stream) - centre) / scale
+            return forward_path(chain, u.average, chain.start(x, stream), stream)
+        return backward_path(chain, w.average, chain.prior(paths, stream), stream)
+
+    def loss(half: int, stage: int, step: int, stream: torch.Generator) -> Tensor:
+        nonlocal nodes
+        if step % refresh == 0:
+            nodes = simulated(half, stream)
+        i = torch.randint(chain.steps, (batch_size,), generator=stream)
+        rows = torch.randint(paths, (batch_size,), generator=stream)
+        a, after = nodes[i, rows], nodes[i + 1, rows]
+        if half == 0:
+            return backward_loss(chain, u.average, w.policy, a, after, i)
+        return forward_loss(chain, u.policy, w.average, a, after, i)
+
+    def done(stage: int, seconds: float) -> None:
         if on_stage is not None:
             on_stage(stage, bridge, seconds)
+
+    alternate([(w, partial(loss, 0)), (u, partial(loss, 1))], stages, inner, seed, done)
     return bridge
