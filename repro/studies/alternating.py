@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from vsmd import checks, random
 from vsmd.training.trainer import SCHEDULES
 
+N = TypeVar("N", bound=nn.Module)
 Loss = Callable[[int, int, torch.Generator], Tensor]
 
 
 @dataclass
-class Fitting:
+class Fitting(Generic[N]):
     """A network in training: Adam, whose rate falls as a cosine over all stages, and the average of its weights."""
 
-    policy: nn.Module
+    policy: N
     rate: float
     ema: float
-    average: Any = field(init=False)
+    average: N = field(init=False)
     step: int = 0
 
     def __post_init__(self) -> None:
@@ -46,9 +47,15 @@ class Fitting:
 
 
 def alternate(
-    halves: Sequence[tuple[Fitting, Loss]], stages: int, inner: int, seed: int, on_stage: Callable[[int, float], Any]
+    halves: Sequence[tuple[Fitting[Any], Loss]],
+    stages: int,
+    inner: int,
+    seed: int,
+    on_stage: Callable[[int, float], Any],
 ) -> None:
     """`stages` times `inner` steps of each half on its loss(stage, step, stream); on_stage(stage, seconds) after each.
+
+    seconds: processor time of the training so far, which other work on the machine does not lengthen.
 
     Raises ValueError for sizes < 1, FloatingPointError when weights are not finite.
     """
@@ -56,12 +63,12 @@ def alternate(
     checks.positive_int("inner", inner)
     seconds = 0.0
     for stage in range(stages):
-        began = time.perf_counter()
+        began = time.process_time()
         for half, (fitting, loss) in enumerate(halves):
             for step in range(inner):
                 stream = random.generator(seed, "bridge", stage, half, step)
                 fitting.descend(loss(stage, step, stream), (stage + step / inner) / stages)
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         if not all(bool(torch.isfinite(p).all()) for f, _ in halves for p in f.average.parameters()):
             rate = halves[0][0].rate
             raise FloatingPointError(f"stage {stage}: policies are not finite; learning_rate={rate:g} is high")
