@@ -161,9 +161,6 @@ def train(
         rows = torch.randint(paths, (batch_size,), generator=stream)
         return matching_loss((back, ahead)[half].policy, ends[0][rows], ends[1][rows], stream)
 
-    def done(stage: int, seconds: float) -> None:
-        if on_stage is not None:
-            on_stage(stage, bridge, seconds)
-
-    alternate([(back, partial(loss, 0)), (ahead, partial(loss, 1))], stages, inner, seed, done)
+    tell = (lambda stage, seconds: on_stage(stage, bridge, seconds)) if on_stage else (lambda *_: None)
+    alternate([(back, partial(loss, 0)), (ahead, partial(loss, 1))], stages, inner, seed, tell)
     return bridge

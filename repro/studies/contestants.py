@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any, Protocol
 
 import torch
@@ -153,12 +154,19 @@ def train(
     whose seconds are processor time: those of one idle core, whatever else the machine does.
     """
     checks.one_of("method", method, METHODS)
+    _load()
     if method in BRIDGES:
         _bridge(BRIDGES[method], dataset, seed, steps, marks, grid, look, **settings)
     elif method in FAMILY:
         _family(FAMILY[method], dataset, seed, steps, marks, look, **settings)
     else:
         _flow(method, dataset, seed, steps, marks, look, **settings)
+
+
+def _load() -> None:
+    """Import what the first optimiser and the first plan of a process would, for seconds, within the training."""
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+    import_module("ot")
 
 
 def solvers_of(method: str) -> list[str]:

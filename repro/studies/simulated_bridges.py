@@ -133,18 +133,6 @@ def forward_target(chain: Chain, w: Policy, a: Tensor, after: Tensor, i: Tensor 
     return a[:, -1] + backward_mean(chain, w, after, i + 1) - backward_mean(chain, w, a, i + 1)
 
 
-def backward_loss(chain: Chain, u: Policy, w: Policy, a: Tensor, after: Tensor, i: Tensor) -> Tensor:
-    """Mean matching of w on steps i (n,) of the forward chain, in units of the noise."""
-    off = backward_target(chain, u, a, after, i) - backward_mean(chain, w, after, i + 1)
-    return off.square().mean() / (chain.noise * chain.h)
-
-
-def forward_loss(chain: Chain, u: Policy, w: Policy, a: Tensor, after: Tensor, i: Tensor) -> Tensor:
-    """Mean matching of u on steps i (n,) of the backward chain, in units of the noise."""
-    off = forward_target(chain, w, a, after, i) - forward_mean(chain, u, a, i)
-    return off.square().mean() / (chain.noise * chain.h)
-
-
 @dataclass(frozen=True, eq=False)
 class Bridge:
     """A trained bridge: policies with averaged weights, and how data get into its units and back."""
@@ -213,7 +201,8 @@ def train(
     """Iterative proportional fitting: `stages` times `inner` steps on the backward policy, then on the forward one.
 
     data: sampler (n, generator) -> (n, dim). moments: mean and deviation (dim,) that its units are taken from.
-    paths: simulated and cached for `refresh` steps of batches of `batch_size` of their single steps.
+    paths: simulated and cached, with what their steps are regressed on, for `refresh` steps of batches of `batch_size`
+        of their single steps, in units of the noise.
     on_stage: called as on_stage(stage, bridge, seconds) after each, seconds of training so far.
 
     Raises ValueError for sizes < 1, FloatingPointError when the policies are not finite.
@@ -223,28 +212,32 @@ def train(
     with random.first_weights(random.generator(seed, "network")):
         u, w = (Fitting(policy(chain), learning_rate, ema) for _ in range(2))
     centre, scale = (value.float() for value in moments)
-    bridge, nodes = Bridge(chain, u.average, w.average, centre, scale), torch.empty(0)
+    bridge = Bridge(chain, u.average, w.average, centre, scale)
+    cached: tuple[Tensor, Tensor] = torch.empty(0), torch.empty(0)  # nodes of paths, targets of their steps
 
-    def simulated(half: int, stream: torch.Generator) -> Tensor:
+    def simulated(half: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         if half == 0:
             x = (data(paths, stream) - centre) / scale
-            return forward_path(chain, u.average, chain.start(x, stream), stream)
-        return backward_path(chain, w.average, chain.prior(paths, stream), stream)
+            nodes = forward_path(chain, u.average, chain.start(x, stream), stream)
+        else:
+            nodes = backward_path(chain, w.average, chain.prior(paths, stream), stream)
+        steps = nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1), torch.arange(chain.steps).repeat_interleave(paths)
+        target = backward_target(chain, u.average, *steps) if half == 0 else forward_target(chain, w.average, *steps)
+        return nodes, target.view(chain.steps, paths, chain.dim)
 
     def loss(half: int, stage: int, step: int, stream: torch.Generator) -> Tensor:
-        nonlocal nodes
+        nonlocal cached
         if step % refresh == 0:
-            nodes = simulated(half, stream)
+            cached = simulated(half, stream)
+        nodes, targets = cached
         i = torch.randint(chain.steps, (batch_size,), generator=stream)
         rows = torch.randint(paths, (batch_size,), generator=stream)
-        a, after = nodes[i, rows], nodes[i + 1, rows]
         if half == 0:
-            return backward_loss(chain, u.average, w.policy, a, after, i)
-        return forward_loss(chain, u.policy, w.average, a, after, i)
+            mean = backward_mean(chain, w.policy, nodes[i + 1, rows], i + 1)
+        else:
+            mean = forward_mean(chain, u.policy, nodes[i, rows], i)
+        return (targets[i, rows] - mean).square().mean() / (chain.noise * chain.h)
 
-    def done(stage: int, seconds: float) -> None:
-        if on_stage is not None:
-            on_stage(stage, bridge, seconds)
-
-    alternate([(w, partial(loss, 0)), (u, partial(loss, 1))], stages, inner, seed, done)
+    tell = (lambda stage, seconds: on_stage(stage, bridge, seconds)) if on_stage else (lambda *_: None)
+    alternate([(w, partial(loss, 0)), (u, partial(loss, 1))], stages, inner, seed, tell)
     return bridge
