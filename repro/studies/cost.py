@@ -112,38 +112,49 @@ def transport(path: Tensor, times: Tensor) -> Row:
     return {"path_energy": energy, "npe": energy / least - 1, "straightness_x": float(straightness(path, times)[0])}
 
 
-def reached(dataset: str, against: str, curves: Mapping[str, Mapping[str, list[list[float]]]]) -> Result:
+def reached(dataset: str, against: str, curves: Mapping[str, Mapping[str, list[list[Any]]]]) -> Result:
     """Rows of `cost_reach`: when each method is within 2 % of the best W2 of the method `against`, seed by seed.
 
-    curves: by method, by seed, [seconds, W2] of its checkpoints. share: of the seconds that `against` took to its best;
-    10 where a method never gets there, which no mean over seeds hides.
+    curves: by method, by seed, [seconds, W2, control energy or None] of its checkpoints. share: of the seconds that
+    `against` took to its best; 10 where a method never gets there, which no mean over seeds hides. control_share: of
+    its control energy, both at the end of training.
     """
     rows = []
     for seed, theirs in curves[against].items():
-        best_seconds, best = min(theirs, key=lambda point: point[1])
+        best_seconds, best, _ = min(theirs, key=lambda point: point[1])
+        spent = theirs[-1][2]
         for method, by_seed in curves.items():
             if method == against or seed not in by_seed:
                 continue
-            times = [seconds for seconds, w2 in by_seed[seed] if w2 <= WITHIN * best]
+            times = [seconds for seconds, w2, _ in by_seed[seed] if w2 <= WITHIN * best]
+            ours = by_seed[seed][-1][2]
             rows.append({
                 "dataset": dataset, "method": method, "against": against, "seed": int(seed), "best_w2": best,
                 "best_seconds": best_seconds, "reached": bool(times), "seconds_to_reach": min(times, default=None),
                 "share": min(times) / best_seconds if times else NEVER,
+                "control_share": ours / spent if spent and ours is not None else None,
             })  # fmt: skip
     return Result({"cost_reach": rows})
 
 
+def alike(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of `cost` those that are drawn as every checkpoint of their run is, in the order of training."""
+    keys, draw = ["dataset", "method", "seed"], ["solver", "nfe"]
+    first = rows.sort_values("train_steps", kind="stable").drop_duplicates(keys)[[*keys, *draw]]
+    return rows.merge(first, on=[*keys, *draw]).sort_values("train_steps", kind="stable")
+
+
 def races(rows: pd.DataFrame, against: tuple[str, ...]) -> list[Run]:
     """A run of `reached` for each data set and method of `against` of which there are rows of `cost`."""
-    keys, draw = ["dataset", "method", "seed"], ["solver", "nfe"]
-    first = rows.sort_values("train_steps").drop_duplicates(keys)[[*keys, *draw]]  # drawn as every checkpoint is
-    main = rows.merge(first, on=[*keys, *draw]).sort_values("train_steps")
+    main, runs = alike(rows.reindex(columns=list(COLUMNS))), []  # a table has no columns that are empty throughout
     main = main[main.w2.notna()]
-    runs = []
     for dataset, part in main.groupby("dataset"):
         curves = {
             method: {
-                str(seed): [[float(f"{t:.4g}"), float(f"{w:.4g}")] for t, w in zip(points.train_seconds, points.w2)]
+                str(seed): [
+                    [None if pd.isna(value) else float(f"{value:.4g}") for value in point]
+                    for point in points[["train_seconds", "w2", "control_energy"]].itertuples(index=False)
+                ]
                 for seed, points in mine.groupby("seed")
             }
             for method, mine in part.groupby("method")

@@ -23,6 +23,28 @@ SEED = 7  # of the runs that choose; no reported run has it
 SETTINGS = ("learning_rate", "stages", "grid", "sigma")
 USUAL: Row = {"learning_rate": 2e-3, "stages": 12, "grid": 20, "sigma": 1.0}
 OTHERS: dict[str, list[float]] = {"learning_rate": [1e-3, 4e-3], "stages": [6, 24], "grid": [40], "sigma": [0.5]}
+PLANS: dict[str, Row] = {  # what is run; tried: steps of a run that chooses, 0: settings as usual
+    "smoke": {
+        "methods": ["steered", "mSB"], "datasets": ["8gaussians"], "seeds": [0], "tried": 0, "others": [], "steps": 6,
+        "bridge_steps": 24, "samples": 500, "checkpoints": 2, "evaluations": [],
+    },
+    "quick": {
+        "methods": ["VSCLD", "steered", "OT-CFM-standardised", "mSB", "DSBM-standardised"], "datasets": ["spiral-8Y"],
+        "seeds": [0], "tried": 0, "others": [], "steps": 200, "bridge_steps": 240, "samples": 2_000, "checkpoints": 3,
+        "evaluations": [5, 10],
+    },
+    "reduced": {
+        "methods": ["VSCLD", "steered", "torchcfm OT-CFM-standardised", "mSB", "mSB-standardised"],
+        "datasets": list(cost.DATASETS), "seeds": [0, 1, 2], "tried": 2_400, "others": ["learning_rate"],
+        "steps": 3_000, "bridge_steps": 4_800, "samples": 20_000, "checkpoints": 6, "evaluations": [5, 10],
+    },
+    "whole": {
+        "methods": [*contestants.FAMILY, "OT-CFM-standardised", "torchcfm OT-CFM-standardised",
+                    "torchcfm SB-CFM-standardised", *contestants.BRIDGES],
+        "datasets": list(cost.DATASETS), "seeds": [0, 1, 2], "tried": 6_000, "others": list(OTHERS), "steps": 6_000,
+        "bridge_steps": 12_000, "samples": 50_000, "checkpoints": 8, "evaluations": [4, 5, 8, 10, 15, 30, 60, 100],
+    },
+}  # fmt: skip
 COLUMNS = ("dataset", "method", "seed", *SETTINGS, "train_steps", "train_seconds", "w2", "pmf_rmse")
 
 
@@ -42,14 +64,14 @@ def training(method: str, setting: Row) -> Row:
     return {name: setting[name] for name in names}
 
 
-def candidates(methods: list[str], steps: int, samples: int) -> list[Run]:
-    """The usual setting of each method, and every one that differs from it in one thing."""
+def candidates(methods: list[str], steps: int, samples: int, others: list[str]) -> list[Run]:
+    """The usual setting of each method, and every one that differs from it in one of `others`."""
     runs = []
     for method in methods:
         settings = [USUAL]
-        for name, values in OTHERS.items():
+        for name in others:
             if name != "sigma" or contestants.BRIDGES[method].get("matching"):
-                settings += [USUAL | {name: value} for value in values]
+                settings += [USUAL | {name: value} for value in OTHERS[name]]
         for setting in settings:
             runs += product("repro.studies.cost_choices:candidate", dataset=list(DEVELOPMENT), method=method, seed=SEED,
                             steps=steps, samples=samples, **setting)  # fmt: skip
@@ -79,49 +101,45 @@ def chosen(rows: pd.DataFrame) -> dict[str, Row]:
     return best
 
 
-def study(
-    store: Store, methods: list[str], datasets: list[str], seeds: list[int], *, tried: int, steps: int, samples: int,
-    bridge_steps: int, checkpoints: int = 8, evaluations: list[int] = [], workers: int | None = None,  # noqa: B006
-) -> pd.DataFrame:  # fmt: skip
-    """Choices for the bridges among `methods`, then every method on the sets that are reported: rows of `cost`.
+def study(store: Store, plan: Row, workers: int | None = None, missing: bool = True) -> tuple[Row, pd.DataFrame]:
+    """Choices for a plan's bridges, then every method on the sets that are reported: settings, and rows of `cost`.
 
-    tried: steps of the runs that choose. steps, bridge_steps: of reported runs. Runs that a store holds are not run
-    again, so that this can be stopped and called again.
+    plan: of the form of `PLANS`. missing: run what the store has no rows of (default), or take what is there. What it
+    holds is not run again, so that this can be stopped and called again.
     """
-    bridges = [method for method in methods if method in contestants.BRIDGES]
-    tries = candidates(bridges, tried, samples)
-    execute(tries, store, workers=workers)
+    bridges = [method for method in plan["methods"] if method in contestants.BRIDGES]
+    tries = candidates(bridges, plan["tried"], plan["samples"], plan["others"]) if plan["tried"] else []
+    if missing:
+        execute(tries, store, workers=workers)
     best = chosen(store.table("cost_choices", tries)) if tries else {}
-    runs = final(best, methods, datasets, seeds, steps, bridge_steps, samples, checkpoints, evaluations)
-    execute(runs, store, workers=workers)
+    runs = final(best, plan)
+    if missing:
+        execute(runs, store, workers=workers)
     rows = store.table("cost", runs)
-    races = cost.races(rows, tuple(bridges))
+    races = cost.races(rows, (*bridges, *(m for m in plan["methods"] if m in contestants.LIBRARY)))
     cost.renew(store, races)
     execute(races, store, workers=workers)
-    return rows
+    return best, rows
 
 
-def final(
-    best: dict[str, Row], methods: list[str], datasets: list[str], seeds: list[int], steps: int, bridge_steps: int,
-    samples: int, checkpoints: int, evaluations: list[int],
-) -> list[Run]:  # fmt: skip
-    """The reported runs: all of one seed before the next one's. Bridges by their chosen settings (usual if not tried).
+def final(best: dict[str, Row], plan: Row) -> list[Run]:
+    """A plan's reported runs: all of one seed before the next one's. Bridges by their chosen settings (else usual).
 
     Drawn at every checkpoint by 20 calls, a bridge by those of its grid: the family by its exponential solver, flow
-    matching by Euler's; at the end by `evaluations`, too, and by Heun's.
+    matching by Euler's; at the end by the plan's `evaluations`, too, and by Heun's.
     """
     runs = []
-    for seed in seeds:
-        for method in methods:
-            common: Row = {"dataset": datasets, "method": method, "seed": seed, "samples": samples,
-                           "checkpoints": checkpoints, "evaluations": [evaluations]}  # fmt: skip
+    for seed in plan["seeds"]:
+        for method in plan["methods"]:
+            common: Row = {"dataset": plan["datasets"], "method": method, "seed": seed, "samples": plan["samples"],
+                           "checkpoints": plan["checkpoints"], "evaluations": [plan["evaluations"]]}  # fmt: skip
             if method in contestants.BRIDGES:
                 setting = best.get(method, USUAL)
-                common |= {"solver": "chain", "nfe": setting["grid"], "grid": setting["grid"], "steps": bridge_steps,
-                           "settings": training(method, setting)}  # fmt: skip
+                common |= {"solver": "chain", "nfe": setting["grid"], "grid": setting["grid"],
+                           "steps": plan["bridge_steps"], "settings": training(method, setting)}  # fmt: skip
             elif method in contestants.FAMILY:
-                common |= {"solver": "exponential+denoise", "nfe": 20, "steps": steps}
+                common |= {"solver": "exponential+denoise", "nfe": 20, "steps": plan["steps"]}
             else:
-                common |= {"solver": "euler", "nfe": 20, "steps": steps, "solvers": [["heun"]]}
+                common |= {"solver": "euler", "nfe": 20, "steps": plan["steps"], "solvers": [["heun"]]}
             runs += product("repro.studies.cost:run", **common)
     return runs
