@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from repro.grid.runs import Run
-from repro.studies import contestants, cost, cost_choices, flow_peers, toys
+from repro.studies import bridge_matching, contestants, cost, cost_choices, flow_peers, toys
 from repro.studies import simulated_bridges as sb
 from repro.studies.sets.toys import toy
+from repro.studies.units import DEVELOPMENT
 from vsmd.family import forward_process
 
 TINY: dict[str, Any] = {"steps": 8, "checkpoints": 2, "samples": 60}
@@ -24,7 +25,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(toys, name, value)
     monkeypatch.setattr(cost, "PATHS", 30)
     monkeypatch.setattr(contestants, "ENERGY_POINTS", 50)
-    for room in (sb, contestants.bridge_matching):
+    for room in (sb, bridge_matching):
         defaults = room.train.__kwdefaults__ | {"batch_size": 16, "paths": 32}
         monkeypatch.setattr(room.train, "__kwdefaults__", defaults)
 
@@ -164,7 +165,7 @@ def test_the_choice() -> None:
     usual = cost_choices.USUAL
 
     def rows(w2: float, sets: int = 2, **other: Any) -> list[dict[str, Any]]:
-        return [{"method": "mSB", "dataset": d, "w2": w2, **(usual | other)} for d in cost_choices.DEVELOPMENT[:sets]]
+        return [{"method": "mSB", "dataset": d, "w2": w2, **(usual | other)} for d in DEVELOPMENT[:sets]]
 
     table = pd.DataFrame(rows(2) + rows(1, learning_rate=4e-3) + rows(3, learning_rate=1e-3) + rows(1.5, stages=24)
                          + rows(0.1, 1, stages=6) + rows(2.5, grid=40))  # fmt: skip
