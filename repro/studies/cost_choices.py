@@ -23,15 +23,16 @@ SEED = 7  # of the runs that choose; no reported run has it
 SETTINGS = ("learning_rate", "stages", "grid", "sigma")
 USUAL: Row = {"learning_rate": 2e-3, "stages": 12, "grid": 20, "sigma": 1.0}
 OTHERS: dict[str, list[float]] = {"learning_rate": [1e-3, 4e-3], "stages": [6, 24], "grid": [40], "sigma": [0.5]}
-PLANS: dict[str, Row] = {  # what is run; tried: steps of a run that chooses, 0: settings as usual
+PLANS: dict[str, Row] = {  # what is run; tried: steps of a run that chooses, 0: `usual` settings
     "smoke": {
-        "methods": ["steered", "mSB"], "datasets": ["8gaussians"], "seeds": [0], "tried": 0, "others": [], "steps": 6,
-        "bridge_steps": 24, "samples": 500, "checkpoints": 2, "evaluations": [],
+        "methods": ["steered", "mSB"], "datasets": ["8gaussians"], "seeds": [0], "tried": 0, "others": [],
+        "usual": USUAL | {"stages": 2, "grid": 5}, "steps": 6, "bridge_steps": 8, "samples": 500, "checkpoints": 2,
+        "evaluations": [],
     },
     "quick": {
         "methods": ["VSCLD", "steered", "OT-CFM-standardised", "mSB", "DSBM-standardised"], "datasets": ["spiral-8Y"],
-        "seeds": [0], "tried": 0, "others": [], "steps": 200, "bridge_steps": 240, "samples": 2_000, "checkpoints": 3,
-        "evaluations": [5, 10],
+        "seeds": [0], "tried": 0, "others": [], "usual": USUAL | {"stages": 3}, "steps": 200, "bridge_steps": 240,
+        "samples": 2_000, "checkpoints": 3, "evaluations": [5, 10],
     },
     "reduced": {
         "methods": ["VSCLD", "steered", "torchcfm OT-CFM-standardised", "mSB", "mSB-standardised"],
@@ -134,7 +135,7 @@ def final(best: dict[str, Row], plan: Row) -> list[Run]:
             common: Row = {"dataset": plan["datasets"], "method": method, "seed": seed, "samples": plan["samples"],
                            "checkpoints": plan["checkpoints"], "evaluations": [plan["evaluations"]]}  # fmt: skip
             if method in contestants.BRIDGES:
-                setting = best.get(method, USUAL)
+                setting = best.get(method, plan.get("usual", USUAL))
                 common |= {"solver": "chain", "nfe": setting["grid"], "grid": setting["grid"],
                            "steps": plan["bridge_steps"], "settings": training(method, setting)}  # fmt: skip
             elif method in contestants.FAMILY:
