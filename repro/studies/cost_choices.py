@@ -135,7 +135,7 @@ def final(best: dict[str, Row], plan: Row) -> list[Run]:
             common: Row = {"dataset": plan["datasets"], "method": method, "seed": seed, "samples": plan["samples"],
                            "checkpoints": plan["checkpoints"], "evaluations": [plan["evaluations"]]}  # fmt: skip
             if method in contestants.BRIDGES:
-                setting = best.get(method, plan.get("usual", USUAL))
+                setting = best.get(method) or plan.get("usual") or USUAL
                 common |= {"solver": "chain", "nfe": setting["grid"], "grid": setting["grid"],
                            "steps": plan["bridge_steps"], "settings": training(method, setting)}  # fmt: skip
             elif method in contestants.FAMILY:
