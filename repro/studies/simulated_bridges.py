@@ -66,11 +66,14 @@ class Chain:
 
 
 class Policy(nn.Module):
-    """u(a, i): the last d of the k d outputs of a network of the state, told i/N; zero at first. In units 1/g.
+    """u(a, i): the last d of the k d outputs of a network of the state, told i/N, in units 1/g; zero at first.
 
     spread: deviations (dim,) of the data in the bridge's units (default 1). The network sees x over spread^(1 - i/N),
-    from the data's size to the prior's, and answers in that unit.
+    from the data's size to the prior's. pull: of the score of a Gaussian that size (v of size 1), which is added: 1 for
+    backward policies, so that training starts from the reversal of Gaussian data, as the family's does.
     """
+
+    pull: float = 0.0
 
     def __init__(self, chain: Chain, network: nn.Module | None = None, spread: Tensor | None = None) -> None:
         super().__init__()
@@ -84,7 +87,8 @@ class Policy(nn.Module):
         level = (LEVELS * (2 * share - 1)).expand(-1, chain.k * chain.dim)
         unit = self.get_buffer("spread") ** (1 - share)
         z = torch.cat([a[:, 0] / unit, a[:, 1:].flatten(1)], 1)
-        return unit * self.network(z, level)[:, -chain.dim :] / chain.noise**0.5
+        answer = self.network(z, level)[:, -chain.dim :] / chain.noise**0.5
+        return answer - self.pull * a[:, -1] / (unit.square() if chain.k == 1 else 1.0)
 
 
 def forward_mean(chain: Chain, u: Policy, a: Tensor, i: Tensor | int) -> Tensor:
@@ -204,13 +208,14 @@ def train(
     paths: simulated and cached, with what their steps are regressed on, for `refresh` steps of batches of `batch_size`
         of their single steps, in units of the noise.
     on_stage: called as on_stage(stage, bridge, seconds) after each, seconds of training so far.
-
     Raises ValueError for sizes < 1, FloatingPointError when the policies are not finite.
     """
     for name, value in {"batch_size": batch_size, "paths": paths, "refresh": refresh}.items():
         checks.positive_int(name, value)
     with random.first_weights(random.generator(seed, "network")):
-        u, w = (Fitting(policy(chain), learning_rate, ema) for _ in range(2))
+        first, second = policy(chain), policy(chain)
+    second.pull = 1.0
+    u, w = (Fitting(network, learning_rate, ema) for network in (first, second))
     centre, scale = (value.float() for value in moments)
     bridge = Bridge(chain, u.average, w.average, centre, scale)
     cached: tuple[Tensor, Tensor] = torch.empty(0), torch.empty(0)  # nodes of paths, targets of their steps

@@ -12,7 +12,9 @@ from repro.studies import simulated_bridges as sb
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure_one, "POINTS", 2_000)
-    monkeypatch.setattr(sb.train, "__kwdefaults__", dict(sb.train.__kwdefaults__ or {}) | {"batch_size": 16, "paths": 32})
+    monkeypatch.setattr(
+        sb.train, "__kwdefaults__", dict(sb.train.__kwdefaults__ or {}) | {"batch_size": 16, "paths": 32}
+    )
 
 
 def test_gaussian_kl() -> None:
