@@ -15,14 +15,15 @@ and drawn anew every `refresh` steps. Policies are the networks that everybody h
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from repro.studies.alternating import Fitting, alternate
 from vsmd import checks, random
 from vsmd.networks.mlp import MLP
 
@@ -65,18 +66,29 @@ class Chain:
 
 
 class Policy(nn.Module):
-    """u(a, i): the last d of the k d outputs of a network of the state, told i/N; zero at first. In units 1/g."""
+    """u(a, i): the last d of the k d outputs of a network of the state, told i/N, in units 1/g; zero at first.
 
-    def __init__(self, chain: Chain, network: nn.Module | None = None) -> None:
+    spread: deviations (dim,) of the data in the bridge's units (default 1). The network sees x over spread^(1 - i/N),
+    from the data's size to the prior's. pull: of the score of a Gaussian that size (v of size 1), which is added: 1 for
+    backward policies, so that training starts from the reversal of Gaussian data, as the family's does.
+    """
+
+    pull: float = 0.0
+
+    def __init__(self, chain: Chain, network: nn.Module | None = None, spread: Tensor | None = None) -> None:
         super().__init__()
         self.chain = chain
         self.network = MLP((chain.k * chain.dim,)) if network is None else network
+        self.register_buffer("spread", torch.ones(chain.dim) if spread is None else spread.float())
 
     def forward(self, a: Tensor, i: Tensor | int) -> Tensor:
         chain = self.chain
         share = torch.as_tensor(i, dtype=torch.float32).view(-1, 1) / chain.steps
         level = (LEVELS * (2 * share - 1)).expand(-1, chain.k * chain.dim)
-        return self.network(a.flatten(1), level)[:, -chain.dim :] / chain.noise**0.5
+        unit = self.get_buffer("spread") ** (1 - share)
+        z = torch.cat([a[:, 0] / unit, a[:, 1:].flatten(1)], 1)
+        answer = self.network(z, level)[:, -chain.dim :] / chain.noise**0.5
+        return answer - self.pull * a[:, -1] / (unit.square() if chain.k == 1 else 1.0)
 
 
 def forward_mean(chain: Chain, u: Policy, a: Tensor, i: Tensor | int) -> Tensor:
@@ -125,18 +137,6 @@ def forward_target(chain: Chain, w: Policy, a: Tensor, after: Tensor, i: Tensor 
     return a[:, -1] + backward_mean(chain, w, after, i + 1) - backward_mean(chain, w, a, i + 1)
 
 
-def backward_loss(chain: Chain, u: Policy, w: Policy, a: Tensor, after: Tensor, i: Tensor) -> Tensor:
-    """Mean matching of w on steps i (n,) of the forward chain, in units of the noise."""
-    off = backward_target(chain, u, a, after, i) - backward_mean(chain, w, after, i + 1)
-    return off.square().mean() / (chain.noise * chain.h)
-
-
-def forward_loss(chain: Chain, u: Policy, w: Policy, a: Tensor, after: Tensor, i: Tensor) -> Tensor:
-    """Mean matching of u on steps i (n,) of the backward chain, in units of the noise."""
-    off = forward_target(chain, w, a, after, i) - forward_mean(chain, u, a, i)
-    return off.square().mean() / (chain.noise * chain.h)
-
-
 @dataclass(frozen=True, eq=False)
 class Bridge:
     """A trained bridge: policies with averaged weights, and how data get into its units and back."""
@@ -146,6 +146,13 @@ class Bridge:
     w: Policy
     centre: Tensor
     scale: Tensor
+
+    def on(self, steps: int) -> Bridge:
+        """The same policies on a grid of as many steps."""
+        chain = replace(self.chain, steps=checks.positive_int("steps", steps))
+        u, w = copy.copy(self.u), copy.copy(self.w)
+        u.chain = w.chain = chain
+        return replace(self, chain=chain, u=u, w=w)
 
     @torch.no_grad()
     def sample(self, n: int, seed: int, *, flow: bool = False, trajectory: bool = False) -> Tensor:
@@ -179,31 +186,6 @@ class Bridge:
         return total
 
 
-@dataclass
-class _Fitting:
-    """A policy in training: Adam at one rate, the average of its weights."""
-
-    policy: Policy
-    rate: float
-    ema: float
-    average: Policy = field(init=False)
-    step: int = 0
-
-    def __post_init__(self) -> None:
-        self.average = copy.deepcopy(self.policy).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=self.rate, fused=True)
-
-    def descend(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0, foreach=True)
-        self.optimizer.step()
-        self.step += 1
-        decay = min(self.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.policy.parameters()), 1 - decay)
-
-
 def train(
     chain: Chain,
     data: Sampler,
@@ -223,35 +205,44 @@ def train(
     """Iterative proportional fitting: `stages` times `inner` steps on the backward policy, then on the forward one.
 
     data: sampler (n, generator) -> (n, dim). moments: mean and deviation (dim,) that its units are taken from.
-    paths: simulated and cached for `refresh` steps of batches of `batch_size` of their single steps.
+    paths: simulated and cached, with what their steps are regressed on, for `refresh` steps of batches of `batch_size`
+        of their single steps, in units of the noise.
     on_stage: called as on_stage(stage, bridge, seconds) after each, seconds of training so far.
-
     Raises ValueError for sizes < 1, FloatingPointError when the policies are not finite.
     """
-    for name, value in {"stages": stages, "inner": inner, "paths": paths, "refresh": refresh}.items():
+    for name, value in {"batch_size": batch_size, "paths": paths, "refresh": refresh}.items():
         checks.positive_int(name, value)
     with random.first_weights(random.generator(seed, "network")):
-        u, w = (_Fitting(policy(chain), learning_rate, ema) for _ in range(2))
+        first, second = policy(chain), policy(chain)
+    second.pull = 1.0
+    u, w = (Fitting(network, learning_rate, ema) for network in (first, second))
     centre, scale = (value.float() for value in moments)
-    bridge, seconds = Bridge(chain, u.average, w.average, centre, scale), 0.0
-    for stage in range(stages):
-        began = time.perf_counter()
-        for half, (fitting, loss) in enumerate(((w, backward_loss), (u, forward_loss))):
-            for step in range(inner):
-                stream = random.generator(seed, "bridge", stage, half, step)
-                if step % refresh == 0:
-                    if half == 0:
-                        x = (data(paths, stream) - centre) / scale
-                        nodes = forward_path(chain, u.average, chain.start(x, stream), stream)
-                    else:
-                        nodes = backward_path(chain, w.average, chain.prior(paths, stream), stream)
-                i = torch.randint(chain.steps, (batch_size,), generator=stream)
-                rows = torch.randint(paths, (batch_size,), generator=stream)
-                others = (u.average, w.policy) if half == 0 else (u.policy, w.average)
-                fitting.descend(loss(chain, *others, nodes[i, rows], nodes[i + 1, rows], i))
-        seconds += time.perf_counter() - began
-        if not all(bool(torch.isfinite(p).all()) for f in (u, w) for p in f.average.parameters()):
-            raise FloatingPointError(f"stage {stage}: policies are not finite; learning_rate={learning_rate:g} is high")
-        if on_stage is not None:
-            on_stage(stage, bridge, seconds)
+    bridge = Bridge(chain, u.average, w.average, centre, scale)
+    cached: tuple[Tensor, Tensor] = torch.empty(0), torch.empty(0)  # nodes of paths, targets of their steps
+
+    def simulated(half: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        if half == 0:
+            x = (data(paths, stream) - centre) / scale
+            nodes = forward_path(chain, u.average, chain.start(x, stream), stream)
+        else:
+            nodes = backward_path(chain, w.average, chain.prior(paths, stream), stream)
+        steps = nodes[:-1].flatten(0, 1), nodes[1:].flatten(0, 1), torch.arange(chain.steps).repeat_interleave(paths)
+        target = backward_target(chain, u.average, *steps) if half == 0 else forward_target(chain, w.average, *steps)
+        return nodes, target.view(chain.steps, paths, chain.dim)
+
+    def loss(half: int, stage: int, step: int, stream: torch.Generator) -> Tensor:
+        nonlocal cached
+        if step % refresh == 0:
+            cached = simulated(half, stream)
+        nodes, targets = cached
+        i = torch.randint(chain.steps, (batch_size,), generator=stream)
+        rows = torch.randint(paths, (batch_size,), generator=stream)
+        if half == 0:
+            mean = backward_mean(chain, w.policy, nodes[i + 1, rows], i + 1)
+        else:
+            mean = forward_mean(chain, u.policy, nodes[i, rows], i)
+        return (targets[i, rows] - mean).square().mean() / (chain.noise * chain.h)
+
+    tell = (lambda stage, seconds: on_stage(stage, bridge, seconds)) if on_stage else (lambda *_: None)
+    alternate([(w, partial(loss, 0)), (u, partial(loss, 1))], stages, inner, seed, tell)
     return bridge

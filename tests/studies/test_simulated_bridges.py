@@ -111,6 +111,37 @@ def test_training_finds_the_bridge() -> None:
     assert torch.equal(again.sample(50, 0), bridge.sample(50, 0))
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_training_starts_from_gaussian_data(k: int) -> None:
+    """Before its first step the backward chain reverses N(0, I), on its own grid and on a finer one."""
+    chain = sb.Chain(k=k, dim=2, clock=2.0, steps=40)
+    moments = (torch.tensor([1.0, 0.0]), torch.tensor([2.0, 5.0]))
+    bridge = sb.train(
+        chain, lambda n, stream: torch.randn(n, 2, generator=stream), moments, stages=1, inner=1, batch_size=8,
+        paths=16, learning_rate=1e-12,
+    )  # fmt: skip
+    for steps in (40, 80):
+        x = bridge.on(steps).sample(20_000, 0)
+        torch.testing.assert_close(x.std(0), moments[1], rtol=0.06, atol=0)
+    assert len(bridge.on(7).sample(3, 0, trajectory=True)) == 8
+
+
+def test_a_policy_sees_data_in_units_between_their_size_and_the_prior_s() -> None:
+    seen: list[Tensor] = []
+
+    class Seeing(nn.Module):
+        def forward(self, z: Tensor, level: Tensor) -> Tensor:
+            seen.append(z)
+            return torch.zeros_like(z)
+
+    chain = sb.Chain(k=2, dim=2, clock=1.0, steps=4)
+    policy = sb.Policy(chain, Seeing(), torch.tensor([4.0, 16.0]))
+    a = torch.tensor([[[8.0, 16.0], [1.0, 2.0]]])
+    for i in (0, 2, 4):
+        assert torch.equal(policy(a, i), torch.zeros(1, 2))
+    assert [z[0].tolist() for z in seen] == [[2, 1, 1, 2], [4, 4, 1, 2], [8, 16, 1, 2]]
+
+
 def steered_energy(k: int, clock: float) -> float:
     """1/2 int g^2 E|u|^2 of the steered process, u = -(row of Pi) a, by its own moments on a fine grid."""
     process = forward_process("VSCLD" if k == 2 else "VSDM", (1,), beta=2 * clock, variational_score="steered")
