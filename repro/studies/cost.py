@@ -17,9 +17,9 @@ from torch import Tensor
 from repro.grid.runs import Result, Run
 from repro.grid.store import Store
 from repro.studies import contestants, toys
+from repro.studies.paths import path_energy, straightness
 from vsmd import checks
 from vsmd.metrics.distances import wasserstein2
-from vsmd.metrics.paths import path_energy, straightness
 
 DATASETS = ("8gaussians", "moons", "spiral-8Y", "checkerboard-6X")
 PATHS = 2_000

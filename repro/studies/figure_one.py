@@ -11,8 +11,8 @@ from torch import Tensor
 from repro.grid.runs import Result
 from repro.studies import simulated_bridges as bridges
 from repro.studies.contestants import BRIDGES
+from repro.studies.paths import bend
 from vsmd import checks, random
-from vsmd.metrics.paths import bend
 
 STD = (2.09, 18.67)
 POINTS = 20_000
