@@ -260,7 +260,7 @@ def main() -> None:
 
     store = grid.profile("full").store
     runs = grid.product("repro.studies.bench:run", name=list(BENCHES))
-    grid.execute(runs, store, workers=1, refresh=True)
+    grid.execute(runs, store, workers=1, refresh=True, scheduler="cores")
     print(store.table("bench", runs).to_string(index=False))
 
 
