@@ -20,7 +20,7 @@ from repro.grid.store import Store
 from repro.studies import edm, flow_matching
 from repro.studies.plans import OPTIONS, line_of
 from repro.studies.points import COLUMNS, SETTING
-from repro.studies.unit_choices import BETAS, METHODS, edm_plan, flow_plan, settings_of
+from repro.studies.unit_choices import BETAS, METHODS, edm_plan, family_plan, flow_plan, settings_of
 
 Row = dict[str, Any]
 
@@ -34,14 +34,6 @@ MEASURES = ("sw2", "energy")
 BY = ("dataset", "method", "a_mode", "schedule")
 
 
-def _plan() -> list[Row]:
-    """Every prior, grid and ending that a setting may be drawn with."""
-    return [
-        {"prior": prior, "solver": "exponential", "evaluations": EVALUATIONS, "denoise": clean, "grid_power": power}
-        for prior in ("moments", "mixture") for power in (1, 1.5, 2) for clean in (True, False)
-    ]  # fmt: skip
-
-
 def first(dataset: str, steps: int) -> list[Run]:
     """The six methods and steering in both units at every beta, on the validation part."""
     rate, weighting = USUAL
@@ -50,7 +42,8 @@ def first(dataset: str, steps: int) -> list[Run]:
         for settings in METHODS.values()
         for run in product(
             "repro.studies.points:run", dataset=dataset, units=UNITS, beta=BETAS[settings.get("schedule", "constant")],
-            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps, plan=[_plan()], **settings,
+            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps,
+            plan=[family_plan(EVALUATIONS, settings.get("a_mode"))], **settings,
         )
     ]  # fmt: skip
 
@@ -65,7 +58,8 @@ def second(best: pd.DataFrame, steps: int) -> list[Run]:
         for rate, weighting in others
         for run in product(
             "repro.studies.points:run", dataset=row["dataset"], units=row["units"], beta=row["beta"],
-            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps, plan=[_plan()], **settings_of(row),
+            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps,
+            plan=[family_plan(EVALUATIONS, row["a_mode"])], **settings_of(row),
         )
     ]  # fmt: skip
 

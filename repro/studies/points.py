@@ -24,6 +24,7 @@ from repro.studies.plans import Draw, draws_of
 from repro.studies.sets import points as sets
 from repro.studies.toys import process_of
 from vsmd import checks, networks, random
+from vsmd.couplings import MixtureFit
 from vsmd.data.points import PointSet
 from vsmd.metrics.points import Reference
 from vsmd.model import Model
@@ -93,6 +94,7 @@ def run(
     R: float | None = None,
     schedule: str = "constant",
     a_mode: str | None = None,
+    components: int | None = None,
     weighting: str = "score",
     learning_rate: float = LEARNING_RATE,
     steps: int = STEPS,
@@ -110,7 +112,7 @@ def run(
     began = time.perf_counter()
     model = vsmd.fit(
         process, train, units=units, weighting=weighting, network=network_of(train.shape[1], seed), steps=steps,
-        seed=seed, learning_rate=learning_rate, **TRAINING,
+        seed=seed, learning_rate=learning_rate, mixture=MixtureFit(components), **TRAINING,
     )  # fmt: skip
     columns: Row = {
         "method": method, "units": units, "basis": basis, "a_mode": process.variational_score, "beta": beta, "R": R,

@@ -38,6 +38,7 @@ METHODS: dict[str, Row] = {  # beta constant as in the paper, or its VP law as m
     "VSCLD": {"method": "VSCLD", "R": 1},
     "VSULD": {"method": "VSULD", "R": 0.7},
     "steered": {"method": "VSCLD", "R": 1, "a_mode": "steered"},
+    "mixture": {"method": "VSCLD", "R": 1, "a_mode": "mixture", "components": 32},
 }
 SCALED = ("raw", "standardised")  # the axes of the toys are nearly their coordinates: whitened is the same
 BETAS = {"constant": (2, 5, 10), "vp": (5, 10, 20)}  # the largest one of a law that grows
@@ -48,25 +49,28 @@ TRAINING = ("method", "units", "a_mode", "schedule")  # the second round starts 
 BY = (*TRAINING, "prior")  # a choice for each: a mixture to start from is not what A is about
 TRAINED = (*TRAINING, "beta", "weighting", "learning_rate")  # settings of a training
 EVALUATIONS = [10, 20]
+POWERS = (1, 1.5, 2, 3)  # of time grids
 
 
-def _plan(evaluations: list[int]) -> list[Row]:
-    """Every prior, grid and ending that a setting may be drawn with."""
+def family_plan(evaluations: list[int], a_mode: str | None = None) -> list[Row]:
+    """Every prior, grid and ending that a setting may be drawn with; a mixture score ends in the plain prior."""
+    priors = ("gaussian",) if a_mode == "mixture" else ("moments", "mixture")
     return [
         {"prior": prior, "solver": "exponential", "evaluations": evaluations, "denoise": clean, "grid_power": power}
-        for prior in ("moments", "mixture") for power in (1, 1.5, 2) for clean in (True, False)
+        for prior in priors for power in POWERS for clean in (True, False)
     ]  # fmt: skip
 
 
 def first(steps: int, samples: int) -> list[Run]:
-    """Every method in every unit at every beta, on the development sets."""
+    """Every method in every unit at every beta, on the development sets; mixture scores on standardised data only."""
     return [
         run
         for settings in METHODS.values()
         for run in product(
-            "repro.studies.units:run", dataset=DEVELOPMENT, units=SCALED,
+            "repro.studies.units:run", dataset=DEVELOPMENT,
+            units=[scale for scale in SCALED if scale != "raw" or settings.get("a_mode") != "mixture"],
             beta=BETAS[settings.get("schedule", "constant")], seed=SEED, steps=steps, samples=samples,
-            plan=[_plan(EVALUATIONS)], paths=False, **settings,
+            plan=[family_plan(EVALUATIONS, settings.get("a_mode"))], paths=False, **settings,
         )
     ]  # fmt: skip
 
@@ -81,15 +85,16 @@ def second(best: pd.DataFrame, steps: int, samples: int) -> list[Run]:
         for rate, weighting in others
         for run in product(
             "repro.studies.units:run", dataset=DEVELOPMENT, units=row["units"], beta=row["beta"], seed=SEED,
-            steps=steps, samples=samples, plan=[_plan(EVALUATIONS)], paths=False, learning_rate=rate,
-            weighting=weighting, **settings_of(row),
+            steps=steps, samples=samples, plan=[family_plan(EVALUATIONS, row["a_mode"])], paths=False,
+            learning_rate=rate, weighting=weighting, **settings_of(row),
         )
     ]  # fmt: skip
 
 
 def settings_of(row: Mapping[Any, Any]) -> Row:
     """The arguments of the method of a row."""
-    return METHODS["steered" if row["a_mode"] == "steered" else row["method"] + "-vp" * (row["schedule"] == "vp")]
+    by_schedule = row["method"] + "-vp" * (row["schedule"] == "vp")
+    return METHODS[row["a_mode"] if row["a_mode"] in METHODS else by_schedule]
 
 
 def peers(steps: int, samples: int) -> list[Run]:
@@ -108,7 +113,7 @@ def flow_plan(evaluations: list[int]) -> list[Row]:
     """Every solver and time grid that flow matching may be drawn with."""
     return [
         {"solver": solver, "evaluations": evaluations, "grid_power": power}
-        for solver in ("euler", "ab2", "midpoint", "heun") for power in (1, 1.5, 2)
+        for solver in ("euler", "ab2", "midpoint", "heun") for power in POWERS
     ]  # fmt: skip
 
 

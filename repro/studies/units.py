@@ -26,6 +26,7 @@ from repro.studies.paths import path_energy, straightness
 from repro.studies.plans import Draw, draws_of
 from repro.studies.sets.toys import toy
 from vsmd import random
+from vsmd.couplings import MixtureFit
 from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
@@ -48,6 +49,7 @@ def run(
     R: float | None = None,
     schedule: str = "constant",
     a_mode: str | None = None,
+    components: int | None = None,
     basis: str = "coordinates",
     weighting: str = "score",
     learning_rate: float = toys.LEARNING_RATE,
@@ -59,8 +61,9 @@ def run(
     draws = draws_of(plan, SOLVERS, priors=True)
     process, began = toys.process_of(method, beta, R, schedule, basis, a_mode), time.perf_counter()
     model = vsmd.fit(
-        process, toy(dataset), steps=steps, seed=seed, units=units, weighting=weighting, learning_rate=learning_rate
-    )
+        process, toy(dataset), steps=steps, seed=seed, units=units, weighting=weighting, learning_rate=learning_rate,
+        mixture=MixtureFit(components),
+    )  # fmt: skip
     base = {
         "dataset": dataset, "method": method, "units": units, "beta": beta, "R": R, "schedule": schedule,
         "a_mode": process.variational_score, "basis": basis, "weighting": weighting, "learning_rate": learning_rate,

@@ -164,7 +164,7 @@ def test_one_of_the_family_is_selected() -> None:
 
 def test_candidates_and_finals() -> None:
     first, peers = point_choices.first("set", 10), point_choices.peers("set", 10)
-    assert len(first) == 8 * 2 * 3
+    assert len(first) == 9 * 2 * 3
     assert len({run.key for run in first + peers}) == len(first) + len(peers)
     setting = dict.fromkeys(points.SETTING) | {
         "dataset": "set", "method": "VSCLD", "units": "whitened", "a_mode": "steered", "beta": 5, "prior": "moments",

@@ -89,7 +89,7 @@ def test_the_choice() -> None:
 def test_rounds_of_choices() -> None:
     """Every candidate once; what wins is run with its settings, two priors of one training in one run."""
     runs = unit_choices.first(10, 100)
-    assert len(runs) == 8 * 2 * 3 * 2
+    assert len(runs) == (8 * 2 + 1) * 3 * 2
     assert len(set(runs)) == len(runs)
     setting = dict.fromkeys(units.SETTING) | {
         "method": "VSCLD", "units": "standardised", "a_mode": "steered", "beta": 2, "weighting": "unit",
