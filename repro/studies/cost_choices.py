@@ -31,8 +31,8 @@ PLANS: dict[str, Row] = {  # what is run; tried: steps of a run that chooses, 0:
     },
     "quick": {
         "methods": ["VSCLD", "steered", "OT-CFM-standardised", "mSB", "DSBM-standardised"], "datasets": ["spiral-8Y"],
-        "seeds": [0], "tried": 0, "others": [], "usual": USUAL | {"stages": 3}, "steps": 200, "bridge_steps": 240,
-        "samples": 2_000, "checkpoints": 3, "evaluations": [5, 10],
+        "seeds": [0], "tried": 0, "others": [], "usual": USUAL | {"stages": 2}, "steps": 100, "bridge_steps": 120,
+        "samples": 1_000, "checkpoints": 2, "evaluations": [10],
     },
     "reduced": {
         "methods": ["VSCLD", "steered", "torchcfm OT-CFM-standardised", "mSB", "mSB-standardised"],
