@@ -22,6 +22,7 @@ _WORDS = {
     "beta": "β = {:g}", "prior": "{} prior", "grid_power": "grid {:g}", "sigma_max": "σ to {:g}",
     "learning_rate": "rate {:g}", "weighting": "weight {}",
 }  # fmt: skip
+NONE_OF_THE_SIX = {"steered": "steered {}", "mixture": "{} with a mixture score"}
 
 
 def stored(store: Store, table: str) -> pd.DataFrame:
@@ -70,8 +71,8 @@ def _kind(row: Mapping[Any, Any]) -> str:
 
 
 def _name(row: Mapping[Any, Any]) -> str:
-    if row["a_mode"] == "steered":
-        return f"steered {row['method']}"
+    if row["a_mode"] in NONE_OF_THE_SIX:
+        return NONE_OF_THE_SIX[row["a_mode"]].format(row["method"])
     return f"{row['method']} (VP)" if (row["method"], row["schedule"]) == ("SGM", "vp") else str(row["method"])
 
 
