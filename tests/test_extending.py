@@ -280,7 +280,7 @@ def test_images_by_name_with_the_others(tmp_path: Path) -> None:
     sizes = {"steps": 4, "batch_size": 8, "rounds": 1, "paths": 6, "nodes": 8, "every": 4, "flips": False}
     model = train(image_config("digits").with_overrides(TINY | sizes | names), tmp_path)
     assert (model.process.method, model.process.basis.name) == (METHOD, BASIS)
-    painted = Painter(model, SOLVER, 5)(range(3))
+    painted = Painter(model, SOLVER, 66)(range(3))
     assert painted.shape == (3, 1, 8, 8)
     assert painted.dtype == torch.uint8
     with pytest.raises(ValueError, match=r"^images='stripe': .*did you mean 'stripes'"):

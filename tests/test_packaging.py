@@ -126,8 +126,8 @@ def test_repro_lists_its_packages() -> None:
         assert paper["project"][field] == method["project"][field]
     (needed,) = map(Requirement, paper["project"]["dependencies"])
     assert needed.name == method["project"]["name"]
-    assert needed.extras == set(method["project"]["optional-dependencies"]) - {"backbones", "cluster", "dev"}
-    assert paper["project"]["optional-dependencies"] == {"cluster": ["vsmd[cluster]"]}
+    assert needed.extras == set(method["project"]["optional-dependencies"]) - {"backbones", "cluster", "dev", "peers"}
+    assert paper["project"]["optional-dependencies"] == {name: [f"vsmd[{name}]"] for name in ("cluster", "peers")}
 
 
 @pytest.mark.parametrize("folder", [".", "repro", "repro/grid", "notebooks"])
