@@ -12,6 +12,7 @@ import torch
 
 from repro.grid.runs import Run
 from repro.studies import point_choices, points
+from vsmd import priors
 from vsmd.data.points import PointSet
 
 PLAN: list[dict[str, Any]] = [
@@ -29,6 +30,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(points, "load", lambda name: parts)
     monkeypatch.setattr(points, "TRAINING", {"batch_size": 32})
     monkeypatch.setattr(points, "SCORED", 4)
+    monkeypatch.setattr(priors, "MIXTURE_DRAWS", 2_000)
     monkeypatch.setattr(points, "NETWORK", {"name": "mlp", "width": 8, "depth": 1})
 
 

@@ -12,6 +12,7 @@ import torch
 from repro.grid.runs import Run
 from repro.studies import toys, unit_choices, units
 from repro.studies.sets.toys import toy
+from vsmd import priors
 
 PEERS = unit_choices.peers
 PLAN: list[dict[str, Any]] = [
@@ -24,6 +25,7 @@ PLAN: list[dict[str, Any]] = [
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toys, "PATH_POINTS", 40)
     monkeypatch.setattr(toys, "PRIOR_POINTS", 500)
+    monkeypatch.setattr(priors, "MIXTURE_DRAWS", 2_000)
 
 
 def test_the_family() -> None:
