@@ -110,7 +110,8 @@ def test_source_hash(changed: str, same: bool) -> None:
     assert (code.source_hash(changed) == code.source_hash(SOURCE)) is same
 
 
-def test_module_hash_imports_nothing() -> None:
+def test_module_hash_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "repro.grid.worker", raising=False)
     assert code.module_hash("repro.grid.worker") is not None
     assert code.module_hash("vsmd.no_such_module") is None
     assert "repro.grid.worker" not in sys.modules

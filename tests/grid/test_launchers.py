@@ -243,9 +243,13 @@ def test_an_interrupted_driver_leaves_no_run_with_a_worker(tmp_path: Path, clust
         wait_for(lambda: len(lines(pids)) == 1, 120)
         _thread.interrupt_main()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        execute(product("tinyruns:pids", log=str(pids), seed=0), store, progress=False, scheduler=cluster.address)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute(product("tinyruns:pids", log=str(pids), seed=0), store, progress=False, scheduler=cluster.address)
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_for(lambda: not alive(lines(pids)[0]), 60)
 
 
