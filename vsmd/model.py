@@ -75,10 +75,17 @@ class Model:
         return dataclasses.replace(self, process=self.process.with_prior(name, data, components, seed))
 
     def generation(
-        self, solver: str | type[Solver] | Solver = SOLVER, steps: int = STEPS, *, grid_power: float = 2.0,
-        denoise: bool | None = None, guidance: float = 1.0, network: nn.Module | None = None, checked: bool = True,
+        self,
+        solver: str | type[Solver] | Solver = SOLVER,
+        steps: int = STEPS,
+        *,
+        grid_power: float = 2.0,
+        denoise: bool | None = None,
+        guidance: float = 1.0,
+        network: nn.Module | None = None,
+        checked: bool = True,
         **options: Any,
-    ) -> Generation:  # fmt: skip
+    ) -> Generation:
         """The reverse process of this model, ready to run on states of the prior; arguments as of `sample`.
 
         network: the model's own as it is called, say compiled or given codes in place of a context.
@@ -98,11 +105,22 @@ class Model:
         return Generation(score, solver, steps, self.t_min, **options)
 
     def sample(
-        self, n: int | None = None, solver: str | type[Solver] | Solver = SOLVER, steps: int = STEPS, seed: int = 0,
-        *, seeds: Sequence[int] | None = None, grid_power: float = 2.0, denoise: bool | None = None,
-        context: Any = None, guidance: float = 1.0, batch_size: int = 20_000, trajectory: bool = False,
-        checked: bool = True, **options: Any,
-    ) -> Tensor:  # fmt: skip
+        self,
+        n: int | None = None,
+        solver: str | type[Solver] | Solver = SOLVER,
+        steps: int = STEPS,
+        seed: int = 0,
+        *,
+        seeds: Sequence[int] | None = None,
+        grid_power: float = 2.0,
+        denoise: bool | None = None,
+        context: Any = None,
+        guidance: float = 1.0,
+        batch_size: int = 20_000,
+        trajectory: bool = False,
+        checked: bool = True,
+        **options: Any,
+    ) -> Tensor:
         """Draw n samples (n, *shape) by the reverse process (12) from the prior, r = 1 - t from 0 to 1 - t_min:
 
             dx = -(beta/2) v dr,   dv = ((beta/2) (s x + gamma c v) + beta gamma s_v) dr + sqrt(beta gamma) dw
@@ -110,8 +128,7 @@ class Model:
         or its probability flow, with half of s_v and no dw. float32, or float64 where the data's mean asks for it.
 
         n: how many; as many as there are `seeds` where it is left out.
-        solver: a name in `vsmd.samplers.SOLVERS` (default "exponential"), a solver's class or an instance; "heun" is
-            the paper's.
+        solver: a name in `vsmd.samplers.SOLVERS` (default "exponential"; the paper's: "heun"), a class or an instance.
         steps: of the solver, default 20 (one evaluation each; Heun takes two a step).
         seed: of all draws, which depend on it alone for fixed-step deterministic solvers, on batch_size too for others.
         seeds: one a sample: with fixed steps sample i is then a function of seeds[i] alone, whoever is drawn with it.
@@ -129,13 +146,11 @@ class Model:
 
         Raises ValueError for n, steps, batch_size < 1, seeds of another number, a context that is not what the network
         takes, an unknown solver or one that needs a velocity; TypeError for options that the solver does not have;
-        FloatingPointError where a flow diverges: samples are not finite or 5 times as wide as the process's law, or
-        will be for so few steps (`vsmd.samplers.accuracy`, which warns from 10 % on).
+        FloatingPointError where a flow diverges, or will in so few steps; see `vsmd.samplers.accuracy`.
         """
         n = checks.positive_int("n", len(seeds) if n is None and seeds is not None else n)
         if seeds is not None and len(seeds) != n:
             raise ValueError(f"seeds: {len(seeds)} of them for n={n}; must be one a sample")
-        batch_size = checks.positive_int("batch_size", batch_size)
         if context is None and guidance != 1:
             raise ValueError(f"guidance={guidance!r}: leads towards a context; must come with one")
         context = self.score.context_for(context, n, self.context_dropout > 0)
@@ -143,7 +158,7 @@ class Model:
         options |= {"grid_power": grid_power, "denoise": denoise, "guidance": guidance, "checked": checked}
         run = self.generation(solver, steps, **options)
         batches = []
-        for rows, start, noise in self._starts(n, seed, seeds, batch_size):
+        for rows, start, noise in self._starts(n, seed, seeds, checks.positive_int("batch_size", batch_size)):
             nodes: list[Tensor] = []
             watch = (lambda _, x, nodes=nodes: nodes.append(x)) if trajectory else None
             end = run(start, noise, None if context is None else context[rows], watch)

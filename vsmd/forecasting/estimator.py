@@ -59,15 +59,37 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
     """
 
     def __init__(
-        self, prediction_length: int, freq: str, *, model: str = "increments", method: str = "VSULD",
-        beta: float | BetaSchedule = 6.0, damping: float | None = None, variational_score: str | None = None,
-        basis: str | None = None, num_feat_dynamic_real: int = 0, num_feat_static_real: int = 0,
-        width: int | None = None, depth: int | None = None, steps: int | None = None, batch_size: int | None = None,
-        learning_rate: float | None = None, bf16: bool = False, patience: int | None = None,
-        adaptation: Adaptation | None = None, solver: str = "exponential", sampling_steps: int = 10,
-        denoise: bool = True, integer: bool = False, num_samples: int = 100, seed: int = 0, device: str = "cpu",
-        progress: bool = False, checkpoint: str | Path | None = None, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        prediction_length: int,
+        freq: str,
+        *,
+        model: str = "increments",
+        method: str = "VSULD",
+        beta: float | BetaSchedule = 6.0,
+        damping: float | None = None,
+        variational_score: str | None = None,
+        basis: str | None = None,
+        num_feat_dynamic_real: int = 0,
+        num_feat_static_real: int = 0,
+        width: int | None = None,
+        depth: int | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        bf16: bool = False,
+        patience: int | None = None,
+        adaptation: Adaptation | None = None,
+        solver: str = "exponential",
+        sampling_steps: int = 10,
+        denoise: bool = True,
+        integer: bool = False,
+        num_samples: int = 100,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: bool = False,
+        checkpoint: str | Path | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
         self.prediction_length = checks.positive_int("prediction_length", prediction_length)
         self.freq, self.method = as_period("2000-01-03", freq).freqstr, checks.one_of("method", method, METHODS)

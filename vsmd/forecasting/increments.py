@@ -69,10 +69,19 @@ class Increments:
 
     @classmethod
     def configured(
-        cls, horizon: int, freq: str, *, location: str | None = None, lags_seq: Sequence[int] | None = None,
-        factors: int = 0, scale_window: int = 60, context: Sequence[str] | str | None = None, lags: int = 2,
-        drift: bool | None = None, rank: int | None = None,
-    ) -> Increments:  # fmt: skip
+        cls,
+        horizon: int,
+        freq: str,
+        *,
+        location: str | None = None,
+        lags_seq: Sequence[int] | None = None,
+        factors: int = 0,
+        scale_window: int = 60,
+        context: Sequence[str] | str | None = None,
+        lags: int = 2,
+        drift: bool | None = None,
+        rank: int | None = None,
+    ) -> Increments:
         """From the estimator's options; ValueError for bad ones."""
         periods = seasons(freq)
         if location is None:  # a last value is hours off where days have a shape
@@ -278,18 +287,14 @@ class Increments:
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Increments:
         """Inverse of `settings` and `tensors`; ValueError for what `fitted` does not give."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-        unfitted, d, rule = cls(**plain), len(tensors["least"]), files.part(tensors, "rule")
-        lags, factors = unfitted.rule_lags, rule["axes"].shape[1]
+        unfitted, d = cls(**plain), len(tensors["least"])
         for name in ("scale_window", "lags"):
             checks.positive_int(name, getattr(unfitted, name))
         checks.in_range("history", unfitted.history, 1, LONGEST)
         check_context(unfitted.context)
         width = max(tensors["bounds"].shape[1], unfitted.features(d))  # and the data set's own features
-        shapes = {"centre": (d,), "spread": (d,), "rule.axes": (d, factors), "rule.cross": (len(BACK), factors, d)}
-        shapes |= {"rule.weights": (len(lags), d), "rule.calendar": (len(rule["calendar"]), d)}
-        shapes |= {"long_run": (len(tensors["long_run"]), d), "bounds": (2, width)}
-        shapes |= {} if unfitted.rank is None else {"axes": (d, d), "deviations": (d,)}
-        stored.check_shapes(tensors, shapes)
+        shapes = {"centre": (d,), "spread": (d,), "long_run": (len(tensors["long_run"]), d), "bounds": (2, width)}
+        stored.check_shapes(tensors, shapes | ({} if unfitted.rank is None else {"axes": (d, d), "deviations": (d,)}))
         periods = unfitted.periods if unfitted.location == "linear" else ()
-        fitted: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
-        return dataclasses.replace(unfitted, rule=Location(lags, periods, **rule), **fitted)
+        rest: dict[str, Any] = {k: v for k, v in tensors.items() if "." not in k}
+        return dataclasses.replace(unfitted, rule=Location.restored(unfitted.rule_lags, periods, tensors, d), **rest)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vsmd import checks
+from vsmd import checks, files, stored
 from vsmd.forecasting.gaps import carried
 from vsmd.forecasting.series import Series, fourier
 
@@ -47,6 +47,18 @@ class Location:
         one = torch.ones(len(lags), dim, dtype=torch.float64)
         weights, zero = one / len(lags), one.new_zeros(1, dim)
         return cls(lags, (), weights, zero, one.new_zeros(dim, 0), one.new_zeros(len(BACK), 0, dim))
+
+    @classmethod
+    def restored(
+        cls, lags: tuple[int, ...], periods: tuple[int, ...], tensors: dict[str, Tensor], dim: int
+    ) -> Location:
+        """The rule that a file holds as "rule.…"; ValueError for tensors of other shapes than `fitted` gives."""
+        rule = files.part(tensors, "rule")
+        factors = rule["axes"].shape[1]
+        shapes: dict[str, tuple[int, ...]] = {"weights": (len(lags), dim), "axes": (dim, factors)}
+        shapes |= {"calendar": (len(rule["calendar"]), dim), "cross": (len(BACK), factors, dim)}
+        stored.check_shapes(tensors, {f"rule.{name}": shape for name, shape in shapes.items()})
+        return cls(lags, periods, **rule)
 
     @classmethod
     def fitted(

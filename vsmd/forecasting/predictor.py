@@ -44,10 +44,21 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     """
 
     def __init__(
-        self, model: Model, representation: Representation, prediction_length: int, freq: str, *,
-        solver: str = "exponential", sampling_steps: int = 10, denoise: bool = True, integer: bool = False,
-        num_samples: int = 100, num_feat_dynamic_real: int = 0, num_feat_static_real: int = 0, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        model: Model,
+        representation: Representation,
+        prediction_length: int,
+        freq: str,
+        *,
+        solver: str = "exponential",
+        sampling_steps: int = 10,
+        denoise: bool = True,
+        integer: bool = False,
+        num_samples: int = 100,
+        num_feat_dynamic_real: int = 0,
+        num_feat_static_real: int = 0,
+        seed: int = 0,
+    ) -> None:
         super().__init__(prediction_length=checks.positive_int("prediction_length", prediction_length))
         freq = as_period("2000-01-03", freq).freqstr
         as_solver(solver)

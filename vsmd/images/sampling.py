@@ -35,10 +35,18 @@ class Painter:
     """
 
     def __init__(
-        self, model: Model, solver: str = "exponential", evaluations: int = 20, *, grid_power: float = 2.0,
-        denoise: bool = True, guidance: float = 1.0, batch_size: int = 64, compute: Compute | None = None,
+        self,
+        model: Model,
+        solver: str = "exponential",
+        evaluations: int = 20,
+        *,
+        grid_power: float = 2.0,
+        denoise: bool = True,
+        guidance: float = 1.0,
+        batch_size: int = 64,
+        compute: Compute | None = None,
         checked: bool = True,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model, self.law = model, model.process.prior_law()
         self.batch_size, self.checked = checks.positive_int("batch_size", batch_size), checked
         network = compute.called(compute.laid_out(model.network)) if compute else None

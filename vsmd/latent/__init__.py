@@ -17,6 +17,15 @@ from vsmd.latent.model import LatentModel, fit, load
 from vsmd.latent.pretraining import pretrain
 
 __all__ = [
-    "SIGMA", "Codec", "DiffusersAutoencoder", "ImageAutoencoder", "LatentModel", "VectorAutoencoder", "drift", "fit",
-    "load", "pretrain", "schrodinger_bridge",
-]  # fmt: skip
+    "SIGMA",
+    "Codec",
+    "DiffusersAutoencoder",
+    "ImageAutoencoder",
+    "LatentModel",
+    "VectorAutoencoder",
+    "drift",
+    "fit",
+    "load",
+    "pretrain",
+    "schrodinger_bridge",
+]

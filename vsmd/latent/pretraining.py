@@ -21,10 +21,19 @@ A = TypeVar("A", bound=Autoencoder)
 
 
 def pretrain(
-    autoencoder: A, data: Data, *, steps: int = 2_000, batch_size: int = 256, learning_rate: float = 2e-3,
-    code_noise: float = 0.0, seed: int = 0, device: str | torch.device = "cpu", checkpoint: str | Path | None = None,
-    checkpoint_every: int = 500, progress: bool = False,
-) -> A:  # fmt: skip
+    autoencoder: A,
+    data: Data,
+    *,
+    steps: int = 2_000,
+    batch_size: int = 256,
+    learning_rate: float = 2e-3,
+    code_noise: float = 0.0,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    progress: bool = False,
+) -> A:
     """A trained copy of an autoencoder: min E loss(encode(x) + code_noise size n, x), n ~ N(0, I), by Adam.
 
     autoencoder: a `VectorAutoencoder` or `ImageAutoencoder`; its weights are drawn anew.

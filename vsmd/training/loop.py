@@ -40,15 +40,34 @@ EVERY = 50  # steps between two looks at the loss
 
 
 def fit(
-    process: ForwardProcess, data: Data, *, units: str | None = None, steps: int = 6_000, batch_size: int = 1_024,
-    learning_rate: float = 4e-3, schedule: str = "cosine", ema: float = 0.999, clip: float = 1.0,
-    weighting: str = "score", adaptation: Adaptation | None = None, mixture: MixtureFit | None = None,
-    network: nn.Module | None = None, init: Model | None = None, context_dropout: float = 0.0, seed: int = 0,
-    device: str | torch.device = "cpu", compute: Compute | None = None, checkpoint: str | Path | None = None,
-    checkpoint_every: int = 1_000, keep: int = 1, on_start: Callable[[int], object] | None = None,
-    on_loss: Callable[[int, float], object] | None = None, snapshots: Collection[int] = (),
-    on_snapshot: Callable[[int, Model], bool | None] | None = None, progress: bool = False,
-) -> Model:  # fmt: skip
+    process: ForwardProcess,
+    data: Data,
+    *,
+    units: str | None = None,
+    steps: int = 6_000,
+    batch_size: int = 1_024,
+    learning_rate: float = 4e-3,
+    schedule: str = "cosine",
+    ema: float = 0.999,
+    clip: float = 1.0,
+    weighting: str = "score",
+    adaptation: Adaptation | None = None,
+    mixture: MixtureFit | None = None,
+    network: nn.Module | None = None,
+    init: Model | None = None,
+    context_dropout: float = 0.0,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    compute: Compute | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1_000,
+    keep: int = 1,
+    on_start: Callable[[int], object] | None = None,
+    on_loss: Callable[[int, float], object] | None = None,
+    snapshots: Collection[int] = (),
+    on_snapshot: Callable[[int, Model], bool | None] | None = None,
+    progress: bool = False,
+) -> Model:
     """Train a score network on `data`, min E w |target - net(z, log snr)|^2, A adapted on the way; the `Model`.
 
     data: points (n, *shape) or (points, context) as tensors, arrays, frames, Dataset, or a DataLoader for its dataset;
@@ -58,8 +77,7 @@ def fit(
     steps, batch_size, learning_rate, schedule: of Adam (default 6,000 of 1,024 points, 4e-3, "cosine").
     ema, clip: decay of the weight average, in [0, 1] (default .999); largest norm of a gradient (default 1; 0: any).
     weighting: of noise levels, "score" (default), "unit" or, for backbones, "backbone" (`vsmd.training.pairs`).
-    adaptation: how A is adapted if the process is adaptive (default `Adaptation()`).
-    mixture: how a mixture variational score is fitted if the process has one (default `MixtureFit()`).
+    adaptation, mixture: how A is adapted, a mixture score fitted, where there is one (`Adaptation()`, `MixtureFit()`).
     network: of scores, copied (default `MLP(shape)`, or a `ConditionalMLP` for the context); see `vsmd.networks`.
     init: a model in its place, to go on from: its weights, and its A where both processes adapt theirs.
     context_dropout: share of points whose context is left out (default 0; at .1 `Model.sample` can guide).

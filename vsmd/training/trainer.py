@@ -56,11 +56,26 @@ class Trainer:
     """
 
     def __init__(
-        self, process: ForwardProcess, data: Data, network: nn.Module | None, *, steps: int, batch_size: int,
-        learning_rate: float, schedule: str, ema: float, clip: float, adaptation: Adaptation | None,
-        weighting: str = "score", seed: int, device: torch.device, compute: Compute | None = None,
-        context_dropout: float = 0.0, mixture: MixtureFit | None = None, progress: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        process: ForwardProcess,
+        data: Data,
+        network: nn.Module | None,
+        *,
+        steps: int,
+        batch_size: int,
+        learning_rate: float,
+        schedule: str,
+        ema: float,
+        clip: float,
+        adaptation: Adaptation | None,
+        weighting: str = "score",
+        seed: int,
+        device: torch.device,
+        compute: Compute | None = None,
+        context_dropout: float = 0.0,
+        mixture: MixtureFit | None = None,
+        progress: bool = False,
+    ) -> None:
         self.steps, self.batch_size = checks.positive_int("steps", steps), checks.positive_int("batch_size", batch_size)
         self.rate = checks.positive("learning_rate", learning_rate)
         self.schedule = checks.one_of("schedule", schedule, SCHEDULES)
