@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from repro import grid
 
@@ -64,3 +67,15 @@ def files(root: Path) -> dict[str, object]:
 def header(content: bytes, name: str) -> list[str]:
     """The columns of a table; none for what is no table."""
     return next(csv.reader(io.StringIO(content.decode()))) if name.endswith(".csv") else []
+
+
+def stops_at(n: int) -> Callable[[Any, Any], None]:
+    """An `os.replace` that is interrupted in place of its n-th call, from 0."""
+    real, calls = os.replace, count()
+
+    def replace(source: Any, target: Any) -> None:
+        if next(calls) == n:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    return replace

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.studies.drawing import counted
-from repro.studies.flow_matching import advanced
+from repro.studies.flow_matching import AS_FIT, advanced
 from repro.studies.plans import Draw
 from vsmd import checks, random
 from vsmd.family import forward_process
@@ -152,7 +152,7 @@ def train(
     """
     trainer = EDMTrainer(
         method, data, shape, network=network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-        schedule="cosine", ema=0.999, clip=1.0, seed=seed, device=torch.device("cpu"),
+        seed=seed, **AS_FIT,
     )  # fmt: skip
     advanced(trainer, method)
     return trainer.trained()

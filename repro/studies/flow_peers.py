@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.studies import toys
-from repro.studies.flow_matching import PLAN, SCALINGS, Flow, FlowTrainer, advanced, level_of
+from repro.studies.flow_matching import AS_FIT, PLAN, SCALINGS, Flow, FlowTrainer, advanced, level_of
 from vsmd import checks, random
 from vsmd.training.data import Data
 from vsmd.training.pairs import Pairs
@@ -94,7 +94,7 @@ def train(
     """Train one of `METHODS`; arguments as of `flow_matching.train`, sampling as there."""
     trainer = PeerTrainer(
         method, data, shape, network=network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-        schedule="cosine", ema=0.999, clip=1.0, seed=seed, device=torch.device("cpu"),
+        seed=seed, **AS_FIT,
     )  # fmt: skip
     advanced(trainer, method)
     return trainer.flow()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import tinyruns
-from gridtools import alive, background, lines, untimed, wait_for
+from gridtools import alive, background, lines, stops_at, untimed, wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,16 +24,9 @@ from repro.grid.launchers import cores
 from repro.grid.pool import execute
 from repro.grid.runs import labels
 
-HERE = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("own_pool")
+
 PROVENANCE = {"date": "2025-01-01T00:00:00Z", "seconds": 1.0, "commit": "c0ffee", "device": "CPU", "torch": "2"}
-
-
-@pytest.fixture(autouse=True)
-def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slots of our own: other work on this machine must not hold the tests up."""
-    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
-    monkeypatch.delenv("REFRESH", raising=False)
-    monkeypatch.syspath_prepend(str(HERE))
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -195,16 +188,7 @@ def test_killed_at_any_move_all_or_nothing(tmp_path: Path, monkeypatch: pytest.M
     for n in range(40):
         store = Store(tmp_path / str(n))
         store.put(run, result("old"), code={}, provenance=PROVENANCE)
-        calls = 0
-
-        def replace(source: Any, target: Any, stop: int = n) -> None:
-            nonlocal calls
-            if calls == stop:
-                raise KeyboardInterrupt
-            calls += 1
-            real(source, target)
-
-        monkeypatch.setattr(os, "replace", replace)
+        monkeypatch.setattr(os, "replace", stops_at(n))
         stopped = False
         try:
             store.put(run, result("newer"), code={}, provenance=PROVENANCE)

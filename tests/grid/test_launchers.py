@@ -26,18 +26,12 @@ from repro.grid import Run, RunError, Status, Store, execute, launchers, product
 from repro.grid.progress import Progress, Watch
 from repro.reports.command import main
 
+pytestmark = pytest.mark.usefixtures("own_pool")
+
 HERE = Path(__file__).parents[1]
 needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="needs dask: the extra `cluster`")
 needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit: the extra `cluster`")
 LOCAL = "slurm:cluster=local"
-
-
-@pytest.fixture(autouse=True)
-def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
-    for name in ("REFRESH", "VSMD_SCHEDULER"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.syspath_prepend(str(HERE))
 
 
 class Cluster:

@@ -12,23 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gridtools import lines
+from gridtools import lines, stops_at
 
 from repro.grid import Result, Run, Status, Store, execute, merge, pool, product, worker
 from repro.grid.merge import results_in
 from repro.grid.spool import Finished
 
+pytestmark = pytest.mark.usefixtures("own_pool")
+
 PROVENANCE = {"date": "2025-01-01T00:00:00Z", "seconds": 1.0, "commit": "c0ffee", "device": "CPU", "torch": "2"}
-HERE = Path(__file__).parents[1]
 RUNS = product("m:f", seed=[0, 1, 2])
-
-
-@pytest.fixture(autouse=True)
-def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
-    for name in ("REFRESH", "VSMD_SCHEDULER"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.syspath_prepend(str(HERE))
 
 
 def finished(run: Run, value: float = 1.5, profile: str = "quick", code: dict[str, str] | None = None) -> Finished:
@@ -193,16 +186,8 @@ def test_other_code_other_profiles_and_damage_are_named_and_the_rest_comes(tmp_p
 def test_a_merge_killed_at_any_move_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, real, seen = spooled(tmp_path / "s", *map(finished, RUNS)), os.replace, set[int]()
     for n in range(40):
-        store, calls = Store(tmp_path / str(n), "quick"), 0
-
-        def replace(source: Any, target: Any, stop: int = n) -> None:
-            nonlocal calls
-            if calls == stop:
-                raise KeyboardInterrupt
-            calls += 1
-            real(source, target)
-
-        monkeypatch.setattr(os, "replace", replace)
+        store = Store(tmp_path / str(n), "quick")
+        monkeypatch.setattr(os, "replace", stops_at(n))
         stopped = True
         try:
             merge.merge(store, results_in(folder, "quick"))

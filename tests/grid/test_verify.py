@@ -15,6 +15,8 @@ from repro.grid.code import source_hash
 from repro.grid.pool import execute
 from repro.grid.rekey import rekey
 
+pytestmark = pytest.mark.usefixtures("own_pool")
+
 BODY = """from pathlib import Path
 from repro.grid import Result
 from .maths import f
@@ -25,12 +27,6 @@ def run(method, seed, log, steps=9):
         file.write(f"{method}-{seed}-{steps}\\n")
     return Result({"t": [{"method": method, "seed": seed, "v": f(method, seed), "own_seconds": FACTOR}]})
 """
-
-
-@pytest.fixture(autouse=True)
-def own_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slots of our own: other work on this machine must not hold the tests up."""
-    monkeypatch.setenv("VSMD_SLOTS", str(tmp_path / "slots"))
 
 
 @pytest.fixture

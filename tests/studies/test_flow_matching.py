@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -17,6 +18,7 @@ from repro.studies.sets.toys import toy
 from vsmd import priors
 from vsmd.family import forward_process
 from vsmd.random import generator
+from vsmd.training import fit
 from vsmd.training.trainer import Trainer
 
 
@@ -145,6 +147,13 @@ def test_mixture_source_is_the_data_s_law() -> None:
     start = trained("i-cfm-standardised", source="mixture", steps=1).start(20_000, generator(0))
     assert start.mean() == pytest.approx(0.0, abs=0.03)
     assert start.std() == pytest.approx(1.0, abs=0.03)
+
+
+def test_peers_train_as_fit_does() -> None:
+    defaults = inspect.signature(fit).parameters
+    assert {name: str(value) for name, value in fm.AS_FIT.items()} == {
+        name: str(defaults[name].default) for name in fm.AS_FIT
+    }
 
 
 def test_same_network_and_batches_as_the_family() -> None:
