@@ -21,8 +21,8 @@ _NAME = re.compile(r"[\w][\w.+-]*")
 
 
 def is_timing(column: str) -> bool:
-    """Columns that differ between two equal runs: *_seconds, *_per_second and peak_rss_mb."""
-    return column.endswith(("_seconds", "_per_second")) or column == "peak_rss_mb"
+    """Columns that differ between two equal runs: seconds, *_seconds, *_per_second and peak_rss_mb."""
+    return column.endswith(("_seconds", "_per_second")) or column in ("seconds", "peak_rss_mb")
 
 
 def cell(table: str, column: str, value: Any) -> str:

@@ -37,7 +37,12 @@ from repro.grid.runs import Run
 from repro.grid.store import Store
 
 KIND = ("method", "a_mode", "basis", "name", "kind")  # settings by which runs of one function take different paths
-TIMED = ("repro.studies.bench:run", "repro.studies.throughput:throughput")  # runs that measure nothing but time
+TIMED = (  # runs that measure nothing but time
+    "repro.studies.bench:run",
+    "repro.studies.throughput:throughput",
+    "repro.studies.scaling:run",
+    "repro.studies.scaling:shares",
+)
 NEVER_REKEYED: Mapping[str, Any] = {}
 SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
