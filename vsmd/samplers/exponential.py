@@ -195,10 +195,12 @@ class Exponential(Solver):
         self.last: tuple[int, list[Tensor]] = (-1, [])  # the last step, the network's output and the control in it
 
     def step(self, a: Tensor, i: int, noise: Noise) -> Tensor:
-        network = self.score.residual(a, self.table.at(i), self.context)
+        first = i * self.parts
+        at = self.fine.at(first)
+        network = self.score.residual(a, at, self.context)
         before = self.last[1] if self.order == 2 and self.last[0] == i - 1 else []
-        for j in range(i * self.parts, (i + 1) * self.parts):
-            at, forces = self.fine.at(j), [network]
+        for j in range(first, first + self.parts):
+            at, forces = at if j == first else self.fine.at(j), [network]
             if at.potential:
                 forces.append(combine(at.linear, a) - self.score.control(a, at))
             moved = [combine(cut(row, j), a) for row in self.flow]
