@@ -24,6 +24,7 @@ from repro.studies.mixer import Mixer
 from repro.studies.plans import draws_of
 from repro.studies.sets.highdim import DIM, blocks_64
 from vsmd import networks, random
+from vsmd.couplings import MixtureFit
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
@@ -38,6 +39,8 @@ HIGHDIM_COLUMNS = [
     "dataset",
     "method",
     "a_mode",
+    "components",
+    "full",
     "prior",
     "solver",
     "nfe",
@@ -124,6 +127,8 @@ def run(
     R: float | None = None,
     a_mode: str | None = None,
     whiten: bool = False,
+    components: int | None = None,
+    full: bool | None = None,
     steps: int = STEPS,
     samples: int = 20_000,
     workdir: Path | None = None,
@@ -133,6 +138,7 @@ def run(
     plan: how samples are drawn (`plans`). a_mode: instead of the method's own ("steered", "zero"). whiten: of data with
     variance 1 along every axis, as flow matching has it; the method is then named -whitened. Its
     basis is the coordinates: they are the axes already, and those of a unit covariance are any.
+    components, full: of a mixture score (`MixtureFit`).
     """
     draws = draws_of(plan, SOLVERS, priors=True)
     basis = "coordinates" if whiten else "principal"
@@ -147,12 +153,13 @@ def run(
 
     model = vsmd.fit(
         process, points, units="raw", network=network_of(seed), steps=steps, seed=seed, **TRAINING,
+        mixture=MixtureFit(components, full),
         checkpoint=None if workdir is None else workdir / "training.safetensors",
     )  # fmt: skip
     name = method + "-whitened" if whiten else method
     base: toys.Row = {
         "dataset": DATASET, "method": name, "a_mode": process.variational_score, "beta": beta, "seed": seed,
-        "train_steps": steps, "train_seconds": time.perf_counter() - began,
+        "components": components, "full": full, "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     known, rows = points(toys.PRIOR_POINTS, random.generator(seed, "prior data")), []
     for started, its_draws in by_prior(model, draws, known, seed):

@@ -1,55 +1,32 @@
-"""The toys with a mixture for variational score: standardised data, plain prior, few evaluations; what K buys.
+"""Mixtures as variational scores on the toys: where their process ends, and how often their control must be taken anew.
 
-Rows of `toys` as `repro.studies.toys` measures them, the method named -standardised, and one row of `mixture_scores`
-for each fit: does the controlled process end in the prior?
+Quality beside the other methods is in `units`; what is here needs no network, or one on the development sets.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import vsmd
-from repro.grid.runs import Result
+from repro.grid.runs import Result, Run, product
 from repro.studies import toys
-from repro.studies.plans import draws_of
 from repro.studies.sets.toys import toy
+from repro.studies.units import DEVELOPMENT
 from vsmd import checks, random
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import MixtureFit
 from vsmd.data.kinds import DRAWS
-from vsmd.model import Model
-from vsmd.samplers import SOLVERS
+from vsmd.samplers.exponential import Exponential
 
-KL_POINTS = 24_000  # of which 4,000 are carried to T
+Row = dict[str, Any]
 
-
-class Standardised(Model):
-    """A model of standardised points whose samples are in the data's units."""
-
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, model: Model, mean: Tensor, std: Tensor) -> Standardised:
-        """The model `model`, of points (x - mean)/std."""
-        scaled = cls(model.process, model.network, model.history, model.t_min)
-        object.__setattr__(scaled, "mean", mean)
-        object.__setattr__(scaled, "std", std)
-        return scaled
-
-    def with_prior(self, name: str, data: Tensor | None = None, components: int = 32, seed: int = 0) -> Model:
-        """The same model starting from another prior."""
-        started = super().with_prior(name, None if data is None else (data - self.mean) / self.std, components, seed)
-        return self.of(started, self.mean, self.std)
-
-    def sample(self, *args: object, **options: object) -> Tensor:
-        """Samples in the data's units."""
-        return super().sample(*args, **options) * self.std + self.mean  # type: ignore[arg-type]
+POINTS = 24_000  # of which 4,000 are carried to T
+PARTS, POWERS, EVALUATIONS = (1, 2, 4, 8), (1, 1.5, 2, 3), (5, 10, 20)
 
 
 def end_kl(process: MixtureProcess, data: Tensor, draws: int = 4_000, seed: int = 0) -> float:
@@ -73,62 +50,69 @@ def end_kl(process: MixtureProcess, data: Tensor, draws: int = 4_000, seed: int 
     return float((torch.cat(near) - math.log(len(known)) + phi - process.dim * size - prior).mean())
 
 
-def end_row(model: Model, data: Tensor, base: toys.Row) -> toys.Row:
-    """How the process ends: KL estimate, of second moments alone, and the correlation of x_0 with x_T, mean of axes."""
-    process = model.process
-    assert isinstance(process, MixtureProcess)
-    x = process.to_directions(data[:20_000]).double()
-    end = process.states(x, torch.ones(len(x), dtype=torch.float64), random.generator(0, "correlation"))[:, 0]
-    together = [float(torch.corrcoef(torch.stack([x[:, i], end[:, i]]))[0, 1]) for i in range(x.shape[1])]
-    chosen = len(process.coupling_of_data().log_weight)
-    measured = {"end_kl": end_kl(process, data), "moments_kl": float(process.prior_kl().sum())}
-    return {**base, "chosen": chosen, **measured, "correlation": sum(together) / len(together)}
-
-
-def run(
+def ends(
     dataset: str,
     seed: int,
-    plan: list[toys.Row],
     method: str = "VSCLD",
     beta: float = 2,
     R: float | None = None,
     components: int | None = 50,
-    fit_steps: int = 2_000,
-    steps: int = 6_000,
-    samples: int = 100_000,
-    points: int = 0,
-    a_mode: str = "mixture",
-    workdir: Path | None = None,
+    steps: int = 3_000,
 ) -> Result:
-    """Train a process with a mixture score on a standardised toy and measure it: rows of `toys` and `mixture_scores`.
+    """Fit a mixture score to a standardised toy, without a network: a row of `mixture_scores`.
 
-    plan: what is sampled (`plans`). components, fit_steps: of the fit. a_mode: "mixture", or "steered" or "zero" to
-    compare with, on the same data. points: how many samples to keep.
+    end_kl, moments_kl: of the law of a_T from the prior, all of it (estimated, below .01 nats it ends there) and of its
+    two moments. correlation: of x_0 and x_T, mean of the axes: how much of its place a point keeps.
+    steps: of the fit.
     """
-    draws = draws_of(plan, SOLVERS, priors=True)
-    main = draws[len(plan[0]["evaluations"]) - 1]
     known = toy(dataset)(DRAWS, random.generator(seed, "scale"))
-    mean, std = known.mean(0), known.std(0)
+    x = ((toy(dataset)(DRAWS, random.generator(seed, "points")) - known.mean(0)) / known.std(0)).double()
+    linear = vsmd.forward_process(method, (2,), beta=beta, damping=R, variational_score="mixture")
+    linear, began = linear.with_moments(torch.zeros(2), torch.ones(2)), time.perf_counter()
+    process = linear.coupled(x, MixtureFit(components, steps=steps), seed)
+    row: Row = {"dataset": dataset, "method": method, "beta": beta, "R": R, "components": components, "seed": seed}
+    row["seconds"] = time.perf_counter() - began
+    fresh = ((toy(dataset)(POINTS, random.generator(seed, "end points")) - known.mean(0)) / known.std(0)).double()
+    end = process.states(fresh, torch.ones(len(fresh), dtype=torch.float64), random.generator(seed, "ends"))[:, 0]
+    together = [float(torch.corrcoef(torch.stack([fresh[:, i], end[:, i]]))[0, 1]) for i in range(2)]
+    measured = {"end_kl": end_kl(process, fresh, seed=seed), "moments_kl": float(process.prior_kl().sum())}
+    return Result({"mixture_scores": [row | measured | {"correlation": sum(together) / len(together)}]})
 
-    def data(n: int, stream: torch.Generator) -> Tensor:
-        return (toy(dataset)(n, stream) - mean) / std
 
-    process = vsmd.forward_process(method, (2,), beta=beta, damping=R, variational_score=a_mode)
-    name = method + "-standardised" + (f"-K{components}" if a_mode == "mixture" else "")
-    base: toys.Row = {
-        "dataset": dataset, "method": name, "beta": beta, "schedule": "constant", "R": R, "a_mode": a_mode,
-        "basis": "coordinates",
-    }  # fmt: skip
-    begun = time.perf_counter()
+def control_parts(
+    dataset: str,
+    seed: int,
+    components: int = 50,
+    beta: float = 2,
+    steps: int = 2_000,
+    samples: int = 20_000,
+) -> Result:
+    """How often a step's control must be taken anew: rows of `mixture_parts` by parts, power of the grid, evaluations.
+
+    One model, standardised data; seconds are those of drawing. For the development sets: a solver's default is chosen.
+    """
+    process = vsmd.forward_process("VSCLD", (2,), beta=beta, variational_score="mixture")
     model = vsmd.fit(
-        process, data, steps=steps, learning_rate=toys.LEARNING_RATE, seed=seed,
-        mixture=MixtureFit(components, steps=fit_steps),
-        checkpoint=None if workdir is None else workdir / "training.safetensors",
+        process, toy(dataset), units="standardised", steps=steps, seed=seed, learning_rate=toys.LEARNING_RATE,
+        mixture=MixtureFit(components),
     )  # fmt: skip
-    training = {"seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - begun}
-    rows, shown = toys.measured(Standardised.of(model, mean, std), draws, main, base, training, samples)
-    tables = {"toys": [toys.ordered(row) for row in rows]}
-    if a_mode == "mixture":
-        ends = {"dataset": dataset, "method": method, "beta": beta, "components": components, "seed": seed}
-        tables["mixture_scores"] = [end_row(model, data(KL_POINTS, random.generator(seed, "end points")), ends)]
-    return Result(tables, {f"{dataset}_{name}-{beta:g}_{seed}": shown[:points].numpy()} if points else {})
+    base: Row = {"dataset": dataset, "seed": seed, "components": components, "train_steps": steps}
+    rows = []
+    for row in ({"parts": p, "grid_power": g, "nfe": n} for p in PARTS for g in POWERS for n in EVALUATIONS):
+        began = time.perf_counter()
+        x = model.sample(
+            samples, Exponential(row["parts"]), row["nfe"], seed, grid_power=row["grid_power"], denoise=False,
+            checked=False,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        rows.append({**base, **row, "pmf_rmse": toys.quality(x, dataset, seed, with_w2=False)["pmf_rmse"]})
+        rows[-1]["seconds"] = seconds
+    return Result({"mixture_parts": rows})
+
+
+def runs(datasets: list[str], seeds: list[int]) -> list[Run]:
+    """What the tables hold: how each number of components ends on each set, and the parts on the development sets."""
+    return [
+        *product("repro.studies.mixture_scores:ends", dataset=datasets, components=[1, 8, 50], seed=seeds),
+        *product("repro.studies.mixture_scores:control_parts", dataset=DEVELOPMENT, seed=seeds),
+    ]

@@ -38,14 +38,15 @@ METHODS: dict[str, Row] = {  # beta constant as in the paper, or its VP law as m
     "VSCLD": {"method": "VSCLD", "R": 1},
     "VSULD": {"method": "VSULD", "R": 0.7},
     "steered": {"method": "VSCLD", "R": 1, "a_mode": "steered"},
-    "mixture": {"method": "VSCLD", "R": 1, "a_mode": "mixture", "components": 32},
+    "mixture": {"method": "VSCLD", "R": 1, "a_mode": "mixture"},
 }
+COMPONENTS = (8, 50)  # of mixture scores
 SCALED = ("raw", "standardised")  # the axes of the toys are nearly their coordinates: whitened is the same
 BETAS = {"constant": (2, 5, 10), "vp": (5, 10, 20)}  # the largest one of a law that grows
 RATES, WEIGHTINGS = (4e-3, 8e-3, 1.6e-2), ("score", "unit")
 USUAL = (8e-3, "score")  # learning rate and weighting of the first round
 SEED = 7  # of the development runs; no reported run has it
-TRAINING = ("method", "units", "a_mode", "schedule")  # the second round starts from the best of these
+TRAINING = ("method", "units", "a_mode", "components", "schedule")  # the second round starts from the best of these
 BY = (*TRAINING, "prior")  # a choice for each: a mixture to start from is not what A is about
 TRAINED = (*TRAINING, "beta", "weighting", "learning_rate")  # settings of a training
 EVALUATIONS = [10, 20]
@@ -70,7 +71,8 @@ def first(steps: int, samples: int) -> list[Run]:
             "repro.studies.units:run", dataset=DEVELOPMENT,
             units=[scale for scale in SCALED if scale != "raw" or settings.get("a_mode") != "mixture"],
             beta=BETAS[settings.get("schedule", "constant")], seed=SEED, steps=steps, samples=samples,
-            plan=[family_plan(EVALUATIONS, settings.get("a_mode"))], paths=False, **settings,
+            plan=[family_plan(EVALUATIONS, settings.get("a_mode"))], paths=False,
+            **({"components": COMPONENTS} if settings.get("a_mode") == "mixture" else {}), **settings,
         )
     ]  # fmt: skip
 
@@ -94,7 +96,8 @@ def second(best: pd.DataFrame, steps: int, samples: int) -> list[Run]:
 def settings_of(row: Mapping[Any, Any]) -> Row:
     """The arguments of the method of a row."""
     by_schedule = row["method"] + "-vp" * (row["schedule"] == "vp")
-    return METHODS[row["a_mode"] if row["a_mode"] in METHODS else by_schedule]
+    settings = METHODS[row["a_mode"] if row["a_mode"] in METHODS else by_schedule]
+    return settings | ({"components": int(row["components"])} if pd.notna(row["components"]) else {})
 
 
 def peers(steps: int, samples: int) -> list[Run]:

@@ -30,7 +30,7 @@ from vsmd.couplings import MixtureFit
 from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
-SETTING = ("method", "units", "a_mode", "beta", "R", "schedule", "prior", "weighting", "learning_rate", "solver",
+SETTING = ("method", "units", "a_mode", "components", "beta", "R", "schedule", "prior", "weighting", "learning_rate", "solver",
            "grid_power", "sigma_max")  # fmt: skip
 COLUMNS = ("dataset", *SETTING, "basis", "nfe", "seed", "n_samples", "pmf_rmse", "outside", "gen_std_x", "gen_std_y",
            "bend_x", "bend_y", "path_energy", "net_bend_x", "net_bend_y", "net_path_energy", "train_steps",
@@ -66,7 +66,7 @@ def run(
     )  # fmt: skip
     base = {
         "dataset": dataset, "method": method, "units": units, "beta": beta, "R": R, "schedule": schedule,
-        "a_mode": process.variational_score, "basis": basis, "weighting": weighting, "learning_rate": learning_rate,
+        "a_mode": process.variational_score, "components": components, "basis": basis, "weighting": weighting, "learning_rate": learning_rate,
         "seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     known, rows = toy(dataset)(toys.PRIOR_POINTS, random.generator(seed, "prior data")), []

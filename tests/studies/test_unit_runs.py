@@ -91,7 +91,8 @@ def test_the_choice() -> None:
 def test_rounds_of_choices() -> None:
     """Every candidate once; what wins is run with its settings, two priors of one training in one run."""
     runs = unit_choices.first(10, 100)
-    assert len(runs) == (8 * 2 + 1) * 3 * 2
+    assert len(runs) == (8 * 2 + 2) * 3 * 2
+    assert {run.config["components"] for run in runs if "components" in run.config} == {8, 50}
     assert len(set(runs)) == len(runs)
     setting = dict.fromkeys(units.SETTING) | {
         "method": "VSCLD", "units": "standardised", "a_mode": "steered", "beta": 2, "weighting": "unit",
@@ -105,6 +106,9 @@ def test_rounds_of_choices() -> None:
         setting | flow | {"method": "edm", "prior": "", "beta": None, "solver": "heun", "sigma_max": 20.0},
     ])  # fmt: skip
     assert len(unit_choices.second(best[:2], 10, 100)) == 3 * 2
+    mixture = setting | {"a_mode": "mixture", "components": 8.0, "prior": "gaussian"}
+    (run,) = unit_choices.final(pd.DataFrame([mixture]), ["spiral-8Y"], [0], 10, 100)
+    assert (run.config["a_mode"], run.config["components"]) == ("mixture", 8)
     trained, ot, edm = unit_choices.final(best, ["spiral-8Y"], [0], 10, 100)
     assert trained.config["a_mode"] == "steered"
     assert (trained.config["R"], trained.config["beta"], trained.config["weighting"]) == (1, 2, "unit")
