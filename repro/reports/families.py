@@ -19,7 +19,8 @@ SETTING = ("units", "components", "beta", "prior", "solver", "grid_power", "sigm
 COLUMNS = ("dataset", "method", "a_mode", "schedule", *SETTING, "nfe", "seed", "train_steps")
 FIRST, LEVEL, BEHIND, ONE_SEED = "first", "level", "behind", "one seed"
 _WORDS = {
-    "components": "{:g} components", "beta": "β = {:g}", "prior": "{} prior", "grid_power": "grid {:g}", "sigma_max": "σ to {:g}",
+    "components": "{:g} components",
+    "beta": "β = {:g}", "prior": "{} prior", "grid_power": "grid {:g}", "sigma_max": "σ to {:g}",
     "learning_rate": "rate {:g}", "weighting": "weight {}",
 }  # fmt: skip
 NONE_OF_THE_SIX = {"steered": "steered {}", "mixture": "{} with a mixture score"}

@@ -5,6 +5,7 @@ Quality beside the other methods is in `units`; what is here needs no network, o
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from typing import Any
@@ -13,10 +14,9 @@ import torch
 from torch import Tensor
 
 import vsmd
-from repro.grid.runs import Result, Run, product
+from repro.grid.runs import Result
 from repro.studies import toys
 from repro.studies.sets.toys import toy
-from repro.studies.units import DEVELOPMENT
 from vsmd import checks, random
 from vsmd.bridges import MixtureProcess
 from vsmd.couplings import MixtureFit
@@ -80,12 +80,7 @@ def ends(
 
 
 def control_parts(
-    dataset: str,
-    seed: int,
-    components: int = 50,
-    beta: float = 2,
-    steps: int = 2_000,
-    samples: int = 20_000,
+    dataset: str, seed: int, components: int = 50, beta: float = 2, steps: int = 2_000, samples: int = 20_000
 ) -> Result:
     """How often a step's control must be taken anew: rows of `mixture_parts` by parts, power of the grid, evaluations.
 
@@ -98,21 +93,13 @@ def control_parts(
     )  # fmt: skip
     base: Row = {"dataset": dataset, "seed": seed, "components": components, "train_steps": steps}
     rows = []
-    for row in ({"parts": p, "grid_power": g, "nfe": n} for p in PARTS for g in POWERS for n in EVALUATIONS):
+    for parts, power, nfe in itertools.product(PARTS, POWERS, EVALUATIONS):
         began = time.perf_counter()
         x = model.sample(
-            samples, Exponential(row["parts"]), row["nfe"], seed, grid_power=row["grid_power"], denoise=False,
-            checked=False,
+            samples, Exponential(parts), nfe, seed, grid_power=power, denoise=False, checked=False
         )  # fmt: skip
         seconds = time.perf_counter() - began
-        rows.append({**base, **row, "pmf_rmse": toys.quality(x, dataset, seed, with_w2=False)["pmf_rmse"]})
-        rows[-1]["seconds"] = seconds
+        quality = toys.quality(x, dataset, seed, with_w2=False)["pmf_rmse"]
+        row = {"parts": parts, "grid_power": power, "nfe": nfe, "pmf_rmse": quality, "seconds": seconds}
+        rows.append({**base, **row})
     return Result({"mixture_parts": rows})
-
-
-def runs(datasets: list[str], seeds: list[int]) -> list[Run]:
-    """What the tables hold: how each number of components ends on each set, and the parts on the development sets."""
-    return [
-        *product("repro.studies.mixture_scores:ends", dataset=datasets, components=[1, 8, 50], seed=seeds),
-        *product("repro.studies.mixture_scores:control_parts", dataset=DEVELOPMENT, seed=seeds),
-    ]

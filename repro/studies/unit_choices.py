@@ -146,7 +146,7 @@ def _final(draws: Sequence[Mapping[Any, Any]]) -> list[Row]:
     name = row["method"] if row["units"] == "raw" else f"{row['method']}-{row['units']}"
     if name in flow_matching.METHODS:
         return [
-            {"function": "repro.studies.units:run_flow", "method": name, "source": draw["prior"] or "gaussian",
+            {"function": "repro.studies.units:run_flow", "method": name, "source": draw["prior"],
              "plan": [[line_of(draw, evaluations, flow_matching.OPTIONS)]]}
             for draw in draws
         ]  # fmt: skip
@@ -165,7 +165,7 @@ def brief(datasets: list[str], seeds: list[int], steps: int, samples: int) -> li
         ours | {"method": "CLD", "units": "standardised", "a_mode": "zero"},
         ours | {"method": "VSCLD", "units": "raw", "a_mode": "adaptive", "beta": 5},
         ours | {"method": "VSCLD", "units": "raw", "a_mode": "steered"},
-        {"method": "ot-cfm", "units": "standardised", "prior": "", "solver": "ab2"},
+        {"method": "ot-cfm", "units": "standardised", "prior": "gaussian", "solver": "ab2"},
         {"method": "edm", "units": "standardised", "prior": "", "solver": "heun", "sigma_max": 20},
     ]
     powers = {"ot-cfm": flow_matching.GRID_POWER, "edm": edm.POWER}

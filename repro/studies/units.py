@@ -30,8 +30,8 @@ from vsmd.couplings import MixtureFit
 from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
-SETTING = ("method", "units", "a_mode", "components", "beta", "R", "schedule", "prior", "weighting", "learning_rate", "solver",
-           "grid_power", "sigma_max")  # fmt: skip
+SETTING = ("method", "units", "a_mode", "components", "beta", "R", "schedule", "prior", "weighting",
+           "learning_rate", "solver", "grid_power", "sigma_max")  # fmt: skip
 COLUMNS = ("dataset", *SETTING, "basis", "nfe", "seed", "n_samples", "pmf_rmse", "outside", "gen_std_x", "gen_std_y",
            "bend_x", "bend_y", "path_energy", "net_bend_x", "net_bend_y", "net_path_energy", "train_steps",
            "train_seconds")  # fmt: skip
@@ -66,8 +66,9 @@ def run(
     )  # fmt: skip
     base = {
         "dataset": dataset, "method": method, "units": units, "beta": beta, "R": R, "schedule": schedule,
-        "a_mode": process.variational_score, "components": components, "basis": basis, "weighting": weighting, "learning_rate": learning_rate,
-        "seed": seed, "train_steps": steps, "train_seconds": time.perf_counter() - began,
+        "a_mode": process.variational_score, "components": components, "basis": basis, "weighting": weighting,
+        "learning_rate": learning_rate, "seed": seed, "train_steps": steps,
+        "train_seconds": time.perf_counter() - began,
     }  # fmt: skip
     known, rows = toy(dataset)(toys.PRIOR_POINTS, random.generator(seed, "prior data")), []
     for started, its_draws in by_prior(model, draws, known, seed):
@@ -100,7 +101,7 @@ def run_flow(
         method, toy(dataset), (2,), source=source, steps=steps, seed=seed, learning_rate=learning_rate
     )
     base = {"dataset": dataset, "seed": seed} | peer_columns(method, learning_rate, steps, began)
-    base["prior"] = "mixture" if source == "mixture" else None
+    base["prior"] = source
     if paths:
         path = flow.sample(min(samples, toys.PATH_POINTS), "heun", toys.PATH_STEPS, seed, trajectory=True)
         base |= _paths(path, torch.linspace(0, 1, toys.PATH_STEPS + 1, dtype=torch.float64), flow.scale)

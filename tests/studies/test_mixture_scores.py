@@ -30,9 +30,3 @@ def test_parts_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     stds = [row["pmf_rmse"] for row in rows]
     assert all(1 < std < 20 for std in stds)  # in the data's units, stretched by 8
     assert len(set(stds)) == len(stds)  # each drawn its own way
-
-
-def test_runs() -> None:
-    runs = mixture_scores.runs(["spiral-8Y"], [0, 1])
-    assert [run.function.split(":")[1] for run in runs] == ["ends"] * 6 + ["control_parts"] * 4
-    assert {run.config["dataset"] for run in runs[6:]} == {"moons-8Y", "scurve-8Y"}

@@ -170,7 +170,7 @@ def test_the_whole_study(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: Any = (store, ["spiral-8Y"], [0], small, small)
     best, rows = unit_choices.study(*arguments)
     assert {(r.method, r.prior) for r in best.itertuples()} == {
-        ("CLD", "moments"), ("CLD", "mixture"), ("ot-cfm", ""), ("edm", ""),
+        ("CLD", "moments"), ("CLD", "mixture"), ("ot-cfm", "gaussian"), ("edm", ""),
     }  # fmt: skip
     assert set(rows.method) == {"CLD", "ot-cfm", "edm", "real", "gaussian", "mixture-32"}
     assert set(rows.dataset) == {"spiral-8Y", *units.DEVELOPMENT}
