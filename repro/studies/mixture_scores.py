@@ -70,6 +70,7 @@ def ends(
     linear = vsmd.forward_process(method, (2,), beta=beta, damping=R, variational_score="mixture")
     linear, began = linear.with_moments(torch.zeros(2), torch.ones(2)), time.perf_counter()
     process = linear.coupled(x, MixtureFit(components, steps=steps), seed)
+    assert isinstance(process, MixtureProcess)
     row: Row = {"dataset": dataset, "method": method, "beta": beta, "R": R, "components": components, "seed": seed}
     row["seconds"] = time.perf_counter() - began
     fresh = ((toy(dataset)(POINTS, random.generator(seed, "end points")) - known.mean(0)) / known.std(0)).double()
