@@ -81,7 +81,13 @@ def ends(
 
 
 def control_parts(
-    dataset: str, seed: int, components: int = 50, beta: float = 2, steps: int = 2_000, samples: int = 20_000
+    dataset: str,
+    seed: int,
+    components: int = 50,
+    beta: float = 2,
+    fit_steps: int = 3_000,
+    steps: int = 2_000,
+    samples: int = 20_000,
 ) -> Result:
     """How often a step's control must be taken anew: rows of `mixture_parts` by parts, power of the grid, evaluations.
 
@@ -90,7 +96,7 @@ def control_parts(
     process = vsmd.forward_process("VSCLD", (2,), beta=beta, variational_score="mixture")
     model = vsmd.fit(
         process, toy(dataset), units="standardised", steps=steps, seed=seed, learning_rate=toys.LEARNING_RATE,
-        mixture=MixtureFit(components),
+        mixture=MixtureFit(components, steps=fit_steps),
     )  # fmt: skip
     base: Row = {"dataset": dataset, "seed": seed, "components": components, "train_steps": steps}
     rows = []
