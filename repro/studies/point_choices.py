@@ -1,15 +1,17 @@
 """Which settings each method of the study `points` gets on each set: candidates on its validation part, and the best.
 
-The family in two rounds: each method's beta, units, prior and ending at one learning rate and weighting of the loss;
-then the other rates and weighting at the best of those. Peers choose their learning rate, source, units, solver and
-time grid, mixtures their components, resampling its noise. By sliced W2 and energy distance over their floors at 10
-and 20 evaluations; no look at a test part.
+In two rounds. The family: each method's beta, units, grid and ending at one learning rate and weighting of the loss;
+then the other rates and weighting, and a mixture as prior, at the best of those. Flow matching and EDM: units, source,
+solver and grid, then the other rates. Mixtures choose their components, resampling its noise. By sliced W2 and energy
+distance over their floors at 10 and 20 evaluations; no look at a test part.
+
+A variational score is tried on standardised data alone: on whitened ones its A is nought, and it is CLD or its like.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -26,7 +28,9 @@ Row = dict[str, Any]
 
 RATES, WEIGHTINGS = (1e-3, 2e-3, 4e-3), ("unit", "score")
 USUAL = (2e-3, "unit")  # learning rate and weighting of the first round
-UNITS = ("whitened", "standardised")
+UNITS, VARIATIONAL_UNITS = ("whitened", "standardised"), ("standardised",)
+FAMILY = tuple(name for name in METHODS if name != "SGM")  # whose constant beta nobody uses; the VP law stands for it
+SCORE_COMPONENTS = 8  # of a mixture score: its fit takes longer than training does
 SEED = 7  # of the runs that choose; no reported run has it
 EVALUATIONS = [10, 20]
 COMPONENTS, NOISES = (1, 4, 16, 64), (0.05, 0.1, 0.2, 0.4)
@@ -35,46 +39,74 @@ BY = ("dataset", "method", "a_mode", "schedule")
 
 
 def first(dataset: str, steps: int) -> list[Run]:
-    """The six methods and steering in both units at every beta, on the validation part."""
+    """The family in its units at every beta, on the validation part, from the prior of the data's two moments."""
     rate, weighting = USUAL
     return [
         run
-        for settings in METHODS.values()
+        for settings in (METHODS[name] for name in FAMILY if name in METHODS)
         for run in product(
-            "repro.studies.points:run", dataset=dataset, units=UNITS, beta=BETAS[settings.get("schedule", "constant")],
-            weighting=weighting, learning_rate=rate, seed=SEED, steps=steps,
-            plan=[family_plan(EVALUATIONS, settings.get("a_mode"))], **settings,
+            "repro.studies.points:run", dataset=dataset, units=units_of(settings),
+            beta=BETAS[settings.get("schedule", "constant")], weighting=weighting, learning_rate=rate, seed=SEED,
+            steps=steps, plan=[family_plan(EVALUATIONS, settings.get("a_mode"), ["moments"])], **score_of(settings),
         )
     ]  # fmt: skip
+
+
+def units_of(settings: Row) -> tuple[str, ...]:
+    """The units in which a method is tried."""
+    linear = settings["method"] in ("VSDM", "VSCLD", "VSULD") and settings.get("a_mode") != "mixture"
+    return VARIATIONAL_UNITS if linear else UNITS
+
+
+def score_of(settings: Row) -> Row:
+    """The settings, with the number of components of a mixture score."""
+    return settings | ({"components": SCORE_COMPONENTS} if settings.get("a_mode") == "mixture" else {})
 
 
 def second(best: pd.DataFrame, steps: int) -> list[Run]:
-    """The other learning rates, and the other weighting, at the units and beta of each row of `best` (`chosen`)."""
-    others = [(rate, USUAL[1]) for rate in RATES if rate != USUAL[0]]
-    others += [(USUAL[0], weighting) for weighting in WEIGHTINGS if weighting != USUAL[1]]
+    """At the units and beta of each row of `best` (`chosen`): other rates, the other weighting, a mixture as prior."""
+    others = [(rate, USUAL[1], "moments") for rate in RATES if rate != USUAL[0]]
+    others += [(USUAL[0], weighting, "moments") for weighting in WEIGHTINGS if weighting != USUAL[1]]
     return [
         run
         for row in best.to_dict("records")
-        for rate, weighting in others
+        for rate, weighting, prior in others + ([(*USUAL, "mixture")] if row["a_mode"] != "mixture" else [])
         for run in product(
             "repro.studies.points:run", dataset=row["dataset"], units=row["units"], beta=row["beta"],
             weighting=weighting, learning_rate=rate, seed=SEED, steps=steps,
-            plan=[family_plan(EVALUATIONS, row["a_mode"])], **settings_of(row),
+            plan=[family_plan(EVALUATIONS, row["a_mode"], [prior])], **score_of(settings_of(row)),
         )
     ]  # fmt: skip
 
 
-def peers(dataset: str, steps: int) -> list[Run]:
-    """Every candidate of flow matching and EDM, and of what needs no network, on the validation part."""
+def peers(dataset: str, steps: int, rates: Sequence[float] = USUAL[:1]) -> list[Run]:
+    """Every candidate of flow matching and EDM at these rates, and of what needs no network, on the validation part."""
     common: Row = {"dataset": dataset, "seed": SEED}
     return [
         *product("repro.studies.points:run_flow", method=list(flow_matching.METHODS), source=flow_matching.SOURCES,
-                 learning_rate=RATES, plan=[flow_plan(EVALUATIONS)], steps=steps, **common),
-        *product("repro.studies.points:run_edm", method=list(edm.SCALINGS), learning_rate=RATES,
+                 learning_rate=rates, plan=[flow_plan(EVALUATIONS)], steps=steps, **common),
+        *product("repro.studies.points:run_edm", method=list(edm.SCALINGS), learning_rate=rates,
                  plan=[edm_plan(EVALUATIONS)], steps=steps, **common),
         *product("repro.studies.points:run_plain", method="mixture", value=COMPONENTS, **common),
         *product("repro.studies.points:run_plain", method="resampled", value=NOISES, **common),
     ]  # fmt: skip
+
+
+def second_of_peers(best: pd.DataFrame, steps: int) -> list[Run]:
+    """The other learning rates of each row of `best` that is flow matching's or EDM's."""
+    others = [rate for rate in RATES if rate != USUAL[0]]
+    wanted = {(row["dataset"], _named(row["method"], row["units"]), row["prior"]) for row in best.to_dict("records")}
+    return [
+        run
+        for dataset in (best.dataset.unique() if others else ())
+        for run in peers(dataset, steps, others)
+        if (dataset, run.config["method"], run.config.get("source", "")) in wanted
+    ]
+
+
+def _named(method: str, units: str) -> str:
+    """A peer's name, which tells its units."""
+    return method if units in ("raw", "") else f"{method}-{units}"
 
 
 def chosen(rows: pd.DataFrame, by: tuple[str, ...] = BY) -> pd.DataFrame:
@@ -117,10 +149,10 @@ def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
     for row in best.to_dict("records"):
         common: Row = {"dataset": row["dataset"], "seed": seeds, "part": "test"}
         trained: Row = {**common, "steps": steps, "learning_rate": row["learning_rate"]}
-        name = row["method"] if row["units"] in ("raw", "") else f"{row['method']}-{row['units']}"
+        name = _named(row["method"], row["units"])
         if name in flow_matching.METHODS:
             runs += product(
-                "repro.studies.points:run_flow", method=name, source=row["prior"] or "gaussian",
+                "repro.studies.points:run_flow", method=name, source=row["prior"],
                 plan=[[line_of(row, evaluations, flow_matching.OPTIONS)]], **trained,
             )  # fmt: skip
         elif name in edm.SCALINGS:
@@ -132,7 +164,7 @@ def final(best: pd.DataFrame, seeds: list[int], steps: int) -> list[Run]:
         else:
             runs += product(
                 "repro.studies.points:run", units=row["units"], beta=row["beta"], weighting=row["weighting"],
-                plan=[[line_of(row, evaluations, ("prior", *OPTIONS))]], likelihood=True, **settings_of(row),
+                plan=[[line_of(row, evaluations, ("prior", *OPTIONS))]], likelihood=True, **score_of(settings_of(row)),
                 **trained, **({"chosen": True} if row.get("selected") else {}),
             )  # fmt: skip
     for dataset in best.dataset.unique():
@@ -157,7 +189,7 @@ def study(
     workers: int | None = None,
     offered: Callable[[Run], Run | None] = lambda run: run,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both rounds and the peers on the validation part of a set, then what was chosen (`choices`) on its test part.
+    """Both rounds on the validation part of a set, then what was chosen (`choices`) on its test part.
 
     tried, reported: steps of training, of the runs that choose and of those in tables. offered: what becomes of a
     candidate, None to leave it out; by default it stays. Returns choices and rows. Runs that a store holds are not run
@@ -169,7 +201,8 @@ def study(
 
     begun, others = candidates(first(dataset, tried)), candidates(peers(dataset, tried))
     execute([*begun, *others], store, workers=workers)
-    again = candidates(second(chosen(store.table("points", begun)), tried))
+    peers_best = choices(store.table("points", others))
+    again = candidates([*second(chosen(store.table("points", begun)), tried), *second_of_peers(peers_best, tried)])
     execute(again, store, workers=workers)
     best = choices(store.table("points", [*begun, *again, *others]))
     runs = final(best, seeds, reported)

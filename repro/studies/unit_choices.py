@@ -53,9 +53,11 @@ EVALUATIONS = [10, 20]
 POWERS = (1, 1.5, 2, 3)  # of time grids
 
 
-def family_plan(evaluations: list[int], a_mode: str | None = None) -> list[Row]:
+def family_plan(
+    evaluations: list[int], a_mode: str | None = None, priors: Sequence[str] = ("moments", "mixture")
+) -> list[Row]:
     """Every prior, grid and ending that a setting may be drawn with; a mixture score ends in the plain prior."""
-    priors = ("gaussian",) if a_mode == "mixture" else ("moments", "mixture")
+    priors = ("gaussian",) if a_mode == "mixture" else priors
     return [
         {"prior": prior, "solver": "exponential", "evaluations": evaluations, "denoise": clean, "grid_power": power}
         for prior in priors for power in POWERS for clean in (True, False)
@@ -97,7 +99,7 @@ def settings_of(row: Mapping[Any, Any]) -> Row:
     """The arguments of the method of a row."""
     by_schedule = row["method"] + "-vp" * (row["schedule"] == "vp")
     settings = METHODS[row["a_mode"] if row["a_mode"] in METHODS else by_schedule]
-    return settings | ({"components": int(row["components"])} if pd.notna(row["components"]) else {})
+    return settings | ({"components": int(row["components"])} if pd.notna(row.get("components")) else {})
 
 
 def peers(steps: int, samples: int) -> list[Run]:

@@ -87,6 +87,8 @@ def test_faults_are_seen_each_by_its_measure() -> None:
     assert copies["sw2"] == pytest.approx(copies["sw2_floor"], rel=0.05)
     assert reference.measures(fresh) == good
     assert len(reference.floors) == 1  # taken once for the same number of samples
+    quick = reference.measures(fresh, quick=True)
+    assert quick == {name: good[name] for name in ("sw2", "energy", "sw2_floor", "energy_floor")}
 
 
 def test_bad_points() -> None:

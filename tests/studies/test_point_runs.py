@@ -35,14 +35,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_family() -> None:
-    rows = points.run("set", "CLD", 0, 5, PLAN, R=1, steps=2, likelihood=True).tables["points"]
+    quick = points.run("set", "CLD", 0, 5, PLAN[:1], R=1, steps=2).tables["points"][0]
+    assert (quick["part"], quick["n_samples"], quick["auc"], quick["nll"]) == ("validation", 70, None, None)
+    assert quick["energy"] > 0  # and nothing that is not chosen by
+    rows = points.run("set", "CLD", 0, 5, PLAN, "test", R=1, steps=2, likelihood=True).tables["points"]
     assert [(r["prior"], r["solver"], r["nfe"]) for r in rows] == [
         ("moments", "exponential+denoise", 3), ("mixture", "heun", 4),
     ]  # fmt: skip
     for row in rows:
         assert tuple(row) == points.COLUMNS
         assert (row["dataset"], row["part"], row["dim"], row["n_train"], row["n_samples"]) == (
-            "set", "validation", 3, 150, 70,
+            "set", "test", 3, 150, 80,
         )  # fmt: skip
         assert all(row[m] >= 0 and row[f"{m}_floor"] > 0 for m in ("sw2", "energy", "auc", "tail_error"))
         assert math.isfinite(row["nll"])
@@ -68,7 +71,7 @@ def test_peers() -> None:
     ],
 )
 def test_without_a_network(method: str, value: float, name: str) -> None:
-    (row,) = points.run_plain("set", method, 0, value).tables["points"]
+    (row,) = points.run_plain("set", method, 0, value, part="test").tables["points"]
     assert (row["method"], row["nfe"]) == (name, 0)
     assert 0 < row["sw2"] < 1.5 * row["sw2_floor"] + 0.1  # normal data: every one of them is near
     if method == "real":  # copies, of which only so many training points are looked at as there are held-out ones
@@ -166,7 +169,9 @@ def test_one_of_the_family_is_selected() -> None:
 
 def test_candidates_and_finals() -> None:
     first, peers = point_choices.first("set", 10), point_choices.peers("set", 10)
-    assert len(first) == 9 * 2 * 3
+    assert len(first) == (3 * 2 + 4 + 2) * 3  # plain methods and mixture scores in two units, variational ones in one
+    assert {run.config["units"] for run in first if run.config["method"] == "VSULD"} == {"standardised"}
+    assert {run.config["components"] for run in first if "components" in run.config} == {8}
     assert len({run.key for run in first + peers}) == len(first) + len(peers)
     setting = dict.fromkeys(points.SETTING) | {
         "dataset": "set", "method": "VSCLD", "units": "whitened", "a_mode": "steered", "beta": 5, "prior": "moments",
@@ -174,10 +179,17 @@ def test_candidates_and_finals() -> None:
         "schedule": "constant",
     }  # fmt: skip
     best = pd.DataFrame([
-        setting, setting | {"method": "ot-cfm", "solver": "ab2", "prior": ""},
+        setting, setting | {"method": "ot-cfm", "solver": "ab2", "prior": "mixture"},
         setting | {"method": "mixture-16", "units": ""},
     ])  # fmt: skip
-    assert len(point_choices.second(best[:1], 10)) == 3
+    others = point_choices.second(best[:1], 10)
+    assert [(r.config["learning_rate"], r.config["weighting"], r.config["plan"][0]["prior"]) for r in others] == [
+        (1e-3, "unit", "moments"), (4e-3, "unit", "moments"), (2e-3, "score", "moments"), (2e-3, "unit", "mixture"),
+    ]  # fmt: skip
+    others = point_choices.second_of_peers(best, 10)
+    assert [(r.config["method"], r.config["source"], r.config["learning_rate"]) for r in others] == [
+        ("ot-cfm-whitened", "mixture", 1e-3), ("ot-cfm-whitened", "mixture", 4e-3),
+    ]  # fmt: skip
     runs = point_choices.final(best, [0, 1], 10)
     assert [(r.function.split(":")[1], r.config["seed"]) for r in runs] == [
         ("run", 0), ("run", 1), ("run_flow", 0), ("run_flow", 1), ("run_plain", 0), ("run_plain", 1),
