@@ -50,7 +50,7 @@ TRAINING = ("method", "units", "a_mode", "components", "schedule")  # the second
 BY = (*TRAINING, "prior")  # a choice for each: a mixture to start from is not what A is about
 TRAINED = (*TRAINING, "beta", "weighting", "learning_rate")  # settings of a training
 EVALUATIONS = [10, 20]
-POWERS = (1, 1.5, 2, 3)  # of time grids
+POWERS = (1, 2, 3)  # of time grids
 
 
 def family_plan(

@@ -30,6 +30,7 @@ from vsmd.couplings import MixtureFit
 from vsmd.samplers import SOLVERS, time_grid
 
 DEVELOPMENT = ("moons-8Y", "scurve-8Y")
+BATCH = 5_000  # samples drawn at a time: what fits the cache is drawn a third faster
 SETTING = ("method", "units", "a_mode", "components", "beta", "R", "schedule", "prior", "weighting",
            "learning_rate", "solver", "grid_power", "sigma_max")  # fmt: skip
 COLUMNS = ("dataset", *SETTING, "basis", "nfe", "seed", "n_samples", "pmf_rmse", "outside", "gen_std_x", "gen_std_y",
@@ -78,7 +79,7 @@ def run(
             path = started.sample(points, "heun", toys.PATH_STEPS, seed, grid_power=1.0, trajectory=True, checked=False)
             bends = _paths(path, time_grid(toys.PATH_STEPS, model.t_min), model.process.standardised)
         for draw in its_draws:
-            x, nfe = counted(started.network, draw.evaluations, partial(drawn, started, samples, draw, seed))
+            x, nfe = counted(started.network, draw.evaluations, partial(drawn, started, samples, draw, seed, BATCH))
             rows.append(_row({**base, **bends}, draw, x, nfe))
     return Result({"units": rows})
 
