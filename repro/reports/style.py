@@ -24,7 +24,11 @@ METHOD_COLOURS = {
     "VSULD": "#009E73",
     "real": "#404040",
 }
-_OTHERS = ("#7F7F7F", "#8C564B", "#A6761D", "#666633", "#996699", "#336666")
+_OTHERS = ("#7F7F7F", "#7A3B1D", "#5E3C99", "#1F2D2D", "#8DB600", "#8FA3BF")
+_WORDS = {
+    "var": "VAR", "deepar": "DeepAR", "euler-maruyama": "Euler–Maruyama", "heun": "Heun", "aboba": "ABOBA",
+    "baoab": "BAOAB", "rk45": "RK45",
+}  # fmt: skip
 _STRAIGHT = ("-", "--", ":", "-.")
 _MARKERS = "osD^v"
 _STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))  # ticks of a logarithmic scale in a decade
@@ -82,7 +86,10 @@ def plain_log(*axes: Axis) -> None:
 
 
 def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequence[str], **style: Any) -> None:
-    """Names beside points (x, y in data units), each on the first side where it meets no other name and no point."""
+    """Names beside points (x, y in data units), each on the first side where it meets no other name and no point.
+
+    A name that names a method has its colour, so that it is no other point's.
+    """
     ax.figure.canvas.draw()
     taken = [ax.transData.transform(place) for place in places]
     boxes: list[Any] = []
@@ -90,7 +97,7 @@ def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequenc
     sides = [(7, 0, "left"), (0, 10, "center"), (0, -10, "center"), (-7, 0, "right")]
     sides += [(7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (9, 18, "left"), (9, -18, "left")]
     for place, name in zip(places, names, strict=True):
-        text = ax.annotate(name, place, textcoords="offset points", va="center", **style)
+        text = ax.annotate(name, place, textcoords="offset points", va="center", color=_of_method(name), **style)
         for dx, dy, side in sides:
             text.xyann = dx, dy
             text.set_horizontalalignment(side)
@@ -101,9 +108,14 @@ def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequenc
         boxes.append(box)
 
 
+def _of_method(name: str) -> str:
+    return METHOD_COLOURS.get(name.split("-")[0], "black")
+
+
 def words(name: str) -> str:
     """A name as tables hold it ("simbench_load"), in words."""
-    return {"var": "VAR", "deepar": "DeepAR"}.get(name, name.replace("_", " "))
+    plain, _, last = name.partition("+denoise")
+    return _WORDS.get(plain, plain.replace("_", " ")) + (", denoised" + last if plain != name else "")
 
 
 def palette(labels: Iterable[str]) -> dict[str, str]:
