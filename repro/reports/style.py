@@ -26,8 +26,8 @@ METHOD_COLOURS = {
 }
 _OTHERS = ("#7F7F7F", "#7A3B1D", "#5E3C99", "#1F2D2D", "#8DB600", "#8FA3BF")
 _WORDS = {
-    "var": "VAR", "deepar": "DeepAR", "euler-maruyama": "Euler–Maruyama", "heun": "Heun", "aboba": "ABOBA",
-    "baoab": "BAOAB", "rk45": "RK45",
+    "var": "VAR", "deepar": "DeepAR", "euler-maruyama": "Euler–Maruyama", "euler": "Euler", "heun": "Heun",
+    "aboba": "ABOBA", "baoab": "BAOAB", "rk45": "RK45",
 }  # fmt: skip
 _STRAIGHT = ("-", "--", ":", "-.")
 _MARKERS = "osD^v"
