@@ -36,7 +36,7 @@ def processes(draw: st.DrawFn, wrong: int = 2) -> Call:
         st.sampled_from(["transition", "prior_kl", "moments_kl", "prior_law", "coefficients", "noise_left", "log_prob"])
     )
     time = draw(a.times | a.odd) if draw(st.integers(0, 9)) == 0 else draw(a.times)
-    data = draw(a.points(shape)) if shape in a.SHAPES else torch.ones(3, 2)
+    data = draw(a.points(shape)) if isinstance(shape, tuple) and shape in a.SHAPES else torch.ones(3, 2)
     text = (
         f"p = vsmd.{a.words('forward_process', fields)}; {ask} at t={a.told(time)}, std={std:.3g}, data {a.told(data)}"
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
-LIMIT = 300.0  # seconds that a child may take
+LIMIT, IDLE = 300.0, 60.0  # seconds that a child may compute, and that it may do nothing (its own children may)
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -65,6 +65,15 @@ def contents(folder: Path, patterns: Sequence[str] = ("**/*",)) -> dict[str, str
 def differing(one: Mapping[str, object], two: Mapping[str, object]) -> list[str]:
     """Names that are in one of the two alone, or differ."""
     return sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
+
+
+def computed(pid: int) -> float:
+    """Seconds of computing that a process has taken; 0 for one that is gone, or where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class Forked:
@@ -117,16 +126,22 @@ class Forked:
         return self.status
 
     def wait(self, limit: float = LIMIT) -> int | None:
-        """Exit status; None where it ran into the limit and was ended."""
-        end = time.monotonic() + limit
-        while time.monotonic() < end:
-            if (status := self.poll()) is not None:
-                return status
+        """Exit status; None where it hung and was ended: it has computed for so long, or nothing for `IDLE` seconds."""
+        first = last = computed(self.pid)
+        rested = time.monotonic()
+        while (status := self.poll()) is None:
             time.sleep(0.01)
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return None
+            if time.monotonic() < rested + IDLE:
+                continue
+            now = computed(self.pid)
+            if now - last < 0.05 or now - first > limit:
+                break
+            last, rested = now, time.monotonic()
+        if status is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return status
 
     def said(self) -> str:
         """What it printed."""

@@ -78,7 +78,7 @@ def staged(name: str, root: Path) -> Scene:
     """The undisturbed run."""
     began, folder = time.monotonic(), root / "reference" / name
     child = play(name, folder)
-    if status := child.wait(600.0):
+    if status := child.wait():
         raise RuntimeError(f"{name} ends with {status} undisturbed: {child.said()[-600:]}")
     return Scene(name, folder, time.monotonic() - began)
 
@@ -91,7 +91,7 @@ def attack(scene: Scene, folder: Path, rng: np.random.Generator) -> tuple[str, s
         at, before = int(rng.integers(PLACES)), bool(rng.random() < 0.5)
         how = f"{number.name} {'before' if before else 'after'} replacement {at}"
         child = play(scene.name, folder, lambda: victims.strike(number, at, before))
-        status = child.wait(scene.seconds * 3 + PROMPT)
+        status = child.wait()
     else:
         moment = float(rng.random()) * scene.seconds * 1.05
         how = f"{number.name} after {moment:.3f} of {scene.seconds:.2f} s"
@@ -154,7 +154,7 @@ def once(tally: Tally, row: Row, scene: Scene, folder: Path, number: int) -> Non
             )
             return
     child = play(scene.name, folder)
-    status = child.wait(scene.seconds * 4 + 60)
+    status = child.wait()
     how = f"--only kills --seed {tally.seed}: {scene.name} {number}: {'; '.join(said)}"
     if status:
         tally.failed(row, "resume", how, f"its resume ends with {status}: {child.said()[-600:]}", [folder])

@@ -67,7 +67,7 @@ def _simbench(path: Path) -> None:
 def _config(path: Path) -> None:
     from vsmd.images import Config
 
-    Config.from_text(path.read_text(encoding="utf-8"))
+    Config.from_text(path.read_bytes().decode(errors="replace") if path.is_file() else "")
 
 
 def _resumed_command(path: Path) -> None:
@@ -104,7 +104,7 @@ def _store(path: Path) -> None:
 def _finished(path: Path) -> None:
     from repro.grid.spool import Finished
 
-    Finished.read(path.read_text(encoding="utf-8"), path.name)
+    Finished.read(path.read_bytes().decode(errors="replace") if path.is_file() else "", path.name)
 
 
 def _notebook(path: Path) -> None:
@@ -125,6 +125,7 @@ def _paper(path: Path) -> None:
     page.load_paper(path)
 
 
+FILE = (ValueError, FileNotFoundError)
 FIT = (ValueError, FloatingPointError)  # a file whose numbers are sound but wild: sampling says so
 SET = (ValueError, TypeError)  # of images that are not uint8
 READERS: dict[str, Reader] = {
@@ -134,9 +135,9 @@ READERS: dict[str, Reader] = {
     "checkpoint of pre-training": Reader("pretraining.safetensors", seeds.pretrained, FIT),
     "predictor": Reader("predictor", _predictor, FIT, names=False), "npz": Reader("images.npz", images.load, SET),
     "npy": Reader("points.npy", points.read, names=False), "points csv": Reader("points.csv", points.read, names=False),
-    "points csv.gz": Reader("points.csv.gz", points.read, names=False), "panel csv": Reader("panel.csv", _panel),
-    "points parquet": Reader("points.parquet", points.read, names=False), "panel csv.gz": Reader("panel.csv.gz", _panel),
-    "panel parquet": Reader("panel.parquet", _panel), "series": Reader("series", _series),
+    "points csv.gz": Reader("points.csv.gz", points.read, names=False), "panel csv": Reader("panel.csv", _panel, FILE),
+    "points parquet": Reader("points.parquet", points.read, names=False), "panel csv.gz": Reader("panel.csv.gz", _panel, FILE),
+    "panel parquet": Reader("panel.parquet", _panel, FILE), "series": Reader("series", _series),
     "series gz": Reader("series_zipped", _series), "series tar.gz": Reader("series.tar.gz", _series),
     "profiles npz": Reader("simbench/renewables_hourly.npz", _simbench, twin="simbench_hourly/renewables_hourly.npz"),
     "config": Reader("config.json", _config, names=False),

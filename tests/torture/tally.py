@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 EVERY = 5.0  # seconds between two lines
-SHOWN = 3  # failures of one signature that are printed and kept
+SHOWN = 2  # failures of one signature that are printed and kept
 
 
 @dataclass
@@ -77,11 +77,11 @@ class Tally:
         )
         place.with_suffix(".txt").write_text(f"seed {self.seed}\nreproduce: {how}\n{what}\n", encoding="utf-8")
         for path in paths:
-            if path.is_dir():
-                shutil.copytree(path, place / path.name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
-            elif path.is_file():
-                place.mkdir(exist_ok=True)
-                shutil.copy(path, place / path.name)
+            for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+                target = place / file.relative_to(path.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if file.stat().st_size < 2**25:
+                    shutil.copy(file, target)
 
     def lost(self) -> int:
         """Failures of all kinds."""

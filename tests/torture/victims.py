@@ -26,30 +26,30 @@ from torture import seeds
 from vsmd import command, files, latent
 from vsmd.images.training import CHECKPOINT, train
 
-STEPS = 240
+STEPS = 90
 
 
 def toy(folder: Path) -> None:
     """A training with adaptation and a checkpoint every twenty steps, of which two stay; samples of its model."""
-    process = vsmd.forward_process("VSULD", (3,), beta=4.0, prior="mixture")
+    process = vsmd.forward_process("VSULD", (3,), beta=4.0)
     adaptation = vsmd.Adaptation(rounds=6, paths=60, nodes=8)
-    options: dict[str, Any] = {"steps": STEPS, "batch_size": 64, "adaptation": adaptation, "network": seeds.mlp()}
+    options: dict[str, Any] = {"steps": STEPS, "batch_size": 16, "adaptation": adaptation, "network": seeds.mlp()}
     path = folder / "checkpoint.safetensors"
-    model = vsmd.fit(process, seeds.points(300), checkpoint=path, checkpoint_every=20, keep=2, **options)
+    model = vsmd.fit(process, seeds.points(300), checkpoint=path, checkpoint_every=10, keep=2, **options)
     model.save(folder / "model.safetensors")
     files.write_atomic(folder / "samples.txt", repr(model.sample(5, seed=1).tolist()))
 
 
 def autoencoder(folder: Path) -> None:
     """The pre-training of an autoencoder, then a bridge on its codes, each with its checkpoint."""
-    options: dict[str, Any] = {"batch_size": 32, "steps": STEPS}
+    options: dict[str, Any] = {"batch_size": 16, "steps": STEPS}
     paths = [folder / f"{name}.safetensors" for name in ("pretraining", "bridge", "model")]
-    codec = latent.pretrain(seeds.codec(), seeds.points(300), checkpoint=paths[0], checkpoint_every=50, **options)
+    codec = latent.pretrain(seeds.codec(), seeds.points(300), checkpoint=paths[0], checkpoint_every=20, **options)
     fitted = latent.fit(
         seeds.points(300),
         autoencoder=codec,
         checkpoint=paths[1],
-        checkpoint_every=40,
+        checkpoint_every=15,
         adaptation=seeds.ADAPTATION,
         **options,
     )
@@ -79,7 +79,7 @@ def points(folder: Path) -> None:
     data = folder / "data.csv"
     if not data.exists():
         pd.DataFrame(seeds.points(400).numpy(), columns=["a", "b", "c"]).to_csv(data, index=False)
-    line = f"points {data} --out {folder}/out.csv --model {folder}/model.safetensors --steps 60 --prior moments --force"
+    line = f"points {data} --out {folder}/out.csv --model {folder}/model.safetensors --steps 40 --prior moments --force"
     if command.main(line.split()):
         raise SystemExit(1)
 
