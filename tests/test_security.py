@@ -1,4 +1,4 @@
-"""No evaluated text, no shell, no download without a hash or a reason: what SECURITY.md says, looked for in the code."""
+"""No evaluated text, no shell, no download without a hash or a reason: what SECURITY says, looked for in the code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ RUNS = {"eval", "exec", "compile", "__import__", "input", "breakpoint"}  # built
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn"}
 UNPACKS = {"extractall", "unpack_archive", "mktemp"}  # write where an archive, or whoever guesses, says
 FETCHES = {
-    "urlopen", "urlretrieve", "load_state_dict_from_url", "download_url", "hf_hub_download", "snapshot_download", "load_url",
+    "urlopen", "urlretrieve", "load_state_dict_from_url", "download_url", "hf_hub_download", "snapshot_download",
+    "load_url",
     "fetch_openml", "materialize_dataset", "get_dataset", "build_feature_extractor", "download_and_extract_archive",
 }  # fmt: skip
 CLIENTS = {"requests", "httpx", "aiohttp", "urllib3", "ftplib", "paramiko"}
@@ -39,7 +40,7 @@ def running(source: str) -> list[int]:
 
 
 def fetching(source: str) -> Iterator[str]:
-    """Names of what fetches something from elsewhere: `CIFAR10` with download, GluonTS's and clean-fid's, any client."""
+    """Names of what fetches from elsewhere: `CIFAR10` with download, GluonTS and clean-fid, any client."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
@@ -89,11 +90,15 @@ def test_what_is_fetched_is_listed_with_its_hash_or_the_reason() -> None:
 
 @pytest.mark.parametrize("line", [
     "eval(text)", "exec(text)", "x = __import__(name)", "os.system('ls')", "subprocess.run('ls', shell=True)",
-    "subprocess.run(command, shell=wanted)", "archive.extractall(folder)", "shutil.unpack_archive(path)", "yaml.load(text)",
+    "subprocess.run(command, shell=wanted)", "archive.extractall(folder)", "shutil.unpack_archive(path)",
+    "yaml.load(text)",
     "torch.jit.load(path)", "tempfile.mktemp()", "subprocess.getoutput('ls')",
 ])  # fmt: skip
 def test_running_is_seen(line: str) -> None:
-    assert running(f"model.eval()\nre.compile(text)\nsubprocess.run(['ls'], shell=False)\ntar.extractall(to, filter='data')\n{line}") == [5]
+    assert running(
+        f"model.eval()\nre.compile(text)\nsubprocess.run(['ls'], shell=False)\ntar.extractall(to,
+        filter='data')\n{line}"
+    ) == [5]
 
 
 @pytest.mark.parametrize("line", [

@@ -19,7 +19,8 @@ from vsmd.schedules import BetaSchedule
 from vsmd.units import UNITS
 
 ODD: list[Any] = [
-    None, True, False, -1, 0, 1, 3, 10**30, -(10**30), 2.5, -0.0, 1e-300, 1e300, math.nan, math.inf, -math.inf, 1j, "", "x",
+    None, True, False, -1, 0, 1, 3, 10**30, -(10**30), 2.5, -0.0, 1e-300, 1e300, math.nan, math.inf, -math.inf, 1j,
+    "", "x",
     "cld", "é\n", b"x", (), (0,), (-1,), (2.5,), ("a",), [], [1, 2], {}, {"x": 1}, object, np.float32(1), np.int64(2),
     np.array(["a"]), np.array([]), np.array([1 + 1j]), torch.tensor(math.nan), torch.zeros(0), torch.ones(3),
     torch.ones(2, 2, dtype=torch.complex64), torch.ones(2, dtype=torch.bool), torch.full((2,), math.inf),

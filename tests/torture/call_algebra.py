@@ -21,7 +21,8 @@ from vsmd.training import Compute
 
 PROCESS: dict[str, Any] = {
     "beta": a.beta, "gamma": st.floats(0.1, 10), "damping": st.sampled_from([None, 0.1, 0.7, 0.99, 1.0]),
-    "variational_score": a.score, "prior": a.prior, "basis": a.basis, "score_matching": st.sampled_from(["hybrid", "plain"]),
+    "variational_score": a.score, "prior": a.prior, "basis": a.basis, "score_matching": st.sampled_from(["hybrid",
+    "plain"]),
 }  # fmt: skip
 SHAPE = st.sampled_from(a.SHAPES)
 
@@ -158,7 +159,8 @@ def potentials(draw: st.DrawFn) -> Call:
 
 
 ADAPTATION: dict[str, Any] = {
-    "rounds": a.count, "begin": st.floats(0, 1), "end": st.floats(0, 1), "eta": st.floats(0.01, 2), "alpha": st.floats(0, 1),
+    "rounds": a.count, "begin": st.floats(0, 1), "end": st.floats(0, 1), "eta": st.floats(0.01, 2),
+    "alpha": st.floats(0, 1),
     "rule": st.sampled_from(["minimiser", "gradient"]), "policy": st.sampled_from(["duality", "score"]),
     "start": st.sampled_from(["target", "terminal"]), "max_prior_kl": st.sampled_from([None, 1e-3, 1.0]),
     "free": st.sampled_from(["A_x", "A_v"]), "tied": st.booleans(), "interaction": st.floats(-1, 2),
@@ -169,13 +171,16 @@ SCHEDULE: dict[str, Any] = {"b_min": st.floats(0.01, 5), "b_max": st.floats(0.01
 CONSTRUCTED = st.one_of(
     a.called("vsmd.BetaSchedule", vsmd.BetaSchedule, SCHEDULE, ("b_min", "b_max"), 2),
     a.called("vsmd.Adaptation", vsmd.Adaptation, ADAPTATION, wrong=2),
-    a.called("Moments.given", Moments.given, {"mean": VALUES, "var": VALUES, "shape": SHAPE}, ("mean", "var", "shape"), 10**9),
+    a.called("Moments.given", Moments.given, {"mean": VALUES, "var": VALUES, "shape": SHAPE}, ("mean", "var",
+    "shape"), 10**9),
     a.called("time_grid", time_grid, {"steps": a.count, "t_min": a.times, "power": st.floats(0.2, 5)}, ("steps",), 2),
     a.called("as_solver", as_solver, {"solver": a.solver, "rtol": a.rate, "atol": a.rate}, ("solver",), 2),
-    a.called("Compute", Compute, {"precision": st.sampled_from(["float32", "bfloat16"]), "accumulate": a.count}, wrong=2),
+    a.called("Compute", Compute, {"precision": st.sampled_from(["float32", "bfloat16"]), "accumulate": a.count},
+    wrong=2),
     a.called(
         "MixtureFit", couplings.MixtureFit,
-        {"components": a.count, "full": st.booleans(), "steps": a.count, "batch_size": a.count, "learning_rate": a.rate},
+        {"components": a.count, "full": st.booleans(), "steps": a.count, "batch_size": a.count,
+        "learning_rate": a.rate},
         wrong=2,
     ),
     a.called(

@@ -116,7 +116,8 @@ def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, str]:
     if n and index == "far":
         stamps = stamps[:-1].append(pd.DatetimeIndex(["2200-01-01"]))
     frame.index = {  # type: ignore[assignment]
-        "none": frame.index, "names": pd.Index([f"r{i}" for i in range(n)]), "doubled": stamps[: n - 1].append(stamps[:1])[:n],
+        "none": frame.index, "names": pd.Index([f"r{i}" for i in range(n)]),
+        "doubled": stamps[: n - 1].append(stamps[:1])[:n],
         "backwards": stamps[::-1], "zone": stamps.tz_localize("Europe/Berlin", ambiguous="NaT", nonexistent="NaT"),
         "nat": pd.DatetimeIndex([pd.NaT] * n), "period": stamps.to_period("h"),
     }.get(index, stamps) if n else frame.index  # fmt: skip
@@ -129,7 +130,8 @@ def tables(draw: st.DrawFn) -> Call:
     frame, said = draw(frames())
     if draw(st.booleans()):
         fields = draw(a.chosen({
-            "split": st.sampled_from(["random", "group", "time", None]), "time_column": st.sampled_from(["a", "z", None]),
+            "split": st.sampled_from(["random", "group", "time", None]), "time_column": st.sampled_from(["a", "z",
+            None]),
             "group_column": st.sampled_from(["a", "z", None]), "drop": st.sampled_from([(), ("a",), ("z",)]),
             "missing": st.sampled_from(["error", "drop", "impute"]), "seed": st.integers(0, 9),
         }))  # fmt: skip
@@ -215,8 +217,10 @@ def overridden(changes: dict[str, Any]) -> Call:
 
 
 WORDS = st.sampled_from([
-    "points", "check", "forecast", "x.csv", "--out", "y.csv", "-n", "3", "--steps", "-1", "nan", "--method", "CLDD", "--beta",
-    "--help", "--prior", "mixture", "--freq", "h", "--horizon", "--columns", "a", "--device", "cuda:9", "--seed", "--force", "",
+    "points", "check", "forecast", "x.csv", "--out", "y.csv", "-n", "3", "--steps", "-1", "nan", "--method", "CLDD",
+    "--beta",
+    "--help", "--prior", "mixture", "--freq", "h", "--horizon", "--columns", "a", "--device", "cuda:9", "--seed",
+    "--force", "",
     "images", "--", "é", "--n=2.5", "reproduced", "--picture", "p.xyz", "--paths", "0",
 ])  # fmt: skip
 
@@ -240,8 +244,10 @@ def commanded(line: list[str]) -> Call:
 COMMANDS = st.lists(WORDS, max_size=7).filter(lambda w: not w or w[0] != "images").map(commanded)
 CONFIGURED = a.called(
     "Increments.configured", lambda **k: Increments.configured(3, "h", **k),
-    {"location": st.sampled_from(["last", "season", "profile", "linear"]), "lags_seq": st.sampled_from([(1,), (1, 24), [2, 3]]),
-     "factors": st.integers(0, 3), "scale_window": st.integers(1, 99), "context": st.sampled_from(["none", ("scales", "lags")]),
+    {"location": st.sampled_from(["last", "season", "profile", "linear"]), "lags_seq": st.sampled_from([(1,), (1, 24),
+    [2, 3]]),
+     "factors": st.integers(0, 3), "scale_window": st.integers(1, 99), "context": st.sampled_from(["none", ("scales",
+     "lags")]),
      "lags": st.integers(1, 5), "drift": st.booleans(), "rank": st.integers(1, 3)},
     wrong=2,
 )  # fmt: skip

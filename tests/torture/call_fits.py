@@ -23,16 +23,20 @@ from vsmd.training import Compute
 
 SHAPE = st.sampled_from([(1,), (2,), (3,)])
 TRAINING: dict[str, Any] = {
-    "units": a.units, "batch_size": st.integers(1, 40), "learning_rate": a.rate, "ema": st.floats(0, 1), "clip": st.floats(0, 2),
-    "schedule": st.sampled_from(["cosine", "constant", "step"]), "weighting": st.sampled_from(["score", "unit", "backbone"]),
+    "units": a.units, "batch_size": st.integers(1, 40), "learning_rate": a.rate, "ema": st.floats(0, 1),
+    "clip": st.floats(0, 2),
+    "schedule": st.sampled_from(["cosine", "constant", "step"]), "weighting": st.sampled_from(["score", "unit",
+    "backbone"]),
     "seed": st.integers(-1, 99), "compute": st.sampled_from([None, Compute(accumulate=2)]),
     "context_dropout": st.sampled_from([0.0, 0.1]),
 }  # fmt: skip
 SAMPLING: dict[str, Any] = {
     "solver": a.solver, "steps": st.integers(1, 12), "seed": st.integers(0, 9), "grid_power": st.floats(0.5, 3),
-    "denoise": st.sampled_from([None, True, False]), "guidance": st.sampled_from([1.0, 0.0, 2.0]), "batch_size": a.count,
+    "denoise": st.sampled_from([None, True, False]), "guidance": st.sampled_from([1.0, 0.0, 2.0]),
+    "batch_size": a.count,
     "trajectory": st.booleans(), "seeds": st.sampled_from([None, (0, 1, 2), (1,), range(5)]),
-    "context": st.sampled_from([None, torch.tensor(1), torch.zeros(3, dtype=torch.int64), torch.ones(3, 2), torch.tensor(9)]),
+    "context": st.sampled_from([None, torch.tensor(1), torch.zeros(3, dtype=torch.int64), torch.ones(3, 2),
+    torch.tensor(9)]),
 }  # fmt: skip
 SMALL: dict[str, Any] = {
     "adaptation": seeds.ADAPTATION,
@@ -121,9 +125,11 @@ def forecasts(draw: st.DrawFn) -> Call:
     freq = draw(st.sampled_from(["B", "h", "D", "MS"]))
     options = draw(a.chosen({
         "method": a.method, "beta": st.floats(0.5, 9), "basis": st.sampled_from(["coordinates", "principal"]),
-        "variational_score": st.sampled_from(["zero", "adaptive", "steered"]), "location": st.sampled_from(["last", "season"]),
+        "variational_score": st.sampled_from(["zero", "adaptive", "steered"]), "location": st.sampled_from(["last",
+        "season"]),
         "context": st.sampled_from(["none", "scales", ("scales", "lags", "levels")]), "lags": st.integers(1, 3),
-        "solver": a.solver, "sampling_steps": st.integers(1, 5), "patience": st.integers(1, 3), "integer": st.booleans(),
+        "solver": a.solver, "sampling_steps": st.integers(1, 5), "patience": st.integers(1, 3),
+        "integer": st.booleans(),
         "drift": st.booleans(), "rank": st.integers(1, 2), "factors": st.integers(0, 1), "bf16": st.booleans(),
     }, (), 6))  # fmt: skip
     steps, scale = draw(st.sampled_from([5, 90, 200])), draw(st.sampled_from([1.0, 1e-5, 1e6]))

@@ -1,4 +1,4 @@
-"""Child processes of the torture: started as from a terminal, killed, waited for with a limit; what they left compared."""
+"""Child processes of the torture: started as from a terminal, killed, waited for; what they left, compared."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ import torch
 import vsmd
 from repro import grid
 from torture import seeds
-from torture.children import Forked, contents, differing
+from torture.children import Forked, contents
 from torture.tally import Row, Tally, scaled
 from vsmd import command, files, latent
 from vsmd.forecasting import VSMDPredictor
@@ -73,7 +73,8 @@ def writers(sound: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
 
     drawn = f"images sample {images} -n 4 --evaluations 3 --device cpu --out"
     return {
-        "Model.save": lambda f: model.save(f / "model.safetensors"), "checkpoints": lambda f: seeds.checkpointed(f / "c.safetensors"),
+        "Model.save": lambda f: model.save(f / "model.safetensors"),
+        "checkpoints": lambda f: seeds.checkpointed(f / "c.safetensors"),
         "LatentModel.save": lambda f: whole.save(f / "latent.safetensors"),
         "latent.pretrain": lambda f: seeds.pretrained(f / "p.safetensors"),
         "predictor folders": lambda f: predictor.serialize(f / "predictor"),

@@ -1,4 +1,4 @@
-"""Resident memory over a long training, many forecasts, and models saved and loaded again and again: flat, or it leaks."""
+"""Resident memory over long training, many forecasts, and models saved and loaded again: flat, or it leaks."""
 
 from __future__ import annotations
 

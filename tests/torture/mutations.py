@@ -17,7 +17,8 @@ Mutation = Callable[[bytes, Rng], bytes]
 CANARY = "executed"  # a folder that a hostile file would make in the reader's working folder
 PICKLE = b"cposix\nmkdir\n(S'" + CANARY.encode() + b"'\ntR."  # that folder, made by whoever unpickles this
 VALUES: list[Any] = [
-    None, True, -1, 0, 1, 10**12, 10**400, -(10**12), 0.5, 1e308, float("nan"), float("inf"), "", "x", "é\n", "../x", [], [-1],
+    None, True, -1, 0, 1, 10**12, 10**400, -(10**12), 0.5, 1e308, float("nan"), float("inf"), "", "x", "é\n", "../x",
+    [], [-1],
     [10**6, 10**6], {}, {"x": 1}, [[]], "nan", 2**63,
 ]  # fmt: skip
 
@@ -166,7 +167,8 @@ def hostile() -> dict[str, bytes]:
     bomb = _tar({"x/train/a.json": (tarfile.REGTYPE, zeros * 4)})
     away = {f"x/train/{i}.json": (kind, b"/etc/passwd") for i, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE))}
     return {
-        "empty": b"", "pickle": PICKLE, "deep": deep, "deep-object": b'{"a":' * 100_000, "binary": bytes(range(256)) * 40,
+        "empty": b"", "pickle": PICKLE, "deep": deep, "deep-object": b'{"a":' * 100_000,
+        "binary": bytes(range(256)) * 40,
         "zeros": bytes(100_000), "text": "ä,ö\n1,2\n".encode("latin-1") * 50, "gzip-bomb": gzip.compress(zeros * 20, 1),
         "objects.npy": _npy("|O", "(3,)", PICKLE), "objects.npz": _zip({"images.npy": _npy("|O", "(3,)", PICKLE)}),
         "huge.npz": _zip({"images.npy": _npy("|u1", f"({10**12}, 8, 8)", b"")}),

@@ -129,14 +129,17 @@ FILE = (ValueError, FileNotFoundError)
 FIT = (ValueError, FloatingPointError)  # a file whose numbers are sound but wild: sampling says so
 SET = (ValueError, TypeError)  # of images that are not uint8
 READERS: dict[str, Reader] = {
-    "model": Reader("model.safetensors", _model, FIT), "model, mixture score": Reader("bridge.safetensors", _model, FIT),
-    "model, overdamped": Reader("plain.safetensors", _model, FIT), "latent model": Reader("latent.safetensors", _latent, FIT),
+    "model": Reader("model.safetensors", _model, FIT), "model, mixture score": Reader("bridge.safetensors", _model,
+    FIT),
+    "model, overdamped": Reader("plain.safetensors", _model, FIT), "latent model": Reader("latent.safetensors",
+    _latent, FIT),
     "checkpoint": Reader("checkpoint.safetensors", seeds.checkpointed, FIT),
     "checkpoint of pre-training": Reader("pretraining.safetensors", seeds.pretrained, FIT),
     "predictor": Reader("predictor", _predictor, FIT, names=False), "npz": Reader("images.npz", images.load, SET),
     "npy": Reader("points.npy", points.read, names=False), "points csv": Reader("points.csv", points.read, names=False),
     "points csv.gz": Reader("points.csv.gz", points.read, names=False), "panel csv": Reader("panel.csv", _panel, FILE),
-    "points parquet": Reader("points.parquet", points.read, names=False), "panel csv.gz": Reader("panel.csv.gz", _panel, FILE),
+    "points parquet": Reader("points.parquet", points.read, names=False), "panel csv.gz": Reader("panel.csv.gz",
+    _panel, FILE),
     "panel parquet": Reader("panel.parquet", _panel, FILE), "series": Reader("series", _series),
     "series gz": Reader("series_zipped", _series), "series tar.gz": Reader("series.tar.gz", _series),
     "profiles npz": Reader("simbench/renewables_hourly.npz", _simbench, twin="simbench_hourly/renewables_hourly.npz"),

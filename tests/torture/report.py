@@ -22,7 +22,8 @@ Curves = Mapping[str, Sequence[tuple[float, float]]]
 POINTS = 9  # of a curve that the table shows
 HEAD = """# Reliability
 
-Written by `make torture`; every row is an attempt to make the package lose work, give a wrong result in silence, hang, or
+Written by `make torture`; every row is an attempt to make the package lose work, give a wrong result in silence,
+hang, or
 end in an error that it does not document. A failure names the seed or the file that reproduces it.
 
 """

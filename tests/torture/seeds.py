@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import panelfiles
 import torch
+import torch._dynamo  # as in `victims`
 from torch import Tensor
 
-import panelfiles
 import vsmd
 from repro import grid
 from vsmd import latent

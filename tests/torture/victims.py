@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import tiny
 import torch
+import torch._dynamo  # what optimisers load when the first one is made: once, not in every child
 
 import vsmd
 from repro import grid
@@ -104,7 +105,8 @@ def notebook(folder: Path) -> None:
         (folder / "pyproject.toml").write_text("")
         cell = (
             "from repro import grid\nstore = grid.profile(profile).store\n"
-            f"runs = grid.product('tinyruns:run', method=['CLD', 'SGM'], seed=[0, 1], slow=.05, log={str(folder / 'log')!r})\n"
+            f"runs = grid.product('tinyruns:run', method=['CLD', 'SGM'], seed=[0, 1], slow=.05,
+            log={str(folder / 'log')!r})\n"
             "print(grid.execute(runs, store))\nprint(store.table('tiny', runs).drop(columns='train_seconds'))"
         )
         nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in ('profile = "quick"', cell)])
@@ -136,8 +138,10 @@ VICTIMS: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 # What the interrupted and the undisturbed one must have alike; rows are compared without what times something.
 KEPT: dict[str, tuple[str, ...]] = {
-    "toy": ("*.safetensors", "samples.txt"), "autoencoder": ("*.safetensors",), "points": ("out.csv", "model.safetensors"),
-    "forecast": ("*.safetensors", "*.txt", "predictor/*"), "images": ("run/*.safetensors", "run/samples/*", "run/*.json", "*.txt"),
+    "toy": ("*.safetensors", "samples.txt"), "autoencoder": ("*.safetensors",), "points": ("out.csv",
+    "model.safetensors"),
+    "forecast": ("*.safetensors", "*.txt", "predictor/*"), "images": ("run/*.safetensors", "run/samples/*",
+    "run/*.json", "*.txt"),
     "store": (), "notebook": (), "smoke": (), "book": ("book/html/**/*.html", "book/html/objects.inv"),
 }  # fmt: skip
 
