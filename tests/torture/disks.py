@@ -71,6 +71,7 @@ def writers(sound: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
     def trained(folder: Path) -> None:
         train(config, folder, data=tiny.pictures(), resume=(folder / CHECKPOINT).exists())
 
+    drawn_points = f"points {data} --steps 2 --prior moments --force"
     drawn = f"images sample {images} -n 4 --evaluations 3 --device cpu --out"
     return {
         "Model.save": lambda f: model.save(f / "model.safetensors"),
@@ -79,7 +80,7 @@ def writers(sound: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
         "latent.pretrain": lambda f: seeds.pretrained(f / "p.safetensors"),
         "predictor folders": lambda f: predictor.serialize(f / "predictor"),
         "early stopping": lambda f: seeds.estimator(patience=2, checkpoint=f / "e.safetensors").train(seeds.walk(200)),
-        "vsmd points": lambda f: _command(f"points {data} --out {f}/out.csv --model {f}/m.safetensors --steps 2 --force"),
+        "vsmd points": lambda f: _command(f"{drawn_points} --out {f}/out.csv --model {f}/m.safetensors"),
         "image runs": trained, "images sample npz": lambda f: _command(f"{drawn} {f}/drawn.npz"),
         "images sample png": lambda f: _command(f"{drawn} {f}/sheet.png"),
         "images sample folder": lambda f: _command(f"{drawn} {f}/drawn"),
@@ -147,14 +148,14 @@ def complaint(error: BaseException) -> str:
     return f"is no line: {text[:300]!r}" if "\n" in text or not text else ""
 
 
-def tried(write: Callable[[Path], object], folder: Path) -> tuple[bool, str]:
-    """Whether it was written, and what was wrong with the error if not."""
+def tried(write: Callable[[Path], object], folder: Path) -> str:
+    """What was wrong with the error, if it was not written."""
     torch.manual_seed(0)
     try:
         write(folder)
     except BaseException as error:
-        return False, complaint(error)
-    return True, ""
+        return complaint(error)
+    return ""
 
 
 def left(folder: Path, old: dict[str, str], new: dict[str, str]) -> str:
@@ -187,7 +188,7 @@ def attempt(
                 folder.mkdir()
             old = contents(folder)
             with full(folder, int(room), mounted):
-                written, wrong = tried(write, folder)
+                wrong = tried(write, folder)
             wrong = wrong or left(folder, old, new)
             if wrong:
                 tally.failed(row, f"{name} full", f"{name} with {room} of {size} bytes free, {older=}", wrong)
@@ -199,7 +200,7 @@ def attempt(
     tried(write, folder)
     old = contents(folder)
     with closed(place, mounted) as bites:
-        written, wrong = tried(write, folder) if bites else (False, "")
+        wrong = tried(write, folder) if bites else ""
         wrong = wrong or left(folder, old, old)
     if not bites:
         row.note = "read-only folders skipped: root, and no disk may be mounted"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -32,10 +33,8 @@ def _status(name: str) -> int:
 
 def watched(reader: Reader, path: Path) -> dict[str, Any]:
     """Read a file; what became of it, the most memory that it took, seconds."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    except OSError:
-        pass
     before, began = _status("VmRSS"), time.perf_counter()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")

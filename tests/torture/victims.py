@@ -105,8 +105,8 @@ def notebook(folder: Path) -> None:
         (folder / "pyproject.toml").write_text("")
         cell = (
             "from repro import grid\nstore = grid.profile(profile).store\n"
-            f"runs = grid.product('tinyruns:run', method=['CLD', 'SGM'], seed=[0, 1], slow=.05,
-            log={str(folder / 'log')!r})\n"
+            f"log = {str(folder / 'log')!r}\n"
+            "runs = grid.product('tinyruns:run', method=['CLD', 'SGM'], seed=[0, 1], slow=.05, log=log)\n"
             "print(grid.execute(runs, store))\nprint(store.table('tiny', runs).drop(columns='train_seconds'))"
         )
         nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in ('profile = "quick"', cell)])
