@@ -19,6 +19,8 @@ from torture import files as damaged
 from torture.readers import READERS, Reader
 from torture.tally import Row, Tally
 
+from vsmd import checks
+
 
 @pytest.fixture
 def tally(tmp_path: Path) -> Tally:
@@ -80,20 +82,21 @@ def wrong(path: Path) -> None:
     if kind == b"d":
         os.kill(os.getpid(), signal.SIGSEGV)
     if kind == b"m":
-        np.ones(2**28)
+        np.ones(2**24)
     if kind == b"x":
         os.mkdir(mutations.CANARY)
     if kind == b"k":
         raise KeyError(kind)
     if kind == b"l":
         raise ValueError("two\nlines")
-    raise ValueError(f"{path.name}: is damaged")
+    checks.positive(path.name, -1)
 
 
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[damaged.Worker]:
     monkeypatch.setitem(READERS, "wrong", Reader("x", wrong))
-    monkeypatch.setattr(damaged, "LIMIT", 0.3)
+    monkeypatch.setattr(damaged, "LIMIT", 3.0)
+    monkeypatch.setattr(reading, "ROOM", 2**26)
     worker = damaged.Worker(tmp_path)
     yield worker
     worker.stop()
