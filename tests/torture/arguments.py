@@ -37,7 +37,7 @@ beta = st.one_of(st.floats(0.5, 20), st.floats(-3, 3).map(lambda e: 10.0**e)) | 
     st.floats(0, 20),
     st.floats(0.1, 3),
 )
-times = st.floats(0, 1, exclude_min=True) | st.floats(-9, 0).map(lambda e: 10.0**e)
+times = st.floats(1e-9, 1) | st.floats(-9, 0).map(lambda e: 10.0**e)
 count = st.integers(1, 40)
 rate = st.floats(-4, 0).map(lambda e: 10.0**e)
 score = st.sampled_from([None, "zero", "adaptive", "steered", "mixture"]) | st.floats(-3, 0.24)
@@ -48,7 +48,7 @@ def told(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         whole = value.numel() <= 12
         text = (
-            f"torch.tensor({value.tolist()})" if whole else f"tensor{tuple(value.shape)} std {float(value.std()):.3g}"
+            f"torch.tensor({value.tolist()})" if whole else f"tensor{tuple(value.shape)} std {float(value.double().std()):.3g}"
         )
         return text if value.dtype == torch.float32 else f"{text}.to({value.dtype})"
     if isinstance(value, dict):

@@ -159,5 +159,8 @@ def run(tally: Tally, scale: float) -> None:
     for kinds in (call_algebra.KINDS, call_data.KINDS, call_fits.KINDS):
         for name, kind in kinds.items():
             with tally.kind(name, kind.what) as row:
-                explore(tally, row, kind, scaled(kind.count, scale))
+                try:
+                    explore(tally, row, kind, scaled(kind.count, scale))
+                except Exception:  # of what makes the calls: the other kinds go on
+                    tally.failed(row, "error", f"--only calls --seed {tally.seed}: {name}", traceback.format_exc())
     tally.say(f"all kinds in {time.monotonic() - began:.0f} s")
