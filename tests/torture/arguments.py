@@ -48,7 +48,9 @@ def told(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         whole = value.numel() <= 12
         text = (
-            f"torch.tensor({value.tolist()})" if whole else f"tensor{tuple(value.shape)} std {float(value.double().std()):.3g}"
+            f"torch.tensor({value.tolist()})"
+            if whole
+            else f"tensor{tuple(value.shape)} std {float(value.double().std()):.3g}"
         )
         return text if value.dtype == torch.float32 else f"{text}.to({value.dtype})"
     if isinstance(value, dict):

@@ -98,6 +98,7 @@ class Forked:
             traceback.print_exc()
         finally:
             sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(int(status or 0))
 
     @staticmethod

@@ -48,7 +48,7 @@ def _predictor(path: Path) -> None:
 
 
 def _panel(path: Path) -> None:
-    panels.from_wide(path, "h", 4, windows=2, gaps="missing" if path.stat().st_size % 2 else "error")
+    panels.from_wide(path, "h", 4, windows=2, gaps="missing" if sum(path.parent.name.encode()) % 2 else "error")
 
 
 def _series(path: Path) -> None:
@@ -64,10 +64,18 @@ def _simbench(path: Path) -> None:
     simbench("renewables")
 
 
+def _text(path: Path) -> str:
+    """What such a file begins with; nothing of what is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return file.read(2**24).decode(errors="replace")
+
+
 def _config(path: Path) -> None:
     from vsmd.images import Config
 
-    Config.from_text(path.read_bytes().decode(errors="replace") if path.is_file() else "")
+    Config.from_text(_text(path))
 
 
 def _resumed_command(path: Path) -> None:
@@ -104,7 +112,7 @@ def _store(path: Path) -> None:
 def _finished(path: Path) -> None:
     from repro.grid.spool import Finished
 
-    Finished.read(path.read_bytes().decode(errors="replace") if path.is_file() else "", path.name)
+    Finished.read(_text(path), path.name)
 
 
 def _notebook(path: Path) -> None:

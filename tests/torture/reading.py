@@ -59,7 +59,7 @@ def outcome_of(reader: Reader, path: Path) -> dict[str, str]:
         text = str(error)
         if "\n" in text or len(text) > LONGEST or not text:
             return {"outcome": "unclear", "what": f"{type(error).__name__} is no clear line: {text[:400]!r}"}
-        if reader.names and path.name not in text and path.stem not in text:
+        if reader.names and isinstance(error, ValueError) and path.name not in text and path.stem not in text:
             return {"outcome": "unclear", "what": f"{type(error).__name__} does not name the file: {text[:400]!r}"}
         if ours := innermost(error):
             return {"outcome": "foreign", "what": f"{type(error).__name__} from {ours}: {text[:400]!r}"}
