@@ -143,6 +143,7 @@ def once(tally: Tally, row: Row, scene: Scene, folder: Path, number: int) -> Non
     for _ in range(int(rng.choice([1, 1, 2, 3])) if scene.name not in SLOW else 1):
         how, wrong = attack(scene, folder, rng)
         said.append(how)
+        row.note = f"{int(row.note.split()[0] if row.note else 0) + 1} kills"
         found = [wrong, *halves(scene, folder)]
         if any(found):
             tally.failed(

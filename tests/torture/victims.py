@@ -31,7 +31,7 @@ STEPS = 90
 
 
 def toy(folder: Path) -> None:
-    """A training with adaptation and a checkpoint every twenty steps, of which two stay; samples of its model."""
+    """A training with adaptation and a checkpoint every ten steps, of which two stay; samples of its model."""
     process = vsmd.forward_process("VSULD", (3,), beta=4.0)
     adaptation = vsmd.Adaptation(rounds=6, paths=60, nodes=8)
     options: dict[str, Any] = {"steps": STEPS, "batch_size": 16, "adaptation": adaptation, "network": seeds.mlp()}
@@ -142,7 +142,7 @@ VICTIMS: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 # What the interrupted and the undisturbed one must have alike; rows are compared without what times something.
 KEPT: dict[str, tuple[str, ...]] = {
-    "toy": ("*.safetensors", "samples.txt"), "autoencoder": ("*.safetensors",), "points": ("out.csv",
+    "toy": ("checkpoint.safetensors", "model.safetensors", "samples.txt"), "autoencoder": ("*.safetensors",), "points": ("out.csv",
     "model.safetensors"),
     "forecast": ("*.safetensors", "*.txt", "predictor/*"),
     "images": ("run/[!c]*.safetensors", "run/checkpoint.safetensors", "run/samples/*",
