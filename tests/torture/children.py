@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vsmd import files
+
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 LIMIT, IDLE = 300.0, 60.0  # seconds that a child may compute, and that it may do nothing (its own children may)
@@ -65,6 +67,16 @@ def contents(folder: Path, patterns: Sequence[str] = ("**/*",)) -> dict[str, str
 def differing(one: Mapping[str, object], two: Mapping[str, object]) -> list[str]:
     """Names that are in one of the two alone, or differ."""
     return sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
+
+
+def whole(path: Path) -> bool:
+    """Whether a file of the package, a safetensors one, can be read and its checksum is right."""
+    try:
+        with files.opened(path) as file:
+            files.read(path, (file.metadata() or {})["format"])
+    except (ValueError, KeyError):
+        return False
+    return True
 
 
 def computed(pid: int) -> float:

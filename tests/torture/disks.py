@@ -25,7 +25,7 @@ import torch
 import vsmd
 from repro import grid
 from torture import seeds
-from torture.children import Forked, contents
+from torture.children import Forked, contents, whole
 from torture.tally import Row, Tally, scaled
 from vsmd import command, files, latent
 from vsmd.forecasting import VSMDPredictor
@@ -58,7 +58,7 @@ def writers(sound: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
     """By name, functions that write into a folder; called a second time, they write the same or go on."""
     data = scratch / "data.csv"
     pd.DataFrame(seeds.points(200).numpy(), columns=["a", "b", "c"]).to_csv(data, index=False)
-    whole, model = latent.load(sound / "latent.safetensors"), vsmd.load(sound / "model.safetensors")
+    coded, model = latent.load(sound / "latent.safetensors"), vsmd.load(sound / "model.safetensors")
     predictor = VSMDPredictor.deserialize(sound / "predictor")
     config = tiny.config(steps=6, every=3, keep=2)
     provenance = {"date": "2026-01-01", "seconds": 1.0, "commit": "", "device": "cpu", "torch": "2"}
@@ -76,7 +76,7 @@ def writers(sound: Path, scratch: Path) -> dict[str, Callable[[Path], object]]:
     return {
         "Model.save": lambda f: model.save(f / "model.safetensors"),
         "checkpoints": lambda f: seeds.checkpointed(f / "c.safetensors"),
-        "LatentModel.save": lambda f: whole.save(f / "latent.safetensors"),
+        "LatentModel.save": lambda f: coded.save(f / "latent.safetensors"),
         "latent.pretrain": lambda f: seeds.pretrained(f / "p.safetensors"),
         "predictor folders": lambda f: predictor.serialize(f / "predictor"),
         "early stopping": lambda f: seeds.estimator(patience=2, checkpoint=f / "e.safetensors").train(seeds.walk(200)),
@@ -162,11 +162,8 @@ def left(folder: Path, old: dict[str, str], new: dict[str, str]) -> str:
     """What stands in the folder that neither an old one nor a whole new one has; what is gone."""
     now = contents(folder)
     temporary = [str(p.relative_to(folder)) for p in folder.rglob(".*") if p.is_file() and "tmp" in p.name]
-    half = [
-        n
-        for n, digest in now.items()
-        if digest not in (old.get(n), new.get(n)) and ".cache" not in n and "log" not in n
-    ]
+    other = [n for n, digest in now.items() if digest not in (old.get(n), new.get(n)) and ".cache" not in n]
+    half = [n for n in other if not (n.endswith(".safetensors") and whole(folder / n)) and "log" not in n]
     gone = [n for n in old if n not in now and ".cache" not in n]
     found = {"temporary files": temporary, "half written": half, "gone": gone}
     return "; ".join(f"{what}: {names[:4]}" for what, names in found.items() if names)
