@@ -142,13 +142,16 @@ VICTIMS: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 # What the interrupted and the undisturbed one must have alike; rows are compared without what times something.
 KEPT: dict[str, tuple[str, ...]] = {
-    "toy": ("checkpoint.safetensors", "model.safetensors", "samples.txt"), "autoencoder": ("*.safetensors",), "points": ("out.csv",
-    "model.safetensors"),
+    "toy": ("checkpoint.safetensors", "model.safetensors", "samples.txt"),
+    "autoencoder": ("*.safetensors",),
+    "points": ("out.csv", "model.safetensors"),
     "forecast": ("*.safetensors", "*.txt", "predictor/*"),
-    "images": ("run/[!c]*.safetensors", "run/checkpoint.safetensors", "run/samples/*",
-    "run/*.json", "*.txt"),
-    "store": (), "notebook": (), "smoke": (), "book": ("book/html/**/*.html", "book/html/objects.inv"),
-}  # fmt: skip
+    "images": ("run/[!c]*.safetensors", "run/checkpoint.safetensors", "run/samples/*", "run/*.json", "*.txt"),
+    "store": (),
+    "notebook": (),
+    "smoke": (),
+    "book": ("book/html/**/*.html", "book/html/objects.inv"),
+}
 
 
 def strike(number: int, at: int, before: bool) -> None:
