@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tinyruns
 
 import vsmd
 from torture import seeds
+from torture.reading import status
 from torture.tally import Tally, scaled
 from vsmd import memory
 
@@ -33,7 +33,7 @@ def judge(tally: Tally, name: str, what: str, n: int, work: Callable[[Callable[[
 
         def look(at: float) -> None:
             memory.give_back()
-            curve.append((at, tinyruns.resident()))
+            curve.append((at, status("RssAnon") / 1e6))  # pages of files come and go
             tally.did(row, round(at) - row.count)
 
         work(look)

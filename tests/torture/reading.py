@@ -22,7 +22,7 @@ ALL = 4 * 2**30  # of address space over it: what no file gets, so that the mach
 STORM, LONGEST = 3, 600  # warnings of one kind; characters of a message
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     """Bytes of a line of /proc/self/status; 0 where there is none."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -35,7 +35,7 @@ def watched(reader: Reader, path: Path) -> dict[str, Any]:
     """Read a file; what became of it, the most memory that it took, seconds."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, began = _status("VmRSS"), time.perf_counter()
+    before, began = status("VmRSS"), time.perf_counter()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         outcome = outcome_of(reader, path)
@@ -45,7 +45,7 @@ def watched(reader: Reader, path: Path) -> dict[str, Any]:
             "outcome": "storm",
             "what": f"{max(kinds.values())} warnings of {max(kinds, key=lambda k: kinds[k])}",
         }
-    taken = _status("VmHWM") - before
+    taken = status("VmHWM") - before
     if taken > ROOM:
         outcome = {"outcome": "memory", "what": f"took {taken / 1e9:.2f} GB to end as {outcome}"}
     return {**outcome, "seconds": round(time.perf_counter() - began, 3), "taken": taken}
@@ -94,7 +94,7 @@ def innermost(error: BaseException) -> str:
 
 def serve(orders: int, answers: int) -> None:
     """Answer on one descriptor what is asked on another, until there is no more."""
-    limit = _status("VmSize") + ALL
+    limit = status("VmSize") + ALL
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     with os.fdopen(orders) as asked, os.fdopen(answers, "w") as out:
         for line in asked:

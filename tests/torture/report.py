@@ -76,5 +76,5 @@ def memory(curves: Curves) -> str:
         head = " | ".join(f"{x:,.0f}" for x, _ in chosen)
         values = " | ".join(f"{y:,.1f}" for _, y in chosen)
         rule = "---:|" * len(chosen)
-        parts.append(f"{name}, resident MB\n\n| after | {head} |\n|---|{rule}\n| MB | {values} |\n")
+        parts.append(f"{name}, resident MB of its own\n\n| after | {head} |\n|---|{rule}\n| MB | {values} |\n")
     return "\n".join(parts)
