@@ -80,7 +80,7 @@ def wrong(path: Path) -> None:
     if kind == b"h":
         signal.pause()
     if kind == b"d":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.SIGKILL)
     if kind == b"m":
         np.ones(2**24)
     if kind == b"x":
@@ -140,7 +140,7 @@ def test_mutations_change_files_and_compressed_ones_from_within() -> None:
     assert mutations.PICKLE.startswith(b"cposix\nmkdir")
 
 
-def test_every_reader_reads_its_sound_file_and_refuses_a_pickle(tmp_path: Path) -> None:
+def test_every_reader_reads_its_sound_file(tmp_path: Path) -> None:
     from torture import seeds
 
     seeds.make(tmp_path / "sound")

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Worker:
         line = self.answers.readline() if ready else ""
         if line:
             return dict(json.loads(line))
-        status = self.stop()
+        status = self.stop(kill=not ready)
         if ready:
             return {"outcome": "died", "what": f"status {status}"}
         return {"outcome": "hung", "what": f"more than {LIMIT:g} s"}
@@ -72,12 +73,14 @@ class Worker:
         os.close(asked)
         os.close(answers)
 
-    def stop(self) -> int | None:
+    def stop(self, kill: bool = False) -> int | None:
         """End the process; its status."""
         if self.process is None:
             return None
         os.close(self.orders)
-        status = self.process.wait(0.5)
+        if kill:
+            self.process.send(signal.SIGKILL)
+        status = self.process.wait()
         self.answers.close()
         self.process = None
         return status
