@@ -108,7 +108,7 @@ def _tables(folder: Path) -> None:
         if not zipped:
             with tarfile.open(folder / "series.tar.gz", "w:gz") as archive:
                 archive.add(written, "series")
-    values = {
+    values: dict[str, Any] = {
         "values": panel.to_numpy().repeat(4, 0),
         "names": np.array(["a", "b", "c"]),
         "start": np.array("2016-01-01"),
