@@ -14,7 +14,7 @@ import torch
 import torture
 from hypothesis import strategies as st
 from torture import __main__ as torturer
-from torture import calls, children, disks, kills, memory, mutations, reading, report, threads
+from torture import calls, children, disks, kills, memory, mutations, reading, report, threads, victims
 from torture import files as damaged
 from torture.readers import READERS, Reader
 from torture.tally import Row, Tally
@@ -37,7 +37,7 @@ def explored(tally: Tally, do: Callable[[], object]) -> Row:
 
 
 @pytest.mark.parametrize(("do", "what"), [
-    (lambda: int("x"), "ValueError from test_torture.py"), (lambda: {}["x"], "KeyError"),
+    (lambda: int("x"), "ValueError from test_torture.py"), (lambda: dict[str, int]()["x"], "KeyError"),
     (lambda: torch.tensor(float("nan")), "NaN or inf"), (lambda: {"a": [np.array([1.0, np.inf])]}, "NaN or inf"),
     (lambda: np.log(np.zeros(1) - 1), "RuntimeWarning"),
 ])  # fmt: skip
@@ -167,8 +167,8 @@ def test_lost_work_is_found(tally: Tally, tmp_path: Path, monkeypatch: pytest.Mo
         time.sleep(0.2)
         (folder / "end.txt").write_text(f"{count}")
 
-    monkeypatch.setitem(kills.VICTIMS, "toy", forgetful)
-    monkeypatch.setitem(kills.KEPT, "toy", ("end.txt",))
+    monkeypatch.setitem(victims.VICTIMS, "toy", forgetful)
+    monkeypatch.setitem(victims.KEPT, "toy", ("end.txt",))
     scene = kills.staged("toy", tmp_path)
     with tally.kind("toy") as row:
         for number in range(4):
@@ -180,7 +180,6 @@ def test_lost_work_is_found(tally: Tally, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_signal_meets_a_replacement(tmp_path: Path) -> None:
-    from torture import victims
 
     from vsmd import files
 
@@ -213,8 +212,12 @@ def test_memory_that_grows_is_found(tally: Tally) -> None:
             kept.append(np.ones(250_000))
             look(i)
 
+    def flat(look: Callable[[float], None]) -> None:
+        for i in range(1, 21):
+            look(i)
+
     memory.judge(tally, "leak", "steps", 20, leak)
-    memory.judge(tally, "flat", "others", 20, lambda look: [look(i) for i in range(1, 21)])
+    memory.judge(tally, "flat", "others", 20, flat)
     assert (tally.rows["leak"].failures, tally.rows["flat"].failures) == (1, 0)
 
 

@@ -61,9 +61,9 @@ def processes(draw: st.DrawFn, wrong: int = 2) -> Call:
             return diagnostics.noise_left(known, float(at)), diagnostics.data_left(known)
         if known.prior not in ("gaussian", "moments"):
             return known.with_prior("moments").prior_law().sample(3, random.generator(0, "x"))
-        law = known.prior_law()
-        drawn = law.sample(5, random.generator(0, "x"), torch.float64)
-        return (drawn, law.log_prob(drawn)) if ask == "log_prob" else drawn
+        start = known.prior_law()
+        drawn = start.sample(5, random.generator(0, "x"), torch.float64)
+        return (drawn, start.log_prob(drawn)) if ask == "log_prob" else drawn
 
     return Call(text, do)
 

@@ -87,7 +87,7 @@ def model(method: str, conditional: bool) -> vsmd.Model:
     data = seeds.points(64, 2)
     labels = torch.arange(64) % 3
     process = vsmd.forward_process(method, (2,), beta=4.0)
-    options = {"context_dropout": 0.1} if conditional else {}
+    options: dict[str, Any] = {"context_dropout": 0.1} if conditional else {}
     both = (data, labels) if conditional else data
     net = network((2,), 3 if conditional else 0)
     return vsmd.fit(process, both, steps=3, batch_size=8, network=net, adaptation=seeds.ADAPTATION, **options)
@@ -112,7 +112,7 @@ def densities(draw: st.DrawFn) -> Call:
     fields = draw(
         a.chosen({"velocities": st.integers(1, 2), "rtol": st.sampled_from([1e-4, 1e-2]), "seed": st.integers(0, 9)})
     )
-    x = draw(
+    x: Any = draw(
         st.sampled_from([torch.ones(2, 2) * far, torch.ones(1, 2).double() * far, torch.ones(2, 3), np.ones((2, 2))])
     )
     text = f"{a.words('log_prob', fields)} of {method} at {a.told(x)}"

@@ -82,9 +82,9 @@ def _models(folder: Path) -> None:
     adaptive = vsmd.forward_process("VSULD", (3,), prior="mixture", basis="principal")
     mixture = vsmd.forward_process("CLD", (3,), beta=3.0, variational_score="mixture")
     for name, process in (("model", adaptive), ("bridge", mixture), ("plain", vsmd.forward_process("SGM", (3,)))):
-        options = (
-            {"mixture": vsmd.couplings.MixtureFit(components=2, steps=5, batch_size=32)} if name == "bridge" else {}
-        )
+        options: dict[str, Any] = {}
+        if name == "bridge":
+            options["mixture"] = vsmd.couplings.MixtureFit(components=2, steps=5, batch_size=32)
         vsmd.fit(
             process, points(), network=mlp(), units="whitened" * (name == "model") or None, **SMALL, **options
         ).save(folder / f"{name}.safetensors")
