@@ -35,7 +35,8 @@ def measured(draw: st.DrawFn) -> Call:
     shape = draw(SHAPE)
     name = draw(st.sampled_from(["wasserstein2", "sliced_wasserstein2", "frechet_distance_of", "memorisation", "energy",
                                  "marginal", "kernel", "tails", "reference"]))  # fmt: skip
-    x, y, z = (draw(a.points(shape)) for _ in range(3))
+    sets: list[Any] = [draw(a.points(shape)) for _ in range(3)]
+    x, y, z = sets
     if draw(st.integers(0, 3)) == 0:
         x = draw(a.odd)
     elif draw(st.integers(0, 3)) == 0:
@@ -75,8 +76,8 @@ def scored(draw: st.DrawFn) -> Call:
     elif bad == 4:
         targets = draw(a.odd)
     name = draw(st.sampled_from(["accuracy", "coverage", "pit", "crps", "quantile_crps_sum"]))
-    levels = draw(st.sampled_from([None, (0.5,), (0.1, 0.9), (), (0.0,), (1.5,), "x"]))
-    bins = draw(st.sampled_from([1, 20, 0, -1, 2.5]))
+    levels: Any = draw(st.sampled_from([None, (0.5,), (0.1, 0.9), (), (0.0,), (1.5,), "x"]))
+    bins: Any = draw(st.sampled_from([1, 20, 0, -1, 2.5]))
     first = samples[0] if isinstance(samples, np.ndarray) and samples.ndim == 4 else samples
     second = targets[0] if isinstance(targets, np.ndarray) and targets.ndim == 3 else targets
     do = {
@@ -112,10 +113,10 @@ def frames(draw: st.DrawFn) -> tuple[pd.DataFrame, str]:
     index = draw(
         st.sampled_from(["h", "D", "B", "ME", "none", "names", "doubled", "backwards", "far", "zone", "nat", "period"])
     )
-    stamps = pd.date_range("2024-01-01", periods=n, freq=index if index in ("h", "D", "B", "ME") else "h")
+    stamps: Any = pd.date_range("2024-01-01", periods=n, freq=index if index in ("h", "D", "B", "ME") else "h")
     if n and index == "far":
         stamps = stamps[:-1].append(pd.DatetimeIndex(["2200-01-01"]))
-    frame.index = {  # type: ignore[assignment]
+    frame.index = {
         "none": frame.index, "names": pd.Index([f"r{i}" for i in range(n)]),
         "doubled": stamps[: n - 1].append(stamps[:1])[:n],
         "backwards": stamps[::-1], "zone": stamps.tz_localize("Europe/Berlin", ambiguous="NaT", nonexistent="NaT"),

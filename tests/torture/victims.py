@@ -166,7 +166,7 @@ def strike(number: int, at: int, before: bool) -> None:
         if meets and not before:
             os.kill(os.getpid(), number)
 
-    os.replace = replace
+    setattr(os, "replace", replace)  # noqa: B010 - whose types are many
 
 
 def quiet() -> None:
