@@ -7,6 +7,9 @@ ONLY    ?=
 REFRESH ?=
 SCHEDULER ?=
 FROM    ?=
+SCALE   ?= 1
+SEED    ?= 0
+ADVISORIES ?=
 
 PY := .venv/bin/python
 # One thread a process: small networks gain nothing from a second one, and runs fill the cores.
@@ -15,7 +18,7 @@ export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce merge verify test book dist lab bench lint format lock clean distclean
+.PHONY: help env reproduce merge verify test torture audit book dist lab bench lint format lock clean distclean
 
 help: ## print this list
 	@echo 'make TARGET [PROFILE=smoke|quick|full] [ONLY=02] [REFRESH=1] [SCHEDULER=tcp://host:8786] [FROM=folder] [PYTHON=python3.12]'
@@ -48,6 +51,12 @@ test: env ## unit tests, then every notebook in the smoke profile (exact facts c
 	@$(PY) -m pytest -q -n auto --maxprocesses 8
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then \
 	  VSMD_PROFILE=smoke $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout 600 notebooks; fi
+
+torture: env ## kill it, feed it damaged files and odd arguments: reports/reliability.md; [ONLY=kills,files] [SCALE=.1] [SEED=1]
+	@PYTHONPATH=tests $(PY) -m torture --scale $(SCALE) --seed $(SEED) $(if $(ONLY),--only $(ONLY))
+
+audit: env ## hold the lock file against known weaknesses: ADVISORIES=a folder, file or zip of OSV's for PyPI
+	@PYTHONPATH=tests $(PY) -m torture.audit $(if $(ADVISORIES),'$(ADVISORIES)')
 
 book: env ## the book, from stored results: build/book/html/index.html (warnings are errors)
 	@$(PY) -m repro.book

@@ -22,6 +22,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 METHOD = sorted((ROOT / "vsmd").rglob("*.py"))
 MODULES = [*sorted((ROOT / "repro").rglob("*.py")), *METHOD]
+TORTURE = sorted((ROOT / "tests" / "torture").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room imports only rooms that stand before it; those of the paper's part, `repro`, stand after all of the method's.
@@ -129,12 +130,12 @@ def test_upward_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert room_of(tmp_path / "repro" / "grid" / "pool.py") == "repro.grid"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*MODULES, *TORTURE], ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*MODULES, *TORTURE], ids=lambda path: str(path.relative_to(ROOT)))
 def test_functions_are_short(path: Path) -> None:
     """At most 60 lines from `def` to the end, docstring and all."""
     assert [f"{name}: {size}" for name, size in functions(path.read_text(encoding="utf-8")) if size > 60] == []
