@@ -16,6 +16,8 @@ PY := .venv/bin/python
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
+# Compiled once, not by every run: a fresh process otherwise spends seconds on torch alone.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help env reproduce merge verify test torture audit book dist lab bench lint format lock clean distclean
