@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_image_evaluation import Pixels
-from tiny import pictures, words
+from tinyimages import pictures, words
 
 from vsmd.images import Painter, evaluation
 from vsmd.images.__main__ import Train, main, parsed

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
+import tinyimages as tiny
 import torch
 from torch import Tensor
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from test_sampling import model
-from tiny import pictures
+from tinyimages import pictures
 from torch import Tensor
 
 from vsmd.images import Painter, evaluation

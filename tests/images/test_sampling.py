@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import awake, config, pictures
+from tinyimages import awake, config, pictures
 
 from vsmd import Model
 from vsmd.images import Painter

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import config, pictures
+from tinyimages import config, pictures
 
 from vsmd import Model, files, load, random
 from vsmd.bases import Coordinates

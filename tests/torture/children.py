@@ -24,7 +24,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def environment(threads: int = 1, **more: str) -> dict[str, str]:
     """This process's environment, with what tests import on the path and so many threads."""
-    path = os.pathsep.join([str(TESTS), str(TESTS / "images"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": path, "MPLBACKEND": "agg", **more}
 
 

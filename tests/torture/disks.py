@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tiny
+import tinyimages as tiny
 import torch
 
 import vsmd

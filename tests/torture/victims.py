@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tiny
+import tinyimages as tiny
 import torch
 import torch._dynamo  # what optimisers load when the first one is made: once, not in every child
 
