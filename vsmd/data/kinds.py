@@ -57,8 +57,6 @@ def _read(data: Dataset[Any]) -> Any:
     try:
         items = collated([data[i] for i in range(len(data))])
     except (TypeError, RuntimeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TypeError(
-            f"data={type(data).__name__}: its items must be x or (x, context), of one shape each ({reason})"
-        ) from None
+        said = f"its items must be x or (x, context), of one shape each ({checks.line(error, 120)})"
+        raise TypeError(f"data={type(data).__name__}: {said}") from None
     return tuple(items) if isinstance(items, list) else items

@@ -172,11 +172,9 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         Raises ValueError, naming the path or the representation, if something is missing or damaged.
         """
         path = Path(path)
-        try:
-            settings = json.loads((path / "predictor.json").read_text(encoding="utf-8"))
+        with files.refusing(path / "predictor.json", "in a folder written by VSMDPredictor.serialize"):
+            settings = {**json.loads(files.regular(path / "predictor.json").read_text(encoding="utf-8"))}
             name = settings.pop("model")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"path={str(path)!r}: must be a folder written by VSMDPredictor.serialize") from None
         kind = REPRESENTATIONS[checks.one_of("model", name, REPRESENTATIONS)]
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
         model = load(path / "model.safetensors", device)
