@@ -67,7 +67,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     folded = {n.lower(): n for n in names}
     near = difflib.get_close_matches(str(value).lower(), list(folded), n=1, cutoff=0.5)
     hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
-    raise ValueError(f"{name}={told(value)}: must be one of {some([*map(repr, names)], 20)}{hint}")
+    raise ValueError(f"{name}={told(value)}: must be one of {some([*map(repr, names)], 16)}{hint}")
 
 
 def some(names: Sequence[object], count: int = 5) -> str:

@@ -158,7 +158,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
     with opened(path) as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != kind:
-            raise _Refused(f"holds {checks.told(metadata.get('format', 'no vsmd format'))}, no {kind!r}")
+            raise _Refused(f"holds {checks.told(metadata.get('format', 'no vsmd format'))}, must be a {kind!r} file")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if _digest(tensors, metadata["info"]) != metadata["digest"]:
             raise ValueError("its checksum does not match")
@@ -180,7 +180,7 @@ def opened(path: str | Path) -> Iterator[Any]:
 def regular(path: str | Path) -> Path:
     """The path; to be asked within `refusing`, which refuses what is there and no file: a pipe would be waited for."""
     if Path(path).exists() and not Path(path).is_file():
-        raise _Refused("is no file")
+        raise OSError("is no file")
     return Path(path)
 
 
@@ -209,7 +209,7 @@ def refusing(path: str | Path, expected: str = "a safetensors file written by vs
     except FileNotFoundError:
         raise ValueError(f"path={str(path)!r}: does not exist; must be {expected}") from None
     except _Refused as error:
-        raise ValueError(f"path={str(path)!r}: {error}; must be {expected}") from None
+        raise ValueError(f"path={str(path)!r}: {error}") from None
     except _FOREIGN + (SafetensorError,) as error:
         reason = checks.line(error, 200)
         raise ValueError(f"path={str(path)!r}: is damaged or foreign ({reason}); must be {expected}") from None

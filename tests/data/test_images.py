@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -454,3 +455,10 @@ def test_image_set_refuses() -> None:
             ImageSet("x", good, good, torch.tensor(labels), classes=("a", "b"))
     with pytest.raises(ValueError, match="1 training images"):
         ImageSet("x", good[:1], good)
+
+
+def test_an_npz_member_that_is_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        archive.writestr("images.npy", b"NUMPY with a damaged head")
+    with pytest.raises(ValueError, match=r"^images='.*own.npz': cannot be read as npz \(images is no array\)$"):
+        load(tmp_path / "own.npz")

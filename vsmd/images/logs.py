@@ -84,17 +84,12 @@ class Log:
 def _rows(path: Path) -> list[dict[str, str]]:
     """The rows of a log as far as it is whole; none where there is no log."""
     rows: list[dict[str, str]] = []
-    if not path.is_file():
-        return rows
-    with contextlib.suppress(csv.Error), path.open(newline="", encoding="utf-8", errors="replace") as file:
+    ends = contextlib.suppress(csv.Error, OSError)
+    with ends, files.regular(path).open(newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file, restval="cut off"):
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 cells = {name: float(cell) for name, cell in row.items() if cell}
-                if (
-                    row["step"].isdecimal()
-                    and cells.keys() <= set(COLUMNS)
-                    and np.isfinite(cells["step"] + cells["seconds"])
-                ):
+                if row["step"].isdecimal() and {*cells} <= {*COLUMNS} and cells["step"] + cells["seconds"] < np.inf:
                     rows.append(row)
     return rows
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks, files
+from vsmd import checks, files, stored
 from vsmd.model import RATES
 from vsmd.training.trainer import Trainer
 
@@ -138,5 +138,7 @@ def restore(trainer: Trainer, path: Path) -> None:
     trainer.step = trainer.saved = resumed(path, tensors, info, trainer.settings, modules, trainer.optimizer)
     with files.refusing(path):
         if trainer.adapts:
+            shapes = {name: tuple(rate.shape) for name, rate in zip(RATES, trainer.process.constant)}
+            stored.check_shapes(tensors, shapes)
             trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
         trainer.history = list(info["history"])
