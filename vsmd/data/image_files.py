@@ -158,7 +158,7 @@ def _picture(file: Path, size: int | None) -> tuple[np.ndarray, str] | None:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
             image: Image.Image = opened
             with contextlib.suppress(Exception):  # the note on which side is up may be damaged alone
                 image = ImageOps.exif_transpose(opened)

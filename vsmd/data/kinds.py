@@ -23,9 +23,8 @@ def as_tensors(data: Any) -> Any:
     if isinstance(data, DataLoader):
         plain = type(data.sampler) in (SequentialSampler, RandomSampler) and type(data.batch_sampler) is BatchSampler
         if not plain or data.collate_fn is not collated:
-            raise TypeError(
-                "data=DataLoader: has a sampler or collate_fn of its own; must be its dataset, or a function"
-            )
+            said = "has a sampler or collate_fn of its own; must be its dataset, or a function"
+            raise TypeError(f"data=DataLoader: {said}")
         data = data.dataset
     if isinstance(data, Dataset):
         data = data.tensors if isinstance(data, TensorDataset) else _read(data)

@@ -120,9 +120,8 @@ class InceptionFeatures(_Features):
     """The 2,048 features of clean-fid's InceptionV3: the Fréchet distance of these is FID.
 
     mode: "clean" (PIL's bicubic on each channel, to 299) or "legacy_tensorflow" (bilinear inside the network, as in
-    published CIFAR-10 tables). The weights (91 MB) are downloaded by clean-fid into a folder that others may write to,
-    hence checked by SHA-256 before they are loaded. Raises OSError in one line where they cannot be had or clean-fid is
-    missing, ValueError for other weights.
+    published CIFAR-10 tables). The weights (91 MB), which clean-fid downloads to where others may write, are checked by
+    SHA-256. Raises OSError where they cannot be had or clean-fid is missing, ValueError for other weights.
     """
 
     def __init__(self, mode: str = "clean", device: str | torch.device = "cpu") -> None:
