@@ -55,7 +55,7 @@ class LatentModel:
         """Data (n, *shape) of scaled codes z (n, *code_shape)."""
         with torch.no_grad():
             device = placed(self.autoencoder)
-            codes = [(rows.to(device) * self.scale).float() for rows in z.split(BATCH)]
+            codes = ((rows.to(device) * self.scale).float() for rows in z.split(BATCH))
             return torch.cat([self.autoencoder.decode(rows).cpu() for rows in codes])
 
     def reconstruct(self, x: Tensor) -> Tensor:
