@@ -468,3 +468,9 @@ def test_schedule(steps: int, rounds: int) -> None:
 def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Adaptation(**arguments)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(2), "0", math.nan])
+def test_the_ends_are_numbers(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^begin=.*: must be a number between 0 and 1$"):
+        Adaptation(begin=value)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +98,40 @@ def test_one_of_suggests_the_nearest(value: str, nearest: str) -> None:
 @pytest.mark.parametrize("value", ["transformer", "", 5, None, [0]])
 def test_one_of_suggests_nothing_when_nothing_is_near(value: object) -> None:
     assert "did you mean" not in one_line(lambda: checks.one_of("method", value, METHODS), "method", value)
+
+
+class Matrix:
+    def __repr__(self) -> str:
+        return "matrix([[1, 2],\n        [3, 4]])" * 40
+
+
+@pytest.mark.parametrize("value", [Matrix(), "a" * 10**5, [0.5] * 10**4, torch.eye(3, dtype=torch.complex64)])
+def test_any_value_is_told_on_one_short_line(value: Any) -> None:
+    for call in (
+        lambda: checks.positive("x", value), lambda: checks.in_range("x", value, 0, 1),
+        lambda: checks.positive_int("x", value), lambda: checks.non_negative_int("x", value),
+        lambda: checks.one_of("x", value, METHODS), lambda: checks.device("x", value),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"^x=[^\n]{,80}: [^\n]{,120}$"):
+            call()
+
+
+@pytest.mark.parametrize("call", [checks.positive, lambda name, value: checks.in_range(name, value, 0, 1)])
+def test_integers_beyond_floats(call: Callable[[str, int], float]) -> None:
+    with pytest.raises(ValueError, match=r"^beta=1000.* …: must be a"):
+        call("beta", 10**400)
+
+
+def test_positive_within_bounds() -> None:
+    assert (checks.positive("gamma", 1e-3, 1e3), checks.positive("gamma", 1e3, 1e3)) == (1e-3, 1e3)
+    with pytest.raises(ValueError, match=r"^gamma=1e\+300: must be a number between 0.001 and 1000$"):
+        checks.positive("gamma", 1e300, 1e3)
+
+
+def test_names_are_cut_and_counted() -> None:
+    """Column names are a stranger's text, and tables have many."""
+    assert checks.some(["a\nb", *"cdefg"]) == "a b, c, d, e, f and 1 more"
+    assert len(checks.some(["[" * 10**5] * 9)) < 330
+    with pytest.raises(ValueError, match=r"^drop='z': must be one of 'n0', .*, 'n15' and 984 more$") as error:
+        checks.one_of("drop", "z", [f"n{i}" for i in range(1000)])
+    assert len(str(error.value)) < 220

@@ -80,6 +80,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"beta": "5"}, r"^beta='5': must be a finite number > 0$"),
     ({"gamma": 0}, r"^gamma=0: must be a finite number > 0$"),
     ({"gamma": math.nan}, r"^gamma=nan: must be"),
+    ({"gamma": 1e300}, r"^gamma=1e\+300: must be a number between 0.001 and 1000$"),
+    ({"gamma": 1e-300}, r"^gamma=1e-300: must be a number between"),
+    ({"beta": 1e300}, r"^beta=1e\+300: must be a number between 1e-06 and 1e\+06$"),
+    ({"beta": 1e-300}, r"^beta=1e-300: must be a number between"),
+    ({"gamma": torch.ones(2, 2)}, r"^gamma=tensor\(\[\[1\., 1\.\], \[1\., 1\.\]\]\): must be"),
+    ({"damping": torch.ones(2, 2)}, r"^damping=tensor\(\[\[1.*must be"),
+    ({"shape": torch.ones(2, 2)}, r"^shape=tensor\(\[\[1.*must be"),
+    ({"method": "SGM", "damping": torch.ones(2, 2)}, r"^damping=tensor.*SGM has no velocity"),
+    ({"basis": torch.eye(2), "variational_score": -torch.eye(2)}, r"^basis=tensor.*a full A has its own eigenvectors"),
     ({"damping": 0.0}, r"^damping=0.0: must be a finite number > 0$"),
     ({"damping": -0.7}, r"^damping=-0.7: must be"),
     ({"damping": math.nan}, r"^damping=nan: must be"),
@@ -120,6 +129,7 @@ BAD_SCORES: list[tuple[str, Any, str]] = [
     ("VSULD", torch.tensor([[0.0, 0.1], [0.0, 0.0]]), r"a full A must be symmetric$"),
     ("VSULD", torch.tensor([0.0, math.nan]), r"A must be finite"),
     ("VSULD", -math.inf, r"A must be finite"),
+    ("VSULD", -1e300, r"stiffness 1 - 4 A is 4e\+300, at most 1e\+100"),
     ("VSULD", torch.zeros(3), r"A has shape \(3,\), must be a number, \(2,\) or \(2, 2\)$"),
     ("VSULD", torch.zeros(3, 3), r"A has shape \(3, 3\), must be a number, \(2,\) or \(2, 2\)$"),
 ]
@@ -153,3 +163,11 @@ def test_one_dimension() -> None:
     ]
     for law in laws[1:]:
         torch.testing.assert_close(law, laws[0], rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("method", ["VSULD", "VSCLD", "VSDM"])
+@pytest.mark.parametrize(("beta", "gamma"), [(1e-6, 1e-3), (1e-6, 1e3), (1e6, 1e-3), (1e6, 1e3)])
+def test_laws_at_the_bounds_are_finite(method: str, beta: float, gamma: float) -> None:
+    process = forward_process(method, (2,), beta=beta, gamma=gamma).with_moments(torch.zeros(2), torch.ones(2))
+    assert all(bool(law.isfinite().all()) for law in process.transition(torch.tensor([1e-3, 0.5, 1.0])))
+    assert bool(process.prior_law().sample(3, torch.Generator().manual_seed(0)).isfinite().all())

@@ -81,7 +81,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
     code = f"from vsmd import files\nfiles.read({str(tmp_path / 'model.safetensors')!r}, 'a-test')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
-    assert "is no file; must be a safetensors file" in done.stderr
+    assert "is no file); must be a safetensors file" in done.stderr
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ CASES: dict[str, tuple[Callable[[Contents], None], str]] = {
     "no stiffness": (fill("process.stiffness", 0.0), r"stiffness=0"),
     "unknown prior": (put("process.prior", "mine"), r"prior='mine'"),
     "late end": (put("t_min", 7.0), r"t_min=7.0"),
+    "other precision": (replace("process.mean", torch.zeros(2)), r"process.mean: torch.float32; must be float64"),
+    "whole moments": (replace("process.var", torch.ones(2).int()), r"process.var: torch.int32; must be float64"),
+    "huge gamma": (put("process.gamma", 1e300), r"gamma=1e\+300: must be a number between 0.001 and 1000"),
     "no history": (put("history", 3), r"history is no list"),
     "no settings": (put("process", 3), r"damaged or foreign"),
     "deep network": (put("network.settings.depth", 10**7), r"depth=10000000"),
@@ -73,7 +76,7 @@ CASES: dict[str, tuple[Callable[[Contents], None], str]] = {
     "wide network": (put("network.settings.width", 100), r"a larger network than the file holds"),
     "features": (put("network.settings.frequencies", 10**10), r"frequencies=10000000000"),
     "network of another shape": (put("network.settings.shape", [10**6]), r"shape=\[1000000\] of the network"),
-    "moments of another shape": (replace("process.var", torch.ones(1)), r"var is \(1,\); must be \(2,\)"),
+    "moments of another shape": (replace("process.var", torch.ones(1).double()), r"var is \(1,\); must be \(2,\)"),
 }
 
 
@@ -102,6 +105,10 @@ def test_a_mixture_that_cannot_be(tmp_path: Path) -> None:
         tensors[name].flatten()[0] = value
         files.write(path, models.FORMAT, tensors, info)
         with pytest.raises(ValueError, match="weights must be >= 0 and scales > 0"):
+            load(path)
+        tensors[name] = tensors[name].float()
+        files.write(path, models.FORMAT, tensors, info)
+        with pytest.raises(ValueError, match=rf"{name}: torch.float32; must be float64"):
             load(path)
 
 
@@ -141,6 +148,7 @@ def test_layers_made_elsewhere_are_not_counted(tmp_path: Path) -> None:
         (put("shape", None), "damaged or foreign"),
         (put("shape", [4]), r"shape=\[3\] of the network; must be \[4\]"),
         (put("bridge", 3), "damaged or foreign"),
+        (replace("bridge.process.var", torch.ones(2).int()), "process.var: torch.int32; must be float64"),
     ],
 )
 def test_what_cannot_be_a_latent_model(change: Callable[[Contents], None], message: str, tmp_path: Path) -> None:

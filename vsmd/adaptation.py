@@ -79,7 +79,7 @@ class Adaptation:
         if self.max_prior_kl is not None:
             checks.positive("max_prior_kl", self.max_prior_kl)
         checks.in_range("alpha", self.alpha, 0.0, 1.0)
-        if not 0 <= self.begin < self.end <= 1:
+        if not checks.in_range("begin", self.begin, 0, 1) < checks.in_range("end", self.end, 0, 1):
             raise ValueError(f"begin={self.begin!r}, end={self.end!r}: must satisfy 0 <= begin < end <= 1")
 
     def step_size(self, k: int) -> float:

@@ -12,31 +12,50 @@ if TYPE_CHECKING:
     import torch
 
 
-def positive(name: str, value: object) -> float:
-    """Return `value` as a float, or raise ValueError unless it is a finite number > 0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name}={value!r}: must be a finite number > 0")
-    return float(value)
+def line(text: object, most: int) -> str:
+    """A text on one line, cut to `most` characters."""
+    flat = " ".join(str(text).split())
+    return flat if len(flat) <= most else f"{flat[: most - 2]} …"
+
+
+def told(value: object) -> str:
+    """A value as messages show it: on one line, in 80 characters at most."""
+    return line(repr(value), 80)
+
+
+def _number(value: object) -> float:
+    """A real number as a float; NaN for what is none, or too large for one."""
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+def positive(name: str, value: object, most: float = math.inf) -> float:
+    """Return `value` as a float; ValueError unless it is a finite number > 0, between 1/most and most."""
+    if not 0 < _number(value) < math.inf:
+        raise ValueError(f"{name}={told(value)}: must be a finite number > 0")
+    return in_range(name, value, 1 / most, most)
 
 
 def in_range(name: str, value: object, low: float, high: float) -> float:
     """Return `value` as a float, or raise ValueError unless low <= value <= high."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
-        raise ValueError(f"{name}={value!r}: must be a number between {low:g} and {high:g}")
-    return float(value)
+    if not low <= (number := _number(value)) <= high:
+        raise ValueError(f"{name}={told(value)}: must be a number between {low:g} and {high:g}")
+    return number
 
 
 def positive_int(name: str, value: object) -> int:
     """Return `value` as an int, or raise ValueError unless it is an integer >= 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}: must be an integer >= 1")
+        raise ValueError(f"{name}={told(value)}: must be an integer >= 1")
     return int(value)
 
 
 def non_negative_int(name: str, value: object) -> int:
     """Return `value` as an int, or raise ValueError unless it is an integer >= 0."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
-        raise ValueError(f"{name}={value!r}: must be an integer >= 0")
+        raise ValueError(f"{name}={told(value)}: must be an integer >= 0")
     return int(value)
 
 
@@ -48,12 +67,13 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     folded = {n.lower(): n for n in names}
     near = difflib.get_close_matches(str(value).lower(), list(folded), n=1, cutoff=0.5)
     hint = f" (did you mean {folded[near[0]]!r}?)" if near else ""
-    raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, names))}{hint}")
+    raise ValueError(f"{name}={told(value)}: must be one of {some([*map(repr, names)], 16)}{hint}")
 
 
-def some(names: Sequence[object]) -> str:
-    """The first five names, and how many more there are."""
-    return ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def some(names: Sequence[object], count: int = 5) -> str:
+    """The first names, in 60 characters each, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(line(name, 60) for name in names[:count]) + more
 
 
 def tensor(name: str, value: Any) -> torch.Tensor:
@@ -71,7 +91,7 @@ def tensor(name: str, value: Any) -> torch.Tensor:
         columns = zip(value.columns, value.dtypes) if frame else [(value.name, value.dtype)]
         for column, dtype in columns:
             if getattr(dtype, "kind", "O") not in "fiub":
-                raise TypeError(f"{name}: column {column!r} holds {dtype}; must hold numbers")
+                raise TypeError(f"{name}: column {told(column)} holds {dtype}; must hold numbers")
         whole = not frame and value.dtype.kind in "iub" and not value.isna().any()
         value = value.to_numpy("int64") if whole else value.to_numpy("float64", na_value=math.nan)
     if not isinstance(value, np.ndarray):
@@ -107,5 +127,5 @@ def device(name: str, value: object) -> torch.device:
         torch.empty(0, device=named)
     except (RuntimeError, AssertionError, TypeError):
         have = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ValueError(f"{name}={value!r}: not on this machine, which has {', '.join(have)}") from None
+        raise ValueError(f"{name}={told(value)}: not on this machine, which has {', '.join(have)}") from None
     return named

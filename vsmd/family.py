@@ -18,6 +18,8 @@ from vsmd.schedules import BetaSchedule
 
 VARIATIONAL_SCORES = ("zero", "adaptive", "steered", "mixture")
 SCORE_MATCHING = ("hybrid", "plain")
+GAMMAS = 1e3  # gamma at most, 1/gamma at most: far beyond, products of rates overflow
+STIFFEST = 1e100  # of an A given by hand: its square is a number
 
 
 def forward_process(
@@ -40,8 +42,8 @@ def forward_process(
 
     method: "SGM", "VSDM" (without velocity), "CLD", "ULD", "VSCLD" or "VSULD"; any row of `METHODS`.
     shape: of one data point, a tuple of integers >= 1.
-    beta: noise rate per unit of time, a number > 0 (constant, default 5) or a `BetaSchedule`.
-    gamma: friction scale, > 0 (default 2).
+    beta: noise rate per unit of time, 1e-6 to 1e6 (constant, default 5) or a `BetaSchedule`.
+    gamma: friction scale, .001 to 1,000 (default 2).
     damping: R = zeta^2, the damping ratio squared: 1 for CLD and VSCLD, in (0, 1) for ULD and VSULD (default .7), None
         for methods without velocity.
     variational_score: "zero", "adaptive", "steered" (A_t in closed form from the data's moments, `vsmd.steering`) or
@@ -58,15 +60,15 @@ def forward_process(
     """
     row = METHODS[checks.one_of("method", method, METHODS)]
     if not isinstance(shape, (tuple, list, torch.Size)) or not shape:
-        raise ValueError(f"shape={shape!r}: must be a non-empty tuple of integers >= 1")
+        raise ValueError(f"shape={checks.told(shape)}: must be a non-empty tuple of integers >= 1")
     shape = tuple(checks.positive_int("shape", n) for n in shape)
-    schedule, gamma = BetaSchedule.of(beta), checks.positive("gamma", gamma)
+    schedule, gamma = BetaSchedule.of(beta), checks.positive("gamma", gamma, GAMMAS)
     damping, mode = _damping(method, row, damping), _mode(row, variational_score)
     directions, stiffness = basis_of(basis, shape), torch.full((1, *shape), row.stiffness, dtype=torch.float64)
     if variational_score is not None and not isinstance(variational_score, str):
         stiffness, axes = _by_hand(variational_score, shape, gamma if row.k == 2 else 1.0)
         if axes is not None and not isinstance(directions, Coordinates):
-            raise ValueError(f"basis={basis!r}: a full A has its own eigenvectors for directions; leave basis out")
+            raise ValueError(f"basis={checks.told(basis)}: a full A has its own eigenvectors; leave basis out")
         directions = directions if axes is None else Orthogonal.of(axes, shape)
     return _kind(mode, prior, score_matching)(
         method=method,
@@ -105,7 +107,7 @@ def _damping(method: str, row: Method, damping: float | None) -> float | None:
     """R, checked: None without velocity, 1 where the method is critical, below where it is underdamped."""
     if row.damping is None:
         if damping is not None:
-            raise ValueError(f"damping={damping!r}: {method} has no velocity; leave damping out")
+            raise ValueError(f"damping={checks.told(damping)}: {method} has no velocity; leave damping out")
         return None
     damping = checks.positive("damping", row.damping if damping is None else damping)
     critical = row.damping == 1.0
@@ -132,9 +134,7 @@ def _by_hand(a: Any, shape: tuple[int, ...], per_a: float) -> tuple[Tensor, Tens
     elif a.ndim and a.shape != shape:
         raise ValueError(f"variational_score: A has shape {tuple(a.shape)}, must be a number, {shape} or {(dim, dim)}")
     s = 1 - 2 * per_a * a.expand(shape)
-    if not bool((s > 0).all()):
-        raise ValueError(
-            f"variational_score: stiffness 1 - {2 * per_a:g} A is {s.min():.4g} at its least, must be > 0 "
-            f"(A < {0.5 / per_a:g})"
-        )
+    if not bool(((s > 0) & (s <= STIFFEST)).all()):
+        worst = f"{s.min():.4g} at its least, must be > 0" if s.min() <= 0 else f"{s.max():.4g}, at most {STIFFEST:g}"
+        raise ValueError(f"variational_score: stiffness 1 - {2 * per_a:g} A is {worst} (A < {0.5 / per_a:g})")
     return s[None], axes

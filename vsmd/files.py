@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsmd import checks
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -129,7 +131,7 @@ def write(path: Path, kind: str, tensors: dict[str, Tensor], info: dict[str, Any
         try:
             save_file(tensors, temporary, {"format": kind, "info": text, "digest": _digest(tensors, text)})
         except SafetensorError as error:
-            raise OSError(" ".join(str(error).split())[:200]) from None
+            raise OSError(checks.line(error, 200)) from None
         _put_in_order(temporary)
 
 
@@ -156,7 +158,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
     with opened(path) as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != kind:
-            raise _Refused(f"holds {metadata.get('format', 'no vsmd format')!r}, must be a {kind!r} file")
+            raise _Refused(f"holds {checks.told(metadata.get('format', 'no vsmd format'))}, must be a {kind!r} file")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if _digest(tensors, metadata["info"]) != metadata["digest"]:
             raise ValueError("its checksum does not match")
@@ -171,11 +173,15 @@ def opened(path: str | Path) -> Iterator[Any]:
     """A safetensors file, opened; whatever it raises is one line as of `refusing`, and so is what is no file."""
     from safetensors import safe_open
 
-    with refusing(path):
-        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
-            raise _Refused("is no file; must be a safetensors file written by vsmd")
-        with safe_open(str(path), framework="pt") as file:
-            yield file
+    with refusing(path), safe_open(str(regular(path)), framework="pt") as file:
+        yield file
+
+
+def regular(path: str | Path) -> Path:
+    """The path; to be asked within `refusing`, which refuses what is there and no file: a pipe would be waited for."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise OSError("is no file")
+    return Path(path)
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -194,18 +200,16 @@ _FOREIGN = (OSError, LookupError, TypeError, RuntimeError, AttributeError, Value
 
 
 @contextmanager
-def refusing(path: str | Path) -> Iterator[None]:
+def refusing(path: str | Path, expected: str = "a safetensors file written by vsmd") -> Iterator[None]:
     """Turn whatever a damaged or foreign file raises while it is read into one line that names it."""
     from safetensors import SafetensorError
 
     try:
         yield
     except FileNotFoundError:
-        raise ValueError(f"path={str(path)!r}: does not exist; must be a safetensors file written by vsmd") from None
+        raise ValueError(f"path={str(path)!r}: does not exist; must be {expected}") from None
     except _Refused as error:
         raise ValueError(f"path={str(path)!r}: {error}") from None
     except _FOREIGN + (SafetensorError,) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"path={str(path)!r}: is damaged or foreign ({reason}); must be a safetensors file written by vsmd"
-        ) from None
+        reason = checks.line(error, 200)
+        raise ValueError(f"path={str(path)!r}: is damaged or foreign ({reason}); must be {expected}") from None

@@ -93,9 +93,8 @@ class Model:
         network = self.network if network is None else network
         if checks.in_range("guidance", guidance, 0.0, 100.0) != 1:
             if not self.context_dropout:
-                raise ValueError(
-                    f"guidance={guidance:g}: must be 1 for a model that was fitted without context_dropout"
-                )
+                said = "must be 1 for a model that was fitted without context_dropout"
+                raise ValueError(f"guidance={guidance:g}: {said}")
             takes: Any = self.network.conditioning
             network = Guided(network, takes, guidance)
         if denoise is None:
@@ -255,9 +254,8 @@ def state(model: Model) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and JSON settings from which `from_state` makes the model again; ValueError for a network of others."""
     process, network = model.process, networks.describe(model.network)
     if "settings" not in network:
-        raise ValueError(
-            f"network={network['class']}: cannot be saved: it must have `name` and `settings` as vsmd's own"
-        )
+        said = "cannot be saved: it must have `name` and `settings` as vsmd's own"
+        raise ValueError(f"network={network['class']}: {said}")
     tensors = files.prefixed("network", model.network.state_dict())
     tensors |= files.prefixed("process", dict(zip(RATES, process.constant)) | process.known()._asdict())
     tensors |= files.prefixed("basis", process.basis.tensors) | files.prefixed("units", process.units.tensors)

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from vsmd import checks
 
+RATES = 1e6  # beta at most, 1/beta at most: far below, nothing moves in double precision, far above rates overflow
+
 
 @dataclass(frozen=True)
 class BetaSchedule:
     """beta(t) = b_min + (b_max - b_min) t^power on t in [0, 1], the noise rate per unit of time.
 
-    b_min, b_max: its values at t = 0 and t = 1, 0 < b_min <= b_max; constant where they are equal.
+    b_min, b_max: its values at t = 0 and t = 1, 1e-6 <= b_min <= b_max <= 1e6; constant where they are equal.
     power: > 0, default 1, SGM's VP schedule; VSDM-10 has 1.7 with b_min = .1, b_max = 10.
 
     Raises ValueError naming the argument, its value and what is allowed.
@@ -25,17 +27,17 @@ class BetaSchedule:
     power: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.positive("b_min", self.b_min)
+        checks.positive("b_min", self.b_min, RATES)
         checks.positive("power", self.power)
-        if checks.positive("b_max", self.b_max) < self.b_min:
+        if checks.positive("b_max", self.b_max, RATES) < self.b_min:
             raise ValueError(f"b_max={self.b_max!r}: must be at least b_min={self.b_min!r}")
 
     @classmethod
     def of(cls, beta: float | BetaSchedule) -> BetaSchedule:
-        """Return `beta` itself if it is a schedule, else the constant schedule (ValueError unless beta > 0)."""
+        """Return `beta` itself if it is a schedule, else the constant one (ValueError unless beta is 1e-6 to 1e6)."""
         if isinstance(beta, BetaSchedule):
             return beta
-        return cls(checks.positive("beta", beta), float(beta))
+        return cls(checks.positive("beta", beta, RATES), float(beta))
 
     def beta(self, t: Tensor) -> Tensor:
         """beta(t), same shape and dtype as t."""

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vsmd import checks, files
-from vsmd.family import SCORE_MATCHING, VARIATIONAL_SCORES
+from vsmd.family import GAMMAS, SCORE_MATCHING, VARIATIONAL_SCORES
 from vsmd.methods import METHODS
 from vsmd.priors import PRIORS
 
@@ -22,10 +23,12 @@ SIZES = {"width", "depth", "expand", "frequencies", "features", "patch", "classe
 def check(tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """ValueError for a process that cannot be: sizes, moments, rates, prior of `vsmd.model.state`."""
     files.check_finite(tensors)
+    if other := [k for k, v in tensors.items() if v.dtype != torch.float64 and not k.startswith("network.")]:
+        raise ValueError(f"{checks.some(other)}: {tensors[other[0]].dtype}; must be float64")
     settings, fields, prior = info["process"], files.part(tensors, "process"), files.part(tensors, "prior")
     shape = tuple(checks.positive_int("shape", n) for n in settings["shape"])
     row = METHODS[checks.one_of("method", settings["method"], METHODS)]
-    checks.positive("gamma", settings["gamma"])
+    checks.positive("gamma", settings["gamma"], GAMMAS)
     if row.k == 2:
         checks.positive("damping", settings["damping"])
     checks.one_of("variational_score", settings["variational_score"], (*VARIATIONAL_SCORES, "fixed"))

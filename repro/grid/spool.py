@@ -89,7 +89,7 @@ class Finished:
                 points,
             )
             finished.check()
-        except (ValueError, TypeError, KeyError, AttributeError, binascii.Error) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, binascii.Error) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
             raise ValueError(f"{name}: not the result of a run ({what})") from None
         return finished

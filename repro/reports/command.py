@@ -63,9 +63,9 @@ def notebook_hash(notebook: Path, profile_name: str) -> str:
     """Hash of a notebook's cells, outputs and metadata (tags aside) left out, and of the profile."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError):
+        text = [(c["cell_type"], "".join(c["source"]), c.get("metadata", {}).get("tags", [])) for c in cells]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{notebook.name}: not a notebook (damaged JSON)") from None
-    text = [(c["cell_type"], "".join(c["source"]), c.get("metadata", {}).get("tags", [])) for c in cells]
     return hashlib.sha256(json.dumps([profile_name, text]).encode()).hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from repro.grid.files import refusing
 from vsmd import checks
 
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(lambda text: " ".join(text.split()))]
@@ -27,7 +28,8 @@ def rows_of(path: Path | str, name: str) -> list[Any]:
 
     path = Path(path)
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with refusing(path, "YAML"):
+            rows = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{name}={str(path)!r}: no such file") from None
     except yaml.YAMLError as error:

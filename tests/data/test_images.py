@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vsmd.data import images
+from vsmd.data import image_files, images
 from vsmd.data.images import ImageSet, load, tile, to_float, to_uint8
 
 needs_cifar = pytest.mark.skipif(
@@ -454,3 +456,22 @@ def test_image_set_refuses() -> None:
             ImageSet("x", good, good, torch.tensor(labels), classes=("a", "b"))
     with pytest.raises(ValueError, match="1 training images"):
         ImageSet("x", good[:1], good)
+
+
+def test_an_npz_member_that_is_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "own.npz", "w") as archive:
+        archive.writestr("images.npy", b"NUMPY with a damaged head")
+    with pytest.raises(ValueError, match=r"^images='.*own.npz': cannot be read as npz \(images is no array\)$"):
+        load(tmp_path / "own.npz")
+
+
+def test_decoders_keep_their_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(file: Path) -> None:
+        warnings.warn("Tag data larger than file", stacklevel=2)
+        raise OSError
+
+    monkeypatch.setattr(Image, "open", damaged)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert image_files._picture(tmp_path / "a.tif", None) is None
+    assert not seen

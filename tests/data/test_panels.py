@@ -139,6 +139,8 @@ def test_bad_tables_are_one_clear_line(what: str, message: str) -> None:
         ({"windows": -1}, "windows=-1: must be an integer >= 1"),
         ({"start": "someday"}, "start='someday': must be a time stamp"),
         ({"values": np.ones((3, 40))}, r"values: shape \(3, 40\); must be \(2 series, time\)"),
+        ({"values": np.ones((0, 40)), "names": ()}, r"values: shape \(0, 40\); must be \(one or more series, time\)"),
+        ({"freq": None}, "freq=None: must be a pandas period frequency"),
     ],
 )
 def test_bad_panels(changed: dict[str, object], message: str) -> None:
@@ -148,3 +150,13 @@ def test_bad_panels(changed: dict[str, object], message: str) -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match=message):
         Panel(**(arguments | changed))  # type: ignore[arg-type]
+
+
+def test_a_file_is_named_whatever_is_wrong(tmp_path: Path) -> None:
+    table().iloc[:9].to_csv(tmp_path / "short.csv")
+    with pytest.raises(ValueError, match=r"short\.csv: values: 9 time steps; must be at least 17 for this test part$"):
+        from_wide(tmp_path / "short.csv", "D", 3)
+    with pytest.raises(ValueError, match=r"^windows=0: must be"):  # before anything is read
+        from_wide(tmp_path / "nowhere.csv", "D", 3, windows=0)
+    with pytest.raises(ValueError, match=r"^source: values: shape \(0, 40\); must be"):
+        from_wide(table()[[]], "D", 3)

@@ -139,7 +139,7 @@ def broken(**columns: Any) -> pd.DataFrame:
         (table(), {"time_column": "who"}, r"^time_column='who': its values \('p0' …\) are no time stamps$"),
         (numbers().to_numpy()[0], {}, r"^source: shape \(3,\); must be \(n, d\), a row a point$"),
         ("nowhere.csv", {}, r"^source='nowhere.csv': there is no such file$"),
-        ("nowhere.npy", {}, r"^source='nowhere.npy': cannot be read \("),
+        ("nowhere.npy", {}, r"^source='nowhere.npy': cannot be read as npy \("),
     ],
 )
 def test_bad_tables(source: Any, options: dict[str, Any], message: str) -> None:
@@ -158,8 +158,21 @@ def test_other_sources_and_gaps_in_groups() -> None:
 
 def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", np.array([{"a": 1}] * 60, dtype=object))  # pickled inside
-    with pytest.raises(ValueError, match=r"own\.npy': cannot be read \("):
+    with pytest.raises(ValueError, match=r"own\.npy': cannot be read as npy \("):
         read(tmp_path / "own.npy")
+
+
+def test_an_npz_file_of_another_name(tmp_path: Path) -> None:
+    with (tmp_path / "own.npy").open("wb") as file:
+        np.savez(file, x=np.zeros((60, 2)))
+    with pytest.raises(ValueError, match=r"own\.npy': cannot be read as npy \(an npz file is no array\)$"):
+        read(tmp_path / "own.npy")
+
+
+def test_long_names_are_cut(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("[" * 10**5 + "\n" + "x\n" * 60)
+    with pytest.raises(ValueError, match=r"^source: columns \[+ … hold no numbers; .{,200}$"):
+        read(tmp_path / "own.csv")
 
 
 def test_repeated_rows_are_said() -> None:

@@ -298,7 +298,7 @@ def test_an_unknown_representation(paper: VSMDPredictor, tmp_path: Path, monkeyp
 
 
 def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must be a folder written by VSMDPredictor\.serialize"):
+    with pytest.raises(ValueError, match=r"must be in a folder written by VSMDPredictor\.serialize"):
         VSMDPredictor.deserialize(tmp_path)
     predictor.serialize(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"junk")

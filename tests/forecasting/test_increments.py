@@ -213,3 +213,9 @@ def test_bad_settings() -> None:
         check_location("profile", (), "B")
     with pytest.raises(ValueError, match=r"location='lats': .*did you mean 'last'"):
         check_location("lats", (), "B")
+
+
+@pytest.mark.parametrize("context", [torch.tensor(1.0), 3])
+def test_a_context_that_is_no_name(context: Any) -> None:
+    with pytest.raises(ValueError, match=r"^context=.*: must be one of"):
+        Increments.configured(3, "D", context=context)

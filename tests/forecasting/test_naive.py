@@ -111,3 +111,8 @@ def test_simbench_rows(kind: str, naive: float, bootstrap: float) -> None:
 def test_bad_arguments(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_season_of_the_last_value_asks_for_as_much_past() -> None:
+    assert NaivePredictor("last_value", 2, season=7).least == 7
+    assert NaivePredictor("last_value", 2).least == 1

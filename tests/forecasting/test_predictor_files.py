@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ({"prediction_length": 10**12}, "prediction_length=1000000000000: must be a number between 1 and 100000"),
     ({"num_samples": 10**9}, "num_samples=1000000000: must be"), ({"num_samples": "many"}, "num_samples='many'"),
     ({"sampling_steps": 10**9}, "sampling_steps=1000000000"), ({"freq": 3}, "freq=3"), ({"solver": []}, "damaged"),
-    ({"colour": 1}, "colour"),
+    ({"colour": 1}, "colour"), ({"seed": []}, "damaged"),
 ])  # fmt: skip
 def test_settings(folder: Path, changes: dict[str, Any], message: str) -> None:
     refused(folder, message, changes, {}, {})
@@ -91,3 +92,35 @@ def test_warnings_name_series() -> None:
     (line,) = [str(w.message) for w in seen if "noise of std" in str(w.message)]
     assert "an axis mostly of series 1 and series 2" in line or "an axis mostly of series 2 and series 1" in line
     assert "units='standardised'" not in line
+
+
+def test_other_dtypes_forecast_alike(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    path = tmp_path / "other" / "representation.safetensors"
+    tensors, info = files.read(path, FORMAT)
+    files.write(path, FORMAT, tensors | {"bounds": tensors["bounds"].double()}, info)
+    history = items(np.random.default_rng(1).normal(size=(2, 80)))
+    one, other = (next(VSMDPredictor.deserialize(p).predict(history, 4)).samples for p in (folder, tmp_path / "other"))
+    assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("content", ["{", "[" * 10**5, "[1]", "{}", "\x00"])
+def test_a_damaged_description(folder: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    (tmp_path / "other" / "predictor.json").write_text(content)
+    with pytest.raises(ValueError, match=r"^path='.*predictor\.json': [^\n]{,250}$"):
+        VSMDPredictor.deserialize(tmp_path / "other")
+
+
+def test_nothing_is_written_in_place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the older folder stands as it was."""
+    predictor = VSMDPredictor.deserialize(folder)
+    (tmp_path / "gluonts-config.json").write_text("older")
+
+    def full(path: Path, content: bytes | str) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    with pytest.raises(OSError, match="No space"):
+        predictor.serialize(tmp_path)
+    assert (tmp_path / "gluonts-config.json").read_text() == "older"

@@ -81,3 +81,13 @@ def test_interrupted_runs_end_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(drawn(checkpoint=tmp_path / "training.safetensors"), whole)
     assert calls[2] == calls[3]  # the look that was interrupted is taken again, those before it are not
     assert np.array_equal(drawn(checkpoint=tmp_path / "training.safetensors"), whole)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"3", b"[1]", b'{"1": [2]}', b'{"x": 2}', b"[" * 10**5])
+def test_damaged_losses_are_named(content: bytes, tmp_path: Path) -> None:
+    record = tmp_path / "run"
+    for name in ("run", "run.best.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "run.losses.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^path='.*run\.losses\.json': is damaged or foreign [^\n]*$"):
+        EarlyStopping(DATA, 2, seed=0, record=record)

@@ -225,6 +225,27 @@ def test_edited_and_foreign_rows_are_noticed(tmp_path: Path, capsys: pytest.Capt
     assert len(store.table("t", runs)) == 1
 
 
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    store, run = Store(tmp_path), Run("m:f")
+    result = Result({"t": [{"v": 1.5}]}, {"p": [[1.0, 2.0]]})
+    store.put(run, result, code={}, provenance=PROVENANCE)
+    for name, content in (("points/p.csv.gz", b"no gzip"), ("points/p.csv.gz", gzip.compress(b"x\na,b\n"))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=r"p\.csv\.gz: not a points file \([^\n]*\); restore it or delete it$"):
+            store.points("p")
+    (tmp_path / "tables/t.csv").write_bytes(b"v\n\xff\n")
+    with pytest.raises(ValueError, match=r"t\.csv: not a CSV file \([^\n]*\); restore it or delete it$"):
+        store.table("t")
+    (tmp_path / "tables/t.csv").unlink()
+    (tmp_path / "tables/t.csv").mkdir()
+    with pytest.raises(ValueError, match=r"t\.csv: not a CSV file \(it is no file at all\); restore it or delete it$"):
+        store.table("t")
+    (tmp_path / "tables/t.meta.json").unlink()
+    os.mkfifo(tmp_path / "tables/t.meta.json")
+    with pytest.raises(ValueError, match=r"t\.meta\.json: not a JSON file \(it is no file at all\)"):
+        store.table("t")
+
+
 def test_put_again_replaces_and_remove_removes(tmp_path: Path) -> None:
     store, run = Store(tmp_path), Run("m:f")
     store.put(run, Result({"a": [{"v": 1}], "b": [{"v": 1}]}), code={}, provenance=PROVENANCE)

@@ -222,3 +222,8 @@ def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     status, said = command(str(tmp_path / "nothing"))
     assert (status, said.count("\n")) == (2, 1)
     assert "must hold tables/ of a report or files of finished runs" in said
+
+
+def test_nested_without_end() -> None:
+    with pytest.raises(ValueError, match=r"^x\.json: not the result of a run \([^\n]*\)$"):
+        Finished.read("[" * 10**5, "x.json")

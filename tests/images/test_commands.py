@@ -262,3 +262,10 @@ def test_bad_samples(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     ):
         assert main(["sample", str(run), "--out", str(tmp_path), "--device", "cpu", *options]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 10**5, b"[1]", b"\xff\xfe", b'{"widht": 3}'])
+def test_damaged_settings_of_a_run(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^path='.*config\.json': is damaged or foreign [^\n]*the settings of a run$"):
+        parsed(["train", "--resume", "--out", str(tmp_path)])

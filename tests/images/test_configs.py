@@ -107,5 +107,8 @@ def test_unknown_names() -> None:
         Config.from_text('{"widht": 3}')
     with pytest.raises(ValueError, match=r"^field='network.widht': must be one of .*did you mean 'network.width'"):
         Config.from_text('{"network": {"widht": 3}}')
-    with pytest.raises(ValueError, match=r"^config: '\[1\]'; must be a JSON object$"):
-        Config.from_text("[1]")
+    for text in ("[1]", "{", "[" * 10**5, '"' + "x" * 10**5):
+        with pytest.raises(ValueError, match=r"^config=[^\n]{,84}: must be a JSON object \([^\n]{,100}\)$"):
+            Config.from_text(text)
+    with pytest.raises(ValueError, match=r"^field='method.x': must be one of [^\n]{,500}$"):
+        Config().with_overrides({"method": {"x": 1}})

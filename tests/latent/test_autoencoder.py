@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from repro.studies.sets.manifolds import manifold
+from vsmd import files
 from vsmd.latent import DiffusersAutoencoder, ImageAutoencoder, VectorAutoencoder, pretrain
 from vsmd.latent.autoencoder import check_fit
 from vsmd.random import generator
@@ -102,6 +103,11 @@ def test_pretraining_resumes_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match=r"^checkpoint=.*other settings \(code_noise: 0.1 -> 0.2\)"):
         pretrain(start, data, checkpoint=path, **settings | {"code_noise": 0.2})
+    for step in (-1, 61):
+        tensors, info = files.read(path, "vsmd-pretraining-1")
+        files.write(tmp_path / "other.safetensors", "vsmd-pretraining-1", tensors, info | {"step": step})
+        with pytest.raises(ValueError, match=rf"^path=.*other.safetensors'.*\(step={step}: must be"):
+            pretrain(start, data, checkpoint=tmp_path / "other.safetensors", **settings)
 
 
 def test_diffusers_interface() -> None:

@@ -141,6 +141,13 @@ def test_stop_that_training_or_grids_do_not_reach() -> None:
         stopped(known(1.0, points(10)), 0.9999999)
 
 
+@pytest.mark.parametrize("sigma", [1e-200, 1e200])
+def test_sigma_within_bounds(sigma: float) -> None:
+    with pytest.raises(ValueError, match=r"^sigma=.*: must be a number between 0.01 and 100$"):
+        schrodinger_bridge((2,), sigma=sigma)
+    assert sigma_of(schrodinger_bridge((2,), sigma=0.01)) == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
 def test_bad_sigma(sigma: float) -> None:
     with pytest.raises(ValueError, match=r"^sigma=.*: must be a finite number > 0$"):

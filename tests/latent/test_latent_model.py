@@ -14,6 +14,8 @@ from torch import Tensor
 from vsmd import Adaptation, forward_process, latent
 from vsmd.diagnostics import StartWarning
 from vsmd.methods import METHODS
+from vsmd.model import Model
+from vsmd.networks.mlp import MLP
 from vsmd.random import generator
 
 BASIS = torch.linalg.qr(torch.randn(6, 6, generator=generator(0, "basis"), dtype=torch.float64))[0].float()
@@ -236,3 +238,13 @@ def test_bad_points() -> None:
         model.reconstruct(torch.full((2, 6), float("inf")))
     with pytest.raises(ValueError, match=r"^points=0: must be"):
         model.interpolate(X[:2], X[:2], points=0)
+
+
+def test_codes_far_from_zero_are_decoded() -> None:
+    """A mean of 10^6 standard deviations makes the bridge's samples float64; decoders take float32."""
+    process = forward_process("CLD", (2,)).with_moments(torch.full((2,), 1e6), torch.full((2,), 0.25))
+    model = latent.LatentModel(
+        latent.VectorAutoencoder((3,), 2, width=4), Model(process, MLP((2,), width=4)), 1.0, (3,)
+    )
+    assert model.bridge.sample(2, steps=2, checked=False).dtype == torch.float64
+    assert model.sample(2, steps=2, checked=False).dtype == torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from vsmd.data.images import load
+from vsmd.metrics import frechet
 from vsmd.metrics.distances import frechet_distance, frechet_distance_of
 from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures, as_rgb, kernel_distance
 from vsmd.random import generator
@@ -139,15 +141,31 @@ def test_inception_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no\nnetwork")
 
     monkeypatch.setitem(sys.modules, "cleanfid", SimpleNamespace())
+    helper = SimpleNamespace(check_download_inception=refuse)
+    monkeypatch.setitem(sys.modules, "cleanfid.downloads_helper", helper)
     monkeypatch.setitem(sys.modules, "cleanfid.resize", SimpleNamespace(build_resizer=lambda mode: None))
-    monkeypatch.setitem(sys.modules, "cleanfid.features", SimpleNamespace(build_feature_extractor=refuse))
+    monkeypatch.setitem(sys.modules, "cleanfid.features", SimpleNamespace())
+    monkeypatch.setattr(sys.modules["cleanfid.features"], "build_feature_extractor", refuse, raising=False)
     with pytest.raises(OSError, match=r"^FID: clean-fid or its Inception weights cannot be had here \(no network\)$"):
         InceptionFeatures()
     with pytest.raises(ValueError, match="did you mean 'clean'"):
         InceptionFeatures("cleen")
 
 
-def test_inception_calls_clean_fid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another user has planted is a program; it is not loaded."""
+    (tmp_path / "planted.pt").write_bytes(b"a network")
+    helper = SimpleNamespace(check_download_inception=lambda folder: str(tmp_path / "planted.pt"))
+    features = SimpleNamespace(build_feature_extractor=lambda *_, **__: pytest.fail("was loaded"))
+    monkeypatch.setitem(sys.modules, "cleanfid", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cleanfid.downloads_helper", helper)
+    monkeypatch.setitem(sys.modules, "cleanfid.resize", SimpleNamespace(build_resizer=lambda mode: None))
+    monkeypatch.setitem(sys.modules, "cleanfid.features", features)
+    with pytest.raises(ValueError, match=r"^FID: '.*planted\.pt' holds other weights than FID's; remove it$"):
+        InceptionFeatures()
+
+
+def test_inception_calls_clean_fid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each image goes through clean-fid's resizer as (H, W, 3), the result to its network as (n, 3, H', W')."""
 
     def resizer(mode: str) -> object:
@@ -156,6 +174,10 @@ def test_inception_calls_clean_fid(monkeypatch: pytest.MonkeyPatch) -> None:
 
     features = SimpleNamespace(build_feature_extractor=lambda mode, device, use_dataparallel: lambda x: x.mean((2, 3)))
     monkeypatch.setitem(sys.modules, "cleanfid", SimpleNamespace())
+    (tmp_path / "weights.pt").write_bytes(b"")
+    monkeypatch.setattr(frechet, "INCEPTION_SHA256", hashlib.sha256().hexdigest())
+    helper = SimpleNamespace(check_download_inception=lambda folder: str(tmp_path / "weights.pt"))
+    monkeypatch.setitem(sys.modules, "cleanfid.downloads_helper", helper)
     monkeypatch.setitem(sys.modules, "cleanfid.resize", SimpleNamespace(build_resizer=resizer))
     monkeypatch.setitem(sys.modules, "cleanfid.features", features)
     images = torch.arange(2, dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 4, 4) * 9

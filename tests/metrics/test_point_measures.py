@@ -99,3 +99,10 @@ def test_bad_points() -> None:
         reference.measures(draw(50, 2, 2))
     with pytest.raises(ValueError, match=r"^samples: 1 of 150 values are NaN or infinite"):
         reference.measures(np.where(np.arange(150).reshape(50, 3) == 4, np.nan, 0.0))
+
+
+def test_tails_of_constants() -> None:
+    """Equal constants have no error, others have no bound."""
+    one = torch.stack([torch.arange(5.0), torch.ones(5)], 1)
+    assert tail_error(one, one) == 0
+    assert tail_error(one + torch.tensor([0.0, 1.0]), one) == math.inf

@@ -75,3 +75,9 @@ def test_settings_rebuild_it() -> None:
     again.load_state_dict(net.state_dict())
     z, context = torch.randn(4, 3, generator=generator(3)), torch.randn(4, 4, generator=generator(4))
     assert torch.equal(net(z, torch.zeros(1, 3), context), again(z, torch.zeros(1, 3), context))
+
+
+def test_settings_of_other_types() -> None:
+    assert networks.build("conditional", shape=(2,), bf16=1).bf16 is True
+    with pytest.raises(ValueError, match=r"^frequencies=None: must be an integer >= 0$"):
+        networks.build("conditional", shape=(2,), frequencies=None)

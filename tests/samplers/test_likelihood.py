@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from vsmd.family import forward_process
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
 from vsmd.processes import ForwardProcess
+from vsmd.samplers import rk45
 from vsmd.samplers.rk45 import log_likelihood
 from vsmd.scores import Score
 
@@ -148,3 +150,9 @@ def test_averaging_over_velocities_gives_the_marginal() -> None:
 def test_bad_points(x: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Model(gaussian("CLD", "gaussian"), Zero()).log_prob(x)
+
+
+@pytest.mark.parametrize(("rtol", "atol", "named"), [(-1.0, 0.0, "rtol=-1.0"), (1e-4, torch.ones(2), "atol=tensor")])
+def test_tolerances_are_checked(rtol: Any, atol: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{named}.*: must be a"):
+        rk45._solve(lambda t, y: y, (0.0, 1.0), np.ones(1), rtol, atol)

@@ -303,6 +303,9 @@ def test_splittings_need_a_velocity(name: str, method: str) -> None:
 def test_unknown_solver() -> None:
     with pytest.raises(ValueError, match=r"^solver='huen': must be one of .*\(did you mean 'heun'\?\)$"):
         solver_for("huen", gaussian("CLD"), 5)
+    for other in (None, 1, int, ["heun"]):
+        with pytest.raises(ValueError, match=r"^solver=.*: must be one of 'euler-maruyama', "):
+            as_solver(other)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", SOLVERS)

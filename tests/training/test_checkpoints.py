@@ -318,7 +318,9 @@ def test_foreign_checkpoint(finished: Path, tmp_path: Path) -> None:
     refused(path, steps=20)
 
 
-@pytest.mark.parametrize("change", [{"settings": 3}, {"step": None}, {"history": 3}, {"step": "x"}])
+@pytest.mark.parametrize("change", [
+    {"settings": 3}, {"step": None}, {"history": 3}, {"step": "x"}, {"step": -1}, {"step": 21}, {"step": 2.5},
+])  # fmt: skip
 def test_a_checkpoint_that_cannot_be(finished: Path, change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     tensors, info = files.read(finished, checkpoints.FORMAT)
@@ -327,6 +329,13 @@ def test_a_checkpoint_that_cannot_be(finished: Path, change: dict[str, Any], tmp
     tensors["network.last.bias"][0] = float("nan")
     files.write(path, checkpoints.FORMAT, tensors, info)
     assert "network.last.bias has NaN or inf" in refused(path, steps=20)
+
+
+def test_rates_of_another_shape(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    tensors, info = files.read(finished, checkpoints.FORMAT)
+    files.write(path, checkpoints.FORMAT, tensors | {"stiffness": torch.ones(1, 3)}, info)
+    assert "stiffness is (1, 3); must be (1, 2)" in refused(path, steps=20)
 
 
 def test_numbers_of_other_libraries(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vsmd import checks
+
 DAYS_BEFORE = (0, 1, 7)  # a holiday matters on its day, the day after, and where last week's value is looked at
 HARMONICS = 2  # of the day, by which its effect may vary over the hours
 
@@ -36,15 +38,16 @@ def as_period(start: Any, freq: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
         try:
-            known = pd.Period("2000-01-03", freq=period_freq(freq))
+            known = pd.Period("2000-01-03", freq=period_freq(freq) or "")  # None would be guessed
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"freq={freq!r}: must be a pandas period frequency such as 'B', 'D', 'h', 'MS'") from None
+            want = "must be a pandas period frequency such as 'B', 'D', 'h', 'MS'"
+            raise ValueError(f"freq={checks.told(freq)}: {want}") from None
         if isinstance(start, pd.Period) and start.freq != known.freq:
             raise ValueError(f"freq={freq!r}: start={str(start)!r} is a period of freq={start.freqstr!r}; must agree")
         try:
             return pd.Period(start, freq=known.freqstr)
         except (ValueError, TypeError):
-            raise ValueError(f"start={start!r}: must be a time stamp") from None
+            raise ValueError(f"start={checks.told(start)}: must be a time stamp") from None
 
 
 def later(period: Any, steps: int) -> Any:
@@ -76,9 +79,8 @@ def holiday_features(stamps: pd.DatetimeIndex, country: str) -> np.ndarray:
     try:
         public = holidays.country_holidays(code, subdiv=subdivision or None)
     except NotImplementedError:
-        raise ValueError(
-            f"country={country!r}: must be an ISO code that the holidays package knows, such as 'DE' or 'DE-BY'"
-        ) from None
+        want = "must be an ISO code that the holidays package knows, such as 'DE' or 'DE-BY'"
+        raise ValueError(f"country={checks.told(country)}: {want}") from None
     days = stamps.normalize()
     seconds = (stamps - days).total_seconds().to_numpy()
     waves = [np.ones(len(stamps))]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks, random
+from vsmd.data.arrays import read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 TEST_SHARE = 0.1  # of a set that comes without a test part
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 _NPZ = tuple(f"{part}{kind}" for part in ("", "train_", "test_") for kind in ("images", "labels"))
-_UNPACKED = 300  # bytes that a byte of an npz file may hold; 64 MiB are always allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +46,8 @@ class ImageSet:
             if images.dtype != torch.uint8:
                 raise TypeError(f"{self.name}: {part} images are {images.dtype}; must be uint8, 0 to 255")
             if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape[1:] != self.train.shape[1:]:
-                raise ValueError(
-                    f"{self.name}: {part} images {tuple(images.shape)}; must be (n, 1 or 3, height, width)"
-                )
+                size = tuple(images.shape)
+                raise ValueError(f"{self.name}: {part} images {size}; must be (n, 1 or 3, height, width)")
             if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
                 got = f"{labels.dtype} {tuple(labels.shape)}"
                 raise ValueError(f"{self.name}: {part} labels are {got}; must be int64 ({len(images)},)")
@@ -96,27 +94,14 @@ def _channels_first(name: str, images: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if images.ndim == 4 and images.shape[1] in (1, 3):
         return images
-    raise ValueError(
-        f"{name}: images of shape {images.shape}; must be (n, H, W), (n, H, W, 1 or 3) or (n, 1 or 3, H, W)"
-    )
+    allowed = "(n, H, W), (n, H, W, 1 or 3) or (n, 1 or 3, H, W)"
+    raise ValueError(f"{name}: images of shape {images.shape}; must be {allowed}")
 
 
 def from_npz(path: Path, name: str | None = None, classes: tuple[str, ...] = ()) -> ImageSet:
     """The set in an npz file, as `load` describes it; ValueError naming the file where it is damaged or holds none."""
     name = name or path.stem
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist() if Path(entry.filename).stem in _NPZ)
-        if unpacked > max(2**26, _UNPACKED * path.stat().st_size):
-            raise ValueError(
-                f"its {path.stat().st_size:,} bytes would become {unpacked:,}, more than {_UNPACKED} times"
-            )
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, np.ndarray] = {k: file[k] for k in file.files if k in _NPZ}
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(
-            f"images={str(path)!r}: cannot be read as npz ({' '.join(str(error).split())[:120]})"
-        ) from None
+    arrays = read("images", path, _NPZ)
     has_parts = "train_images" in arrays and "test_images" in arrays
     if not has_parts and "images" not in arrays:
         held = ", ".join(arrays) or "neither"
@@ -173,7 +158,7 @@ def _picture(file: Path, size: int | None) -> tuple[np.ndarray, str] | None:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
             image: Image.Image = opened
             with contextlib.suppress(Exception):  # the note on which side is up may be damaged alone
                 image = ImageOps.exif_transpose(opened)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vsmd import checks, files
+from vsmd.data.arrays import read
 from vsmd.data.image_files import ImageSet, from_folder, from_npz, split
 
 __all__ = ["CIFAR10_CLASSES", "SETS", "ImageSet", "load", "tile", "to_float", "to_uint8"]
@@ -77,7 +78,7 @@ def load(name: str | Path, size: int | None = None) -> ImageSet:
     if not is_named and path.is_dir():
         return from_folder(path, None if size is None else checks.positive_int("size", size))
     if size is not None:
-        raise ValueError(f"size={size!r}: only the images of a folder are resized")
+        raise ValueError(f"size={checks.told(size)}: only the images of a folder are resized")
     if not is_named and path.suffix == ".npz" and path.is_file():
         return from_npz(path)
     if not is_named and (path.suffix or len(path.parts) > 1):
@@ -148,7 +149,7 @@ def _grids(folder: Path) -> dict[str, np.ndarray]:
             raise FileNotFoundError(f"cifar10: {len(grids)} of {count} files {part}_*.webp in {str(folder)!r}")
         tiles = [np.asarray(Image.open(file).convert("RGB")).reshape(25, 32, 40, 32, 3) for file in grids]
         arrays[f"{part}_images"] = np.concatenate([t.transpose(0, 2, 1, 3, 4).reshape(-1, 32, 32, 3) for t in tiles])
-        arrays[f"{part}_labels"] = np.load(folder / f"{part}_labels.npy", allow_pickle=False)
+        arrays[f"{part}_labels"] = read("cifar10", folder / f"{part}_labels.npy")[""]
     return arrays
 
 
@@ -159,11 +160,10 @@ def _downloaded() -> dict[str, np.ndarray]:
 
         parts = {part: CIFAR10(cache_folder(), train=part == "train", download=True) for part in ("train", "test")}
     except (ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
         raise FileNotFoundError(
             f"cifar10: not in VSMD_DATA={os.environ.get('VSMD_DATA', '')!r} as cifar10.npz or folder cifar10, and "
-            f"torchvision could not download it ({reason}); offline, put a cifar10.npz there: train_images, "
-            "test_images uint8 (n, 32, 32, 3), train_labels, test_labels"
+            f"torchvision could not download it ({checks.line(error, 120)}); offline, put a cifar10.npz there: "
+            "train_images, test_images uint8 (n, 32, 32, 3), train_labels, test_labels"
         ) from None
     arrays = {f"{part}_images": np.asarray(dataset.data) for part, dataset in parts.items()}
     return arrays | {f"{part}_labels": np.asarray(dataset.targets) for part, dataset in parts.items()}

@@ -23,9 +23,8 @@ def as_tensors(data: Any) -> Any:
     if isinstance(data, DataLoader):
         plain = type(data.sampler) in (SequentialSampler, RandomSampler) and type(data.batch_sampler) is BatchSampler
         if not plain or data.collate_fn is not collated:
-            raise TypeError(
-                "data=DataLoader: has a sampler or collate_fn of its own; must be its dataset, or a function"
-            )
+            said = "has a sampler or collate_fn of its own; must be its dataset, or a function"
+            raise TypeError(f"data=DataLoader: {said}")
         data = data.dataset
     if isinstance(data, Dataset):
         data = data.tensors if isinstance(data, TensorDataset) else _read(data)
@@ -57,8 +56,6 @@ def _read(data: Dataset[Any]) -> Any:
     try:
         items = collated([data[i] for i in range(len(data))])
     except (TypeError, RuntimeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise TypeError(
-            f"data={type(data).__name__}: its items must be x or (x, context), of one shape each ({reason})"
-        ) from None
+        said = f"its items must be x or (x, context), of one shape each ({checks.line(error, 120)})"
+        raise TypeError(f"data={type(data).__name__}: {said}") from None
     return tuple(items) if isinstance(items, list) else items

@@ -48,8 +48,8 @@ class Panel:
         values = np.asarray(self.values, dtype=np.float64)
         checks.positive_int("prediction_length", self.prediction_length)
         checks.positive_int("windows", self.windows)
-        if values.ndim != 2 or len(values) != len(self.names):
-            raise ValueError(f"values: shape {values.shape}; must be ({len(self.names)} series, time)")
+        if values.ndim != 2 or len(values) != len(self.names) or not len(values):
+            raise ValueError(f"values: shape {values.shape}; must be ({len(self.names) or 'one or more'} series, time)")
         if infinite := [n for n, row in zip(self.names, values) if np.isinf(row).any()]:
             raise ValueError(f"values: infinite in {checks.some(infinite)}; NaN is what marks a missing value")
         if self.features is not None:
@@ -198,12 +198,14 @@ def from_wide(
     """
     checks.one_of("gaps", gaps, ("error", "missing", "close"))
     as_period("2000-01-03", freq)
+    sizes = (checks.positive_int("prediction_length", prediction_length), checks.positive_int("windows", windows))
     try:
         start, values, names, times = _regular(wide(source, freq, csv), freq, gaps)
+        return Panel(name, freq, start, values, names, *sizes, times)
     except (ValueError, FileNotFoundError) as error:
         label = source if isinstance(source, str | Path) else "source"
-        raise type(error)(f"{label}: {error}") from None
-    return Panel(name, freq, start, values, names, prediction_length, windows, times)
+        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError  # some subclasses take no message
+        raise kind(f"{label}: {error}") from None
 
 
 def _regular(frame: pd.DataFrame, freq: str, gaps: str) -> tuple[Any, np.ndarray, tuple[str, ...], np.ndarray | None]:

@@ -109,7 +109,8 @@ def read(
     left_out = {checks.one_of("drop", c, names) for c in drop} | {time_column, group_column}
     columns = [c for c in names if c not in left_out]
     if other := [c for c in columns if frame[c].dtype.kind not in "iuf"]:
-        raise ValueError(f"source: columns {checks.some(other)} hold no numbers; leave them out by drop={other[:5]}")
+        said = f"hold no numbers; leave them out by drop={checks.told(other[:5])}"
+        raise ValueError(f"source: columns {checks.some(other)} {said}")
     values = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
     if infinite := [c for c, bad in zip(columns, np.isinf(values).any(0)) if bad]:
         raise ValueError(f"source: infinite values in columns {checks.some(infinite)}; must be finite")
@@ -129,9 +130,8 @@ def _whole(values: np.ndarray, train: np.ndarray, columns: list[str]) -> np.ndar
     """The values, the training part's medians where they are NaN."""
     varies = np.fmax.reduce(train) > np.fmin.reduce(train)  # False where all are NaN
     if same := [c for c, changes in zip(columns, varies) if not changes]:
-        raise ValueError(
-            f"source: columns {checks.some(same)} never change in the training part; drop={same[:5]} drops them"
-        )
+        said = f"never change in the training part; drop={checks.told(same[:5])} drops them"
+        raise ValueError(f"source: columns {checks.some(same)} {said}")
     values = np.where(np.isnan(values), np.nanmedian(train, 0), values)
     if (repeated := 1 - len(np.unique(values, axis=0)) / len(values)) > REPEATED:
         warnings.warn(f"source: {repeated:.0%} of the rows are there more than once", stacklevel=3)
@@ -142,13 +142,10 @@ def _table(source: object, csv: dict[str, Any] | None) -> pd.DataFrame:
     """The source as a new DataFrame; arrays have columns x1, x2, …"""
     import pandas as pd
 
-    from vsmd.data import tables
+    from vsmd.data import arrays, tables
 
     if isinstance(source, str | Path) and Path(source).suffix == ".npy":
-        try:
-            source = np.load(source, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"source={str(source)!r}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+        source = arrays.read("source", Path(source))[""]
     elif isinstance(source, str | Path):
         source = tables.read("source", Path(source), csv)
     if isinstance(source, pd.DataFrame):
@@ -171,7 +168,7 @@ def _groups(
     implied = "random" if column is None else "time" if group_column is None else "group"
     split = checks.one_of("split", split or implied, ("random", "group", "time"))
     if None not in (time_column, group_column) or (split != implied and (split, implied) != ("time", "random")):
-        given = f"time_column={time_column!r}, group_column={group_column!r}"
+        given = f"time_column={checks.told(time_column)}, group_column={checks.told(group_column)}"
         raise ValueError(f"split={split!r}: with {given}; must be by one of them, or by none")
     if column is None:
         return np.arange(len(frame)), split == "time"
@@ -180,8 +177,9 @@ def _groups(
         try:
             key = pd.to_datetime(key, format="ISO8601", utc=True)
         except (ValueError, TypeError):
-            raise ValueError(f"time_column={column!r}: its values ({key.iloc[0]!r} …) are no time stamps") from None
+            said = f"its values ({checks.told(key.iloc[0])} …) are no time stamps"
+            raise ValueError(f"time_column={checks.told(column)}: {said}") from None
     codes, _ = pd.factorize(key, sort=split == "time")
     if (codes < 0).any():
-        raise ValueError(f"{implied}_column={column!r}: {(codes < 0).sum()} rows have no value there")
+        raise ValueError(f"{implied}_column={checks.told(column)}: {(codes < 0).sum()} rows have no value there")
     return codes, split == "time"

@@ -89,7 +89,7 @@ def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
         said = f"is no UTF-8 text from byte {error.start} on; csv={{'encoding': 'latin-1'}} says what it is"
         raise ValueError(said) from None
     except Exception as error:  # whatever pandas and pyarrow make of damaged bytes
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = checks.line(error, 120) or type(error).__name__
         raise ValueError(f"cannot be read ({reason}); csv={{'sep': ';'}} and the like are pandas.read_csv's") from None
 
 
@@ -111,7 +111,8 @@ def _pivoted(frame: pd.DataFrame, key: str, time: str, value: str) -> pd.DataFra
         raise ValueError(f"a long table has columns {key}, {time}, {value} alone; drop {checks.some(other)}")
     if (twice := frame.duplicated([key, time])).any():
         series, stamp = frame.loc[twice, [key, time]].iloc[0]
-        raise ValueError(f"series {series!r} has time stamp {stamp} more than once; keep one row")
+        said = f"has time stamp {checks.line(stamp, 80)} more than once; keep one row"
+        raise ValueError(f"series {checks.told(series)} {said}")
     table = frame.pivot(index=time, columns=key, values=value)
     return table[list(dict.fromkeys(frame[key]))]
 
@@ -122,7 +123,8 @@ def _stamps(index: pd.Index[Any], freq: str) -> pd.DatetimeIndex:
     if isinstance(index, pd.PeriodIndex):
         as_period(index[:1].tolist()[0] if len(index) else "2000-01-03", freq)
         index = index.to_timestamp()
-    said = f"its index ({index[:1].tolist()} …) must hold time stamps such as 2024-01-31 or 2024-01-31T13:00"
+    first = checks.told(index[:1].tolist())
+    said = f"its index ({first} …) must hold time stamps such as 2024-01-31 or 2024-01-31T13:00"
     if index.dtype.kind in "iuf":
         if index.dtype.kind == "f" or not (base == "Y" or min(index, default=0) > 10**7):  # years, or 20240131
             raise ValueError(said)

@@ -92,5 +92,5 @@ PARTS: dict[str, Part] = {
 
 def check_context(context: Sequence[str] | str) -> tuple[str, ...]:
     """The context's parts as a tuple, each one known; "none" is no part."""
-    parts = (context,) if isinstance(context, str) else tuple(context)
+    parts = tuple(context) if isinstance(context, Sequence) and not isinstance(context, str) else (context,)
     return tuple(checks.one_of("context", part, PARTS) for part in parts if part != "none")

@@ -170,10 +170,8 @@ class Increments:
         residual = torch.cat(residuals)
         overall = root_mean_square(residual)
         if exact := (overall <= 1e-12 * low.abs()).nonzero().flatten().tolist():
-            raise ValueError(
-                f"target: series {exact} follow location={self.location!r} without error in the training part; "
-                "leave constant series out"
-            )
+            said = f"follow location={self.location!r} without error in the training part; leave constant series out"
+            raise ValueError(f"target: series {exact} {said}")
         season = 1 if self.location == "last" or not self.periods else self.periods[0]
         phases = [root_mean_square(residual[positions % season == i]) for i in range(season)]
         long_run = torch.stack([torch.where(rho > FLOOR * overall, rho, FLOOR * overall) for rho in phases])
@@ -287,6 +285,7 @@ class Increments:
     def restored(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Increments:
         """Inverse of `settings` and `tensors`; ValueError for what `fitted` does not give."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        tensors = {k: v.to(torch.float32 if k == "bounds" else torch.float64) for k, v in tensors.items()}
         unfitted, d = cls(**plain), len(tensors["least"])
         for name in ("scale_window", "lags"):
             checks.positive_int(name, getattr(unfitted, name))

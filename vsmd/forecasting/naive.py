@@ -68,7 +68,7 @@ class NaivePredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         for name, value in {"season": None, **options}.items() if seasonal else options.items():
             checks.positive_int(name, value)
         self.seed, self.rule = seed, partial(NAIVE[kind], **options)
-        least = {"last_value": 1, "random_walk": options.get("window", 60) + 1}
+        least = {"last_value": options.get("season", 1), "random_walk": options.get("window", 60) + 1}
         self.least = options["season"] * (1 + (kind == "seasonal_bootstrap")) if seasonal else least[kind]
 
     def predict(self, dataset: Any, num_samples: int = 100, **kwargs: Any) -> Iterator[SampleForecast]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
@@ -65,7 +66,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         self.model, self.representation, self.freq, self.solver = model, representation, freq, solver
         self.sampling_steps = checks.positive_int("sampling_steps", sampling_steps)
         self.denoise, self.integer = bool(denoise), bool(integer)
-        self.num_samples, self.seed = checks.positive_int("num_samples", num_samples), seed
+        self.num_samples, self.seed = checks.positive_int("num_samples", num_samples), int(seed)
         self.num_feat_dynamic_real, self.num_feat_static_real = num_feat_dynamic_real, num_feat_static_real
 
     @property
@@ -156,8 +157,10 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
     def serialize(self, path: Path | str) -> None:
         """Write the folder `path`: model and representation as safetensors, all else as JSON."""
         path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        super().serialize(path)
+        with tempfile.TemporaryDirectory() as folder:  # GluonTS writes in place
+            super().serialize(Path(folder))
+            for file in Path(folder).iterdir():
+                files.write_atomic(path / file.name, file.read_bytes())
         self.model.save(path / "model.safetensors")
         representation = self.representation
         info = {"settings": representation.settings}
@@ -172,11 +175,9 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         Raises ValueError, naming the path or the representation, if something is missing or damaged.
         """
         path = Path(path)
-        try:
-            settings = json.loads((path / "predictor.json").read_text(encoding="utf-8"))
+        with files.refusing(path / "predictor.json", "in a folder written by VSMDPredictor.serialize"):
+            settings = {**json.loads(files.regular(path / "predictor.json").read_text(encoding="utf-8"))}
             name = settings.pop("model")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"path={str(path)!r}: must be a folder written by VSMDPredictor.serialize") from None
         kind = REPRESENTATIONS[checks.one_of("model", name, REPRESENTATIONS)]
         tensors, info = files.read(path / "representation.safetensors", FORMAT)
         model = load(path / "model.safetensors", device)

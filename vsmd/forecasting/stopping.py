@@ -32,8 +32,9 @@ class EarlyStopping:
             self.model_file = record.with_name(f"{record.name}.best.safetensors")
             self.losses_file = record.with_name(f"{record.name}.losses.json")
             if self.losses_file.exists() and self.model_file.exists() and record.exists():
-                losses = json.loads(self.losses_file.read_text(encoding="utf-8"))
-                self.losses = {int(step): float(loss) for step, loss in losses.items()}
+                with files.refusing(self.losses_file, "the losses of a training run"):
+                    losses = json.loads(files.regular(self.losses_file).read_text(encoding="utf-8"))
+                    self.losses = {int(step): float(loss) for step, loss in losses.items()}
 
     def __call__(self, step: int, model: Model) -> bool:
         self.losses[step] = self.loss(model)

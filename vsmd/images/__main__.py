@@ -28,6 +28,14 @@ from vsmd.training.compute import PRECISIONS, Compute
 from vsmd.training.distributed import World, launched
 
 UNNAMED = "cifar10-small"  # the configuration that images of your own start from, unless one is named
+
+
+def settings_of(path: Path) -> Config:
+    """The settings that a run's folder holds; whatever is wrong with the file is one line that names it."""
+    with files.refusing(path, "the settings of a run"):
+        return Config.from_text(path.read_text(encoding="utf-8"))
+
+
 # The comment behind a field is its help on the command line, the docstring of a class that of its command.
 
 
@@ -72,8 +80,8 @@ class Before(Start):
     def settings(self) -> Config:
         """Those of a run that goes on, of the configuration, or for images of your own of a small one."""
         saved = self.folder_for(self.images) / SETTINGS
-        if self.resume and self.config is None and saved.exists():
-            return Config.from_text(saved.read_text(encoding="utf-8"))
+        if self.resume and self.config is None and saved.is_file():
+            return settings_of(saved)
         name = self.images if self.images in CONFIGS or self.images is None else UNNAMED
         return config(self.config or name)
 
@@ -178,9 +186,9 @@ class Evaluate(Drawing):
         if self.out is not None:
             files.check_writable(self.out)
         saved = self.model / SETTINGS if self.model.is_dir() else self.model.with_name(SETTINGS)
-        if self.images is None and not saved.exists():
+        if self.images is None and not saved.is_file():
             raise ValueError("images=None: must name the images that the model was trained on; no run's folder tells")
-        settings = Config.from_text(saved.read_text(encoding="utf-8")) if saved.exists() else Config()
+        settings = settings_of(saved) if saved.is_file() else Config()
         if self.images is not None:
             settings = settings.with_overrides({"images": self.images})
         painter, reference = self.painter(device), checks.positive_int("reference", self.reference)

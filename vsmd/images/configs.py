@@ -21,6 +21,7 @@ from vsmd.priors import PRIORS
 from vsmd.processes import ForwardProcess
 from vsmd.samplers import as_solver
 from vsmd.samplers.generation import steps_within
+from vsmd.schedules import BetaSchedule
 from vsmd.training import Compute
 from vsmd.training.pairs import WEIGHTINGS
 from vsmd.training.trainer import SCHEDULES
@@ -55,7 +56,7 @@ class ProcessSettings:
 
     def __post_init__(self) -> None:
         checks.one_of("method", self.method, METHODS)
-        checks.positive("beta", self.beta)
+        BetaSchedule.of(self.beta)
         if self.variational_score is not None:
             checks.one_of("variational_score", self.variational_score, VARIATIONAL_SCORES)
         checks.one_of("prior", self.prior, PRIORS)
@@ -243,9 +244,10 @@ class Config:
     @classmethod
     def from_text(cls, text: str) -> Config:
         """The inverse of `text`; ValueError for what is none."""
-        settings = json.loads(text)
-        if not isinstance(settings, dict):
-            raise ValueError(f"config: {text[:40]!r}; must be a JSON object")
+        try:
+            settings = {**json.loads(text)}
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"config={checks.told(text)}: must be a JSON object ({error})") from None
         return cls().with_overrides(settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 import time
@@ -82,10 +83,15 @@ class Log:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     """The rows of a log as far as it is whole; none where there is no log."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdecimal()]
+    rows: list[dict[str, str]] = []
+    ends = contextlib.suppress(csv.Error, OSError)
+    with ends, files.regular(path).open(newline="", encoding="utf-8", errors="replace") as file:
+        for row in csv.DictReader(file, restval="cut off"):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                cells = {name: float(cell) for name, cell in row.items() if cell}
+                if row["step"].isdecimal() and {*cells} <= {*COLUMNS} and cells["step"] + cells["seconds"] < np.inf:
+                    rows.append(row)
+    return rows
 
 
 def _board(folder: Path) -> Any:

@@ -181,10 +181,8 @@ def check_fit(codec: Codec, x: Tensor) -> tuple[int, ...]:
     decoded = _tried("decoder does not take the encoder's codes", codec.decode, codes)
     if not isinstance(decoded, Tensor) or decoded.shape != x.shape:
         got = tuple(decoded.shape) if isinstance(decoded, Tensor) else type(decoded).__name__
-        raise ValueError(
-            f"autoencoder: encoder and decoder do not fit: codes {tuple(codes.shape)} decode to {got}, must be "
-            f"{tuple(x.shape)} as the data"
-        )
+        said = f"codes {tuple(codes.shape)} decode to {got}, must be {tuple(x.shape)} as the data"
+        raise ValueError(f"autoencoder: encoder and decoder do not fit: {said}")
     return tuple(codes.shape[1:])
 
 
@@ -193,5 +191,4 @@ def _tried(failure: str, call: Any, value: Tensor) -> Any:
         with torch.no_grad():
             return call(value)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"autoencoder: {failure}, shape {tuple(value.shape)} ({reason})") from None
+        raise ValueError(f"autoencoder: {failure}, shape {tuple(value.shape)} ({checks.line(error, 160)})") from None

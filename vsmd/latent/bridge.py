@@ -49,9 +49,9 @@ def schrodinger_bridge(shape: tuple[int, ...], *, sigma: float = SIGMA, prior: s
     """The forward process whose reversal is the bridge: Brownian motion from codes of `shape` to noise of std sigma.
 
     sigma: in the codes' units (`latent.fit` makes their root mean square deviation 1). prior: the start; "empirical" is
-    the paper's. Raises ValueError for sigma <= 0.
+    the paper's. Raises ValueError for sigma outside .01 to 100.
     """
-    variance = checks.positive("sigma", sigma) ** 2
+    variance = checks.positive("sigma", sigma, 100.0) ** 2
     levels = BetaSchedule(SLOPE * variance, (2 - SLOPE) * variance)
     return forward_process("LSBDM", shape, beta=levels, basis=directions(shape), prior=prior)
 
@@ -79,15 +79,13 @@ def last_time(process: ForwardProcess, stop: float) -> float:
     end, and for more than .999988, the smallest noise that training has seen.
     """
     if not process.row.early_stop:
-        raise ValueError(f"stop={stop!r}: {process.method} has no early-stopping time; LSBDM has")
+        raise ValueError(f"stop={checks.told(stop)}: {process.method} has no early-stopping time; LSBDM has")
     if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop < 1:
-        raise ValueError(f"stop={stop!r}: the early-stopping time must be in (0, 1)")
+        raise ValueError(f"stop={checks.told(stop)}: the early-stopping time must be in (0, 1)")
     t = process_time(stop)
     if not EARLIEST <= t <= LATEST:
         ends = paper_time(process, torch.tensor([LATEST, EARLIEST], dtype=torch.float64)).tolist()
-        raise ValueError(
-            f"stop={stop!r}: must be between {ends[0]:.4f} and {ends[1]:.6f}, what grids and training cover"
-        )
+        raise ValueError(f"stop={stop}: must be between {ends[0]:.4f} and {ends[1]:.6f}, what grids and training cover")
     return t
 
 

@@ -55,7 +55,8 @@ class LatentModel:
         """Data (n, *shape) of scaled codes z (n, *code_shape)."""
         with torch.no_grad():
             device = placed(self.autoencoder)
-            return torch.cat([self.autoencoder.decode(rows.to(device) * self.scale).cpu() for rows in z.split(BATCH)])
+            codes = ((rows.to(device) * self.scale).float() for rows in z.split(BATCH))
+            return torch.cat([self.autoencoder.decode(rows).cpu() for rows in codes])
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """decode(encode(x)): the best that any bridge on these codes can do."""
@@ -207,10 +208,8 @@ def _scale(codes: Tensor) -> float:
     size = float(std.square().mean().sqrt())
     flat = torch.nonzero(std <= 1e-6 * size).flatten().tolist()
     if flat:
-        raise ValueError(
-            f"autoencoder: codes have zero variance in {len(flat)} of {len(std)} coordinates ({flat[:8]}); "
-            "use a smaller latent dimension"
-        )
+        said = f"in {len(flat)} of {len(std)} coordinates ({flat[:8]}); use a smaller latent dimension"
+        raise ValueError(f"autoencoder: codes have zero variance {said}")
     return size
 
 

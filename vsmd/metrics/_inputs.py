@@ -42,7 +42,6 @@ def pair(names: tuple[str, str], x: Array, y: Array) -> tuple[Tensor, Tensor]:
     """Two sets of points of one shape, as (n, d) and (m, d) on the device of the first."""
     first, second = rows(names[0], x), rows(names[1], y)
     if x.shape[1:] != y.shape[1:]:
-        raise ValueError(
-            f"{names[1]}: points of shape {tuple(y.shape[1:])}; must be {tuple(x.shape[1:])} as in {names[0]}"
-        )
+        said = f"must be {tuple(x.shape[1:])} as in {names[0]}"
+        raise ValueError(f"{names[1]}: points of shape {tuple(y.shape[1:])}; {said}")
     return first, second.to(first.device)

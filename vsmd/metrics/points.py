@@ -69,7 +69,7 @@ def tail_error(x: Array, y: Array, axes: int = 4) -> float:
     a, b = (z[:, : checks.positive_int("axes", axes)] for z in pair(("x", "y"), x, y))
     levels = torch.tensor([0.01, 0.99], dtype=torch.float64, device=a.device)
     p, q = torch.quantile(a, levels, 0), torch.quantile(b, levels, 0)
-    return ((p - q).abs() / ((q[1] - q[0]) / 2)).mean().item()
+    return ((p - q).abs() / ((q[1] - q[0]) / 2)).nan_to_num(0.0, torch.inf).mean().item()  # 0/0: equal constants
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ class ConditionalMLP(Conditional, MLP):
         super().__init__(shape, width, depth, frequencies)
         if features and classes:
             raise ValueError(f"features={features}, classes={classes}: must be one of them, features or labels")
-        self.features, self.bf16 = features, bf16
+        self.features, self.bf16 = features, bool(bf16)
         self.settings = {
             "shape": self.settings["shape"], "features": features, "width": width, "depth": depth,
             "frequencies": frequencies, "bf16": bf16,

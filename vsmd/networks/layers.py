@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from vsmd import checks
+
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -17,7 +19,7 @@ class Fourier(nn.Module):
 
     def __init__(self, frequencies: int) -> None:
         super().__init__()
-        values = 0.125 * 2 ** torch.linspace(0, 4.5, frequencies)
+        values = 0.125 * 2 ** torch.linspace(0, 4.5, checks.non_negative_int("frequencies", frequencies))
         self.register_buffer("frequencies", values, persistent=False)
 
     def forward(self, level: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def as_solver(solver: str | type[Solver] | Solver, **options: Any) -> Solver:
         if options:
             raise ValueError(f"{next(iter(options))}: {solver.title} is made already; give it its options there")
         return solver
-    if isinstance(solver, str):
+    if isinstance(solver, str) or not (isinstance(solver, type) and issubclass(solver, Solver)):
         entry = SOLVERS[checks.one_of("solver", solver, SOLVERS)]
         if isinstance(entry, str):
             module, name = entry.split(":")

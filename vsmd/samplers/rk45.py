@@ -9,6 +9,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from vsmd import checks
 from vsmd.potentials import Potential
 from vsmd.random import Noise
 from vsmd.samplers.base import Solver, reverse_drift
@@ -26,7 +27,7 @@ def _solve(rates: Rates, span: tuple[float, float], y: np.ndarray, rtol: float, 
             raise FloatingPointError(f"rk45: the flow is not finite at t = {t:.4g}; the network has diverged")
         return value
 
-    solution = solve_ivp(finite, span, y, rtol=rtol, atol=atol)
+    solution = solve_ivp(finite, span, y, rtol=checks.positive("rtol", rtol), atol=checks.in_range("atol", atol, 0, 1))
     if not solution.success:
         raise FloatingPointError(f"rk45: stopped at t = {solution.t[-1]:.4g}: {solution.message}")
     return solution.y[:, -1]

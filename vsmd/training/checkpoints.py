@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsmd import files
+from vsmd import checks, files, stored
 from vsmd.model import RATES
 from vsmd.training.trainer import Trainer
 
@@ -37,11 +37,9 @@ def save(trainer: Trainer, path: Path, keep: int = 1) -> None:
             _set_aside(path, trainer.saved)
         files.write(path, FORMAT, tensors, info)
     except OSError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
         stands = "the checkpoint before it stands" if path.exists() else "there is none yet"
-        raise OSError(
-            f"checkpoint={str(path)!r}: could not be written at step {trainer.step} ({reason}); {stands}"
-        ) from None
+        said = f"could not be written at step {trainer.step} ({checks.line(error.__cause__ or error, 200)}); {stands}"
+        raise OSError(f"checkpoint={str(path)!r}: {said}") from None
     trainer.saved = trainer.step
     for old in earlier(path)[max(0, keep - 1) :]:
         old.unlink(missing_ok=True)
@@ -94,7 +92,8 @@ def resumed(
     """Bring modules and optimiser to the state that a file holds; its step. ValueError names what settings differ."""
     with files.refusing(path):
         files.check_finite(tensors)
-        old, step = dict(info["settings"]), int(info["step"])
+        old, step = dict(info["settings"]), checks.non_negative_int("step", info["step"])
+        checks.in_range("step", step, 0, old.get("steps", math.inf))
     check_settings(path, old, settings)
     with files.refusing(path):
         load_state(tensors, modules, optimizer)
@@ -111,7 +110,7 @@ def earlier(path: Path) -> list[Path]:
 def step_of(path: Path) -> int:
     """The step that the checkpoint `path` stands at, without reading its tensors; ValueError as `restore` has it."""
     with files.opened(path) as file:
-        return int(json.loads(file.metadata()["info"])["step"])
+        return checks.non_negative_int("step", json.loads(file.metadata()["info"])["step"])
 
 
 def _set_aside(path: Path, step: int) -> None:
@@ -130,16 +129,16 @@ def restore(trainer: Trainer, path: Path) -> None:
     try:
         tensors, info = files.read(path, FORMAT)
     except ValueError as error:
-        if before := earlier(path):
-            raise ValueError(
-                f"{error}; the one before it is {str(before[0])!r}, move it here to go on from it"
-            ) from None
-        raise
+        before = earlier(path)
+        hint = f"; the one before it is {str(before[0])!r}, move it here to go on from it" if before else ""
+        raise ValueError(f"{error}{hint}") from None
     modules: dict[str, nn.Module] = {"network": trainer.network, "average": trainer.average}
     with files.refusing(path):
         info["settings"].setdefault("context", trainer.context_digest)  # older checkpoints do not say
     trainer.step = trainer.saved = resumed(path, tensors, info, trainer.settings, modules, trainer.optimizer)
     with files.refusing(path):
         if trainer.adapts:
+            shapes = {name: tuple(rate.shape) for name, rate in zip(RATES, trainer.process.constant)}
+            stored.check_shapes(tensors, shapes)
             trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
         trainer.history = list(info["history"])

@@ -164,9 +164,8 @@ class _Run:
             signal.raise_signal(stop)
             raise KeyboardInterrupt  # where a handler returned
         if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
-            raise FloatingPointError(
-                f"weights are not finite after step {trainer.step}: learning_rate={trainer.rate:g} is too high"
-            )
+            said = f"learning_rate={trainer.rate:g} is too high"
+            raise FloatingPointError(f"weights are not finite after step {trainer.step}: {said}")
         return trainer.model()
 
     def look(self, stopping: bool) -> None:

@@ -18,6 +18,7 @@ from repro.studies.sets import gluonts_files
 from repro.studies.sets.shaped_panels import electricity_shaped, solar_shaped
 from vsmd import checks
 from vsmd.data import panel_sources
+from vsmd.data.arrays import read
 from vsmd.data.panels import Panel
 
 PATIENCE = 10.0  # seconds without a byte, after which a download is given up
@@ -69,7 +70,7 @@ def simbench(kind: str) -> Panel:
 
     From `simbench_hourly/<kind>_hourly.npz` in the folder VSMD_DATA (ODbL; partly derived profiles): stand-ins for the
     electricity and solar panels, and named so. Loads are German ones and know the public holidays of that country.
-    Raises FileNotFoundError if they are not there.
+    Raises FileNotFoundError if they are not there, ValueError naming the file if it is damaged or another one.
     """
     file = f"simbench_hourly/{checks.one_of('kind', kind, ('load', 'renewables'))}_hourly.npz"
     folder = os.environ.get("VSMD_DATA")
@@ -79,9 +80,13 @@ def simbench(kind: str) -> Panel:
             f"simbench_{kind}: not found, {where}; point VSMD_DATA to a folder that holds {file} "
             "(hourly means of the profiles of the simbench package: values (hours, series), names, start)"
         )
-    with np.load(Path(folder) / file, allow_pickle=False) as arrays:
-        values, names, start = arrays["values"], arrays["names"], str(arrays["start"])
-    profiles = Panel(f"simbench_{kind}", "h", start, values.T, tuple(map(str, names)), prediction_length=24, windows=7)
+    arrays = read(f"simbench_{kind}", Path(folder) / file, ("values", "names", "start"))
+    try:
+        values, names, start = arrays["values"].T, tuple(map(str, arrays["names"])), str(arrays["start"])
+        profiles = Panel(f"simbench_{kind}", "h", start, values, names, prediction_length=24, windows=7)
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"{error} is missing" if isinstance(error, KeyError) else checks.line(error, 120)
+        raise ValueError(f"{Path(folder) / file}: is damaged or another file ({said})") from None
     return profiles.with_holidays("DE") if kind == "load" else profiles
 
 

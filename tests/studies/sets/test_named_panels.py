@@ -97,3 +97,22 @@ def test_a_download_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
 def test_unknown_panel_of_the_studies() -> None:
     with pytest.raises(ValueError, match="did you mean 'solar_shaped'"):
         panels.panel("solar_shape")
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    (None, "cannot be read as npz"), ({}, r"'values' is missing"), ({"values": np.zeros((9, 2))}, "'names' is missing"),
+    ({"values": np.zeros((9, 2)), "names": ["a", "b"], "start": "2016"}, "9 time steps; must be at least"),
+    ({"values": np.array([{}]), "names": ["a"], "start": "2016"}, "allow_pickle=False"),
+])  # fmt: skip
+def test_damaged_profiles_are_named(
+    arrays: dict[str, object] | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "simbench_hourly" / "load_hourly.npz"
+    path.parent.mkdir()
+    path.write_bytes(b"no archive")
+    if arrays is not None:
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+    monkeypatch.setenv("VSMD_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"load_hourly\.npz.*{message}") as caught:
+        panels.panel("simbench_load")
+    assert "\n" not in str(caught.value)
