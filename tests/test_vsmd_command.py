@@ -137,7 +137,7 @@ def test_forecast_takes_the_estimator_s_defaults(
         (("points", "PICTURE", "--out", "o.csv"), "is no UTF-8 text from byte 0 on"),
         (("points", "PICTURE", "--out", "o.csv"), "; --encoding 'latin-1' says what it is"),
         (("points", "PICTURE", "--out", "o.csv", "--encoding", "utf-16"), "cannot be read"),
-        (("points", "DATA", "--out", "DATA/x.csv"), "data.csv/x.csv': could not be written (Not a directory)"),
+        (("points", "DATA", "--out", "DATA/x.csv"), "data.csv/x.csv': could not be written ("),
         (("points", "DATA", "--out", "o.csv", "--model", "DATA/m"), "model="),
         (("points", "DATA", "--out", "o.csv", "--model", "./o.csv"), "is there for two files"),
         (("forecast", "PANEL", "--freq", "h", "--horizon", "2", "--out", "o.csv", "--samples", "DATA/s"), "samples="),
@@ -219,7 +219,9 @@ def test_columns_left_out_are_said(data: Path, tmp_path: Path, capsys: pytest.Ca
     table.loc[3, "y"] = "?"
     table.to_csv(data, index=False)
     assert run("points", data, *few) == 2
-    assert "column 'y' holds numbers, but '?' in row 4; mend its values" in capsys.readouterr().err
+    assert (
+        "not all are numbers in columns 'y' ('?' in row 4); mend them, or name the columns" in capsys.readouterr().err
+    )
     assert run("points", data, *few, "--columns", "x") == 0
     assert run("points", data, *few, "--columns", "y") == 2
     assert "columns='y': holds no numbers, '?' in row 4" in capsys.readouterr().err

@@ -184,10 +184,9 @@ def numbers(path: Path, columns: tuple[str, ...] = (), csv: dict[str, Any] | Non
         if checks.one_of("columns", name, map(str, table.columns)) in other:
             raise ValueError(f"columns={name!r}: holds no numbers, {other[name][0]}")
     if other and not columns:
-        for name, (first, mostly) in other.items():
-            if mostly:
-                hint = "mend its values, or name the columns to use by --columns"
-                raise ValueError(f"data={str(path)!r}: column {name!r} holds numbers, but {first}; {hint}")
+        if mend := [f"{name!r} ({first})" for name, (first, mostly) in other.items() if mostly]:
+            hint = "mend them, or name the columns to use by --columns"
+            raise ValueError(f"data={str(path)!r}: not all are numbers in columns {checks.some(mend)}; {hint}")
         left_out = checks.some([f"{name} ({first})" for name, (first, _) in other.items()])
         print(f"columns left out, since they hold no numbers: {left_out}", file=sys.stderr)
     chosen = table[[c for c in columns or table if c not in other]]

@@ -27,6 +27,8 @@ def as_tensors(data: Any) -> Any:
                 "data=DataLoader: has a sampler or collate_fn of its own; must be its dataset, or a function"
             )
         data = data.dataset
+    if isinstance(getattr(data, "train", None), torch.Tensor):
+        raise TypeError(f"data={type(data).__name__}: is a set in parts; must be one of them, as its .train")
     if isinstance(data, Dataset):
         data = data.tensors if isinstance(data, TensorDataset) else _read(data)
     if callable(data):
