@@ -162,11 +162,12 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
     std, left = process.known().std.flatten(), noise_left(process, t_min).flatten()
     turned = process.basis.name != "coordinates" or process.units.name == "whitened"
     varies, seen = std > (FLAT * std.max() if turned else 0.0), process
-    if not turned and bool((left <= TOO_MUCH * std)[varies].all()) and process.dim <= min(NARROW, len(data) - 1):
+    if not turned and bool((left <= TOO_MUCH * std)[varies].all()) and 1 < process.dim <= min(NARROW, len(data) - 1):
         mean, units = process.known().mean, process.units
         moments, axes = Principal(process.shape).fitted(units.into(data.double() - mean))  # a thin one may lie across
         std, seen = moments.std.flatten(), dataclasses.replace(process, basis=axes)
-        varies = std > FLAT * (std.max() + units.into(mean[None]).abs().max())  # less is what rounding leaves
+        rounding = torch.finfo(data.dtype).eps * units.into(mean[None]).abs().max()
+        varies = std > FLAT * std.max() + rounding
     ratio = torch.where(varies, left / std, torch.zeros_like(std))
     if float(ratio.max()) > TOO_MUCH and not process.row.early_stop:
         worst, many = int(ratio.argmax()), int((ratio > TOO_MUCH).sum())

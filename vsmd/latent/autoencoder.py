@@ -23,7 +23,7 @@ class Codec(Protocol):
 
 
 class _Autoencoder(nn.Module):
-    """What the two share: data are centred, where float32 would lose them in float64, and scaled; settings for files."""
+    """What the two share: data are centred, in float64 where float32 would lose them, scaled; settings for files."""
 
     centre: Tensor
     scale: Tensor
