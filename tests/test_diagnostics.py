@@ -116,8 +116,8 @@ def test_fit_warns_of_a_thin_axis_across_the_columns() -> None:
     process = vsmd.forward_process("VSULD", (2,), prior="moments")
     x = draws("normal", 3_000) @ torch.tensor([[1.0, 1.0], [0.0, 1e-3]])
     (said,) = told(process, x, units="standardised")
-    std = float(torch.linalg.svdvals(x.double() / x.double().std(0) - (x.double() / x.double().std(0)).mean(0))[-1])
-    thin = std / math.sqrt(len(x))
+    y = (x.double() - x.double().mean(0)) / x.double().std(0, correction=0)
+    thin = float(torch.linalg.svdvals(y)[-1]) / math.sqrt(len(x))
     assert f"where the data's is {thin:.3g}, an axis mostly of column 0 and column 1 (units='standardised')" in said
     assert "units='whitened' or a smaller beta leaves less" in said
     assert told(process, x, units="whitened") == []
