@@ -111,6 +111,28 @@ def test_fit_warns_of_noise() -> None:
     assert len(told(vsmd.forward_process("CLD", (2,), beta=150.0), data)) == 1
 
 
+def test_fit_warns_of_a_thin_axis_across_the_columns() -> None:
+    """Two columns that are nearly one; not the rounding of columns that depend on each other."""
+    process = vsmd.forward_process("VSULD", (2,), prior="moments")
+    x = draws("normal", 3_000) @ torch.tensor([[1.0, 1.0], [0.0, 1e-3]])
+    (said,) = told(process, x, units="standardised")
+    y = (x.double() - x.double().mean(0)) / x.double().std(0, correction=0)
+    thin = float(torch.linalg.svdvals(y)[-1]) / math.sqrt(len(x))
+    assert f"where the data's is {thin:.3g}, an axis mostly of column 0 and column 1 (units='standardised')" in said
+    assert "units='whitened' or a smaller beta leaves less" in said
+    assert told(process, x, units="whitened") == []
+    a, b = (100 + draws("normal", 3_000)).T
+    assert told(vsmd.forward_process("VSULD", (3,), prior="moments"), torch.stack([a, b, a + b], 1)) == []
+
+
+def test_a_mean_is_no_data() -> None:
+    """One line for points without their first axis, whoever is asked."""
+    process, mean = vsmd.forward_process("VSULD", (2,)), draws("normal").mean(0)
+    for ask in (process.prior_kl, process.with_data):
+        with pytest.raises(ValueError, match=r"^data: shape \(2,\); must be \(n, 2\)$"):
+            ask(mean)
+
+
 def test_fit_warns_of_the_prior() -> None:
     data = draws("normal", 5_000) * torch.tensor([1.0, 20.0])
     (line,) = told(vsmd.forward_process("CLD", (2,), prior="gaussian"), data, units="raw")

@@ -135,6 +135,16 @@ def test_forecast_takes_the_estimator_s_defaults(
         (("points", "DATA", "--out", "o.csv", "--columns", "label"), "columns='label': holds no numbers"),
         (("points", "nothing.csv", "--out", "o.csv"), "data='nothing.csv': there is no such file"),
         (("points", "PICTURE", "--out", "o.csv"), "is no UTF-8 text from byte 0 on"),
+        (("points", "PICTURE", "--out", "o.csv"), "; --encoding 'latin-1' says what it is"),
+        (("points", "PICTURE", "--out", "o.csv", "--encoding", "utf-16"), "cannot be read"),
+        (("points", "DATA", "--out", "DATA/x.csv"), "data.csv/x.csv': could not be written ("),
+        (("points", "DATA", "--out", "o.csv", "--model", "DATA/m"), "model="),
+        (("points", "DATA", "--out", "o.csv", "--model", "./o.csv"), "is there for two files"),
+        (("forecast", "PANEL", "--freq", "h", "--horizon", "2", "--out", "o.csv", "--samples", "DATA/s"), "samples="),
+        (
+            ("forecast", "PANEL", "--freq", "h", "--horizon", "2", "--out", "o.csv", "--picture", "DATA/p.png"),
+            "picture=",
+        ),
         (("points", "DATA", "--out", "DATA"), "exists; give another name, or --force to overwrite it"),
         (("points", "DATA", "--out", "o.csv", "--model", "DATA"), "model="),
         (("points", "DATA", "--out", "o.csv", "--method", "VSUL"), "(did you mean 'VSULD'?)"),
@@ -161,12 +171,60 @@ def test_mistakes_are_one_line(
     (picture := tmp_path / "picture.csv").write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff\xfe")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     names = {"DATA": str(data), "PANEL": str(panel), "PICTURE": str(picture)}
-    assert run(*(names.get(a, a) for a in arguments)) == 2
+    monkeypatch.setattr("vsmd.fit", lambda *_, **__: pytest.fail("training has begun"), raising=False)
+    assert run(*(names.get(a.split("/")[0], a.split("/")[0]) + a[len(a.split("/")[0]) :] for a in arguments)) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
     assert said in errors
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"), [(np.nan, "no step at which every series has a value"), (0.0, "sums to 0")]
+)
+def test_a_forecast_that_cannot_be_scored_is_written(
+    last: float, reason: str, panel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A series that is missing, or nothing sold, in all of the windows: the score's line says so."""
+    table = pd.read_csv(panel, index_col=0)
+    table.iloc[-20:, : 1 if np.isnan(last) else 2] = last
+    table.to_csv(panel)
+    out, few = tmp_path / "o.csv", ("--freq", "h", "--horizon", 6, "--steps", 2, "--paths", 9)
+    assert run("forecast", panel, "--out", out, *few) == 0
+    said = capsys.readouterr().out
+    assert said.count("cannot be scored: target") == 3
+    assert reason in said
+    assert len(pd.read_csv(out)) == 3 * 6 * 2
+
+
+def test_encodings_separators_and_decimals(data: Path, tmp_path: Path) -> None:
+    text = data.read_text().replace("label", "größe").replace(",", "|").replace(".", ",")
+    data.write_bytes(text.encode("latin-1"))
+    said = ("--encoding", "latin-1", "--sep", "|", "--decimal", ",")
+    read = command.numbers(
+        data, (), command.Command(data=data, **dict(zip(("encoding", "sep", "decimal"), said[1::2]))).csv
+    )
+    assert list(read.columns) == ["x", "y"]
+    assert run("points", data, "--out", tmp_path / "o.csv", "--steps", 1, *said) == 0
+    assert run("check", data, "--steps", 1, *said) == 0
+
+
+def test_columns_left_out_are_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Words are left out with a line; one bad value among numbers is not."""
+    few = ("--out", tmp_path / "o.csv", "--steps", 1, "--force")
+    assert run("points", data, *few) == 0
+    assert "columns left out, since they hold no numbers: label ('a' in row 1)\n" in capsys.readouterr().err
+    table = pd.read_csv(data, dtype=str)
+    table.loc[3, "y"] = "?"
+    table.to_csv(data, index=False)
+    assert run("points", data, *few) == 2
+    assert (
+        "not all are numbers in columns 'y' ('?' in row 4); mend them, or name the columns" in capsys.readouterr().err
+    )
+    assert run("points", data, *few, "--columns", "x") == 0
+    assert run("points", data, *few, "--columns", "y") == 2
+    assert "columns='y': holds no numbers, '?' in row 4" in capsys.readouterr().err
 
 
 def test_missing_values_are_counted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

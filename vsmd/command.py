@@ -10,6 +10,7 @@ vsmd reproduce --profile smoke                                      from a check
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,12 +34,24 @@ class Command:
     data: Positional[Path]  # a CSV file with a head line
     force: bool = False  # overwrite files that exist
     seed: int = 0  # of everything random: the same seed, the same file
+    encoding: str | None = None  # of the file's text, such as latin-1; UTF-8 by default
+    sep: str | None = None  # what separates its cells; seen without if it is , ; or a tab
+    decimal: str | None = None  # what precedes decimals; a comma is seen without
 
     def check_files(self) -> None:
-        """Refuse a file to write that is there, before any work."""
-        for name, path in vars(self).items():
-            if isinstance(path, Path) and name != "data" and path.exists() and not self.force:
+        """Refuse files to write that are there, are named twice or cannot be written, before any work."""
+        outputs = {name: path for name, path in vars(self).items() if isinstance(path, Path) and name != "data"}
+        for name, path in outputs.items():
+            if path.exists() and not self.force:
                 raise ValueError(f"{name}={str(path)!r}: exists; give another name, or --force to overwrite it")
+            if [p.absolute() for p in outputs.values()].count(path.absolute()) > 1:
+                raise ValueError(f"{name}={str(path)!r}: is there for two files; give each a name of its own")
+            files.check_writable(path, name)
+
+    @property
+    def csv(self) -> dict[str, Any]:
+        """Arguments of `pandas.read_csv`."""
+        return {k: v for k in ("encoding", "sep", "decimal") if (v := getattr(self, k)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +83,7 @@ class Points(Training):
     model: Path | None = None  # a file to keep the model in, for vsmd.load
 
     def __call__(self) -> None:
-        table = numbers(self.data, self.columns)
+        table = numbers(self.data, self.columns, self.csv)
         n = len(table) if self.n is None else checks.positive_int("n", self.n)
         model = self.trained(table.to_numpy("float32"))
         if self.model is not None:
@@ -87,7 +100,7 @@ class Check(Training):
     def __call__(self) -> None:
         import torch
 
-        points = numbers(self.data, self.columns).sample(frac=1, random_state=self.seed).to_numpy("float32")
+        points = numbers(self.data, self.columns, self.csv).sample(frac=1, random_state=self.seed).to_numpy("float32")
         train, held_out = torch.from_numpy(points).tensor_split([3 * len(points) // 4])
         print(vsmd.check(self.trained(train), (train, held_out), seed=self.seed))
 
@@ -116,7 +129,7 @@ class Forecast(Command):
 
             checks.one_of("picture", self.picture.suffix[1:], FigureCanvasBase.get_supported_filetypes())
         checks.positive_int("paths", self.paths)
-        panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows)
+        panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows, csv=self.csv)
         options: dict[str, Any] = {"location": self.location, "steps": self.steps, "seed": self.seed, "progress": True}
         estimator = VSMDEstimator(self.horizon, self.freq, **options)
         season = 5 if self.freq == "B" else (*seasons(self.freq), 1)[0]
@@ -128,7 +141,11 @@ class Forecast(Command):
         print(f"CRPS-Sum on the last {self.windows} windows of {self.horizon} steps (lower is better):")
         drawn = {}
         for name, forecaster in forecasters.items():
-            print(f"  {name:20s} {accuracy(forecast(forecaster, panel), panel.targets)['crps_sum']:.4g}")
+            try:
+                score = f"{accuracy(forecast(forecaster, panel), panel.targets)['crps_sum']:.4g}"
+            except ValueError as error:  # of the past; what comes next is forecast all the same
+                score = f"cannot be scored: {error}"
+            print(f"  {name:20s} {score}")
             drawn[name] = next(forecaster.predict(panel.future, num_samples=self.paths)).samples
         self.write(panel, drawn)
 
@@ -154,21 +171,40 @@ class Forecast(Command):
         print(f"{self.horizon} steps of {panel.dim} series in {self.out}")
 
 
-def numbers(path: Path, columns: tuple[str, ...] = ()) -> Any:
-    """The named columns of a file, or all that hold numbers, finite float64 (n, d); else a one-line ValueError."""
+def numbers(path: Path, columns: tuple[str, ...] = (), csv: dict[str, Any] | None = None) -> Any:
+    """The named columns of a file, or all that hold numbers, finite float64 (n, d); else a one-line ValueError.
+
+    Columns left out are said; one most of whose values are numbers is refused.
+    """
     from vsmd.data import tables
 
-    table = tables.read("data", path)
+    table = tables.read("data", path, csv)
+    other = {c: _wrong(table[c]) for c in table if table[c].dtype.kind not in "iuf"}
     for name in columns:
-        checks.one_of("columns", name, map(str, table.columns))
-        if table[name].dtype.kind not in "iuf":
-            raise ValueError(f"columns={name!r}: holds no numbers")
-    chosen = table[list(columns)] if columns else table.select_dtypes("number")
+        if checks.one_of("columns", name, map(str, table.columns)) in other:
+            raise ValueError(f"columns={name!r}: holds no numbers, {other[name][0]}")
+    if other and not columns:
+        if mend := [f"{name!r} ({first})" for name, (first, mostly) in other.items() if mostly]:
+            hint = "mend them, or name the columns to use by --columns"
+            raise ValueError(f"data={str(path)!r}: not all are numbers in columns {checks.some(mend)}; {hint}")
+        left_out = checks.some([f"{name} ({first})" for name, (first, _) in other.items()])
+        print(f"columns left out, since they hold no numbers: {left_out}", file=sys.stderr)
+    chosen = table[[c for c in columns or table if c not in other]]
     if not chosen.shape[1] or len(chosen) < 2:
         raise ValueError(f"data={str(path)!r}: must have a head line, a column of numbers and two rows at least")
     if missing := int((~chosen.abs().lt(float("inf"))).any(axis=1).sum()):
         raise ValueError(f"data={str(path)!r}: {missing} rows have missing or infinite values; drop them")
     return chosen.astype("float64")
+
+
+def _wrong(column: Any) -> tuple[str, bool]:
+    """The first value of a column that is no number, and whether most of its values are."""
+    import pandas as pd
+
+    known = column.reset_index(drop=True).dropna().astype(str)
+    wrong = known[pd.to_numeric(known, errors="coerce").isna()]
+    first = f"{wrong.iloc[0]!r} in row {wrong.index[0] + 1}" if len(wrong) else "all empty"
+    return first, 2 * len(wrong) < len(known)
 
 
 def write(table: Any, path: Path) -> None:
@@ -194,7 +230,10 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
     command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
     command.check_files()
-    command()
+    try:
+        command()
+    except ValueError as error:  # what a function has as csv={'sep': ';'} is an option here
+        raise ValueError(re.sub(r"csv=\{'(\w+)': ('.*?')\}", r"--\1 \2", str(error))) from None
     return 0
 
 

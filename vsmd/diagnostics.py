@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vsmd import kernels, random
+from vsmd.bases import Principal
 from vsmd.data.kinds import points_of
 from vsmd.metrics.distances import marginal_wasserstein2, sliced_wasserstein2
 from vsmd.processes import ForwardProcess
@@ -25,6 +26,7 @@ from vsmd.scores import combine
 DRAWS, VALUES = 4_000, 2**21  # of a_1 and the prior: so many, but at most so many numbers
 PROJECTIONS = 32
 TOO_MUCH = 0.05  # noise at t_min over a direction's standard deviation
+NARROW = 64  # up to so many coordinates, axes across them are looked along, too
 FLAT = 1e-7  # standard deviation over the largest one up to which a direction of turned data is rounding
 CLEAR = 0.1  # gap in standard deviations of a_1, if it is twice its floor, too
 ENOUGH = 0.01  # share of a_1's variance that may be the data's
@@ -159,16 +161,22 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
     """
     std, left = process.known().std.flatten(), noise_left(process, t_min).flatten()
     turned = process.basis.name != "coordinates" or process.units.name == "whitened"
-    varies = std > (FLAT * std.max() if turned else 0.0)
+    varies, seen = std > (FLAT * std.max() if turned else 0.0), process
+    if not turned and bool((left <= TOO_MUCH * std)[varies].all()) and 1 < process.dim <= min(NARROW, len(data) - 1):
+        mean, units = process.known().mean, process.units
+        moments, axes = Principal(process.shape).fitted(units.into(data.double() - mean))  # a thin one may lie across
+        std, seen = moments.std.flatten(), dataclasses.replace(process, basis=axes)
+        rounding = torch.finfo(data.dtype).eps * units.into(mean[None]).abs().max()
+        varies = std > FLAT * std.max() + rounding
     ratio = torch.where(varies, left / std, torch.zeros_like(std))
     if float(ratio.max()) > TOO_MUCH and not process.row.early_stop:
         worst, many = int(ratio.argmax()), int((ratio > TOO_MUCH).sum())
         warnings.warn(
             f"noise of std {float(left[worst]):.3g} is left at t_min={t_min:g} where the data's is "
-            f"{float(std[worst]):.3g}, {direction(process, worst)}"
+            f"{float(std[worst]):.3g}, {direction(seen, worst)}"
             + (f" and {many - 1} more" if many > 1 else "")
             + f" (units={process.units.name!r}): trajectories and log_prob have it, denoised samples no finer detail; "
-            + _cure(process),
+            + _cure(process, oblique=seen is not process),
             StartWarning,
             stacklevel=4,
         )
@@ -180,9 +188,10 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
             warnings.warn(str(gap), StartWarning, stacklevel=4)
 
 
-def _cure(process: ForwardProcess) -> str:
+def _cure(process: ForwardProcess, oblique: bool) -> str:
     """What leaves less noise."""
     points = len(process.shape) == 1 and process.basis.name == "coordinates"  # else a scale a coordinate is no cure
-    cures = ["units='standardised'"] if process.units.name == "raw" and points else []
+    standardised = ["units='standardised'"] if process.units.name == "raw" and points else []
+    cures = ["units='whitened'"] if oblique else standardised
     cures += ["a smaller beta", *(["a method with velocity"] if process.k == 1 else [])]
     return f"{' or '.join(cures)} leaves less"

@@ -82,6 +82,8 @@ class ForwardProcess(Rates):
     def with_data(self, data: Stream) -> Self:
         """The same process with moments, units and basis of data (n, *shape), or of a stream of such batches."""
         data = checks.tensor("data", data) if hasattr(data, "dtype") or hasattr(data, "dtypes") else data
+        if isinstance(data, Tensor) and tuple(data.shape[1:]) != self.shape:
+            raise ValueError(f"data: shape {tuple(data.shape)}; must be (n, {', '.join(map(str, self.shape))})")
         if self.units.name == "raw":
             moments, basis = self.basis.fitted(data)
             return self.with_moments(*moments, basis)

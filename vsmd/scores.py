@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class Score:
             if takes is not None and not optional:
                 raise ValueError(f"context=None: the network takes {takes}; must be given")
             return None if takes is None else takes.none(n, self.device)
-        value = torch.tensor(context) if isinstance(context, int | float) else checks.tensor("context", context)
+        value = torch.tensor(context) if isinstance(context, Real) else checks.tensor("context", context)
         if value.ndim == 0 or (takes is not None and takes.features > 1 and value.ndim == 1):
             value = value[None]
         if len(value) not in (1, n):

@@ -183,7 +183,7 @@ def _pretrained(
     start = time.perf_counter()
     autoencoder = latent.pretrain(
         latent.VectorAutoencoder((data.shape[1],), intrinsic), data, steps=steps, seed=seed,
-        checkpoint=checkpoint_in(workdir, "autoencoder"),
+        units="scaled", checkpoint=checkpoint_in(workdir, "autoencoder"),
     )  # fmt: skip
     return autoencoder, time.perf_counter() - start
 

@@ -75,3 +75,24 @@ def test_bad_features(features: np.ndarray) -> None:
     panel = hourly()
     with pytest.raises(ValueError, match=r"features: shape .* must be \(features, 240\) finite numbers"):
         Panel("p", "h", panel.start, panel.values, panel.names, 24, 2, features=features)
+
+
+@pytest.mark.parametrize(
+    ("freq", "period", "last", "following"),
+    [
+        ("W", "W", "2023-10-29", ["2023-11-05", "2023-11-12"]),
+        ("ME", "M", "2016-08-31", ["2016-09-30", "2016-10-31"]),
+        ("MS", "M", "2016-08-01", ["2016-09-01", "2016-10-01"]),
+        ("3ME", "3M", "2016-08-31", ["2016-11-30", "2017-02-28"]),
+        ("YE", "Y", "2016-12-31", ["2017-12-31", "2018-12-31"]),
+        ("B", "B", "2016-08-31", ["2016-09-01", "2016-09-02"]),
+        ("24h", "D", "2016-08-31T16:00", ["2016-09-01T16:00", "2016-09-02T16:00"]),
+    ],
+)
+def test_stamps_keep_their_side_of_the_period(freq: str, period: str, last: str, following: list[str]) -> None:
+    index = pd.date_range(end=last, periods=9, freq=freq)
+    panel = from_wide(pd.Series(np.arange(9.0), index), period, 2, windows=1)
+    assert panel.dates(9, 2).tolist() == pd.DatetimeIndex(following).astype("datetime64[ns]").to_numpy().tolist()
+    gap = from_wide(pd.Series(np.arange(8.0), index.delete(3)), period, 2, windows=1, gaps="missing")
+    assert gap.dates(0, 9).tolist() == index.astype("datetime64[ns]").to_numpy().tolist()
+    assert gap.dates(9, 2).tolist() == panel.dates(9, 2).tolist()

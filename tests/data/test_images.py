@@ -475,3 +475,36 @@ def test_decoders_keep_their_warnings(tmp_path: Path, monkeypatch: pytest.Monkey
         warnings.simplefilter("always")
         assert image_files._picture(tmp_path / "a.tif", None) is None
     assert not seen
+
+
+@pytest.mark.parametrize("top", [1.0, 255.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_32_bits_are_refused(top: float, dtype: type, tmp_path: Path) -> None:
+    """Black and white of floats and of 32-bit numbers are nowhere said: 0 to 1 came out black."""
+    for i in range(4):
+        Image.fromarray((noise(6, 6) / 255 * top).astype(dtype)).save(tmp_path / f"{i}.tif")
+    with pytest.raises(ValueError, match=r"^images='.*0.tif': (float|int)32; must have 8 or 16 bits, save it so$"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_folders_that_are_parts(labels: bool, tmp_path: Path) -> None:
+    """train/cat/…, val/dog/…: the parts as they are named, with the classes of both."""
+    for part, count in (("Train", 6), ("val", 4)):
+        for i in range(count):
+            file = tmp_path / part / (("cat", "dog")[i % 2] if labels else "") / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((4, 4), i + 100 * (part == "val"), np.uint8)).save(file)
+    read = load(tmp_path)
+    assert sorted(read.train[:, 0, 0, 0].tolist()) == [0, 1, 2, 3, 4, 5]
+    assert sorted(read.test[:, 0, 0, 0].tolist()) == [100, 101, 102, 103]
+    assert read.classes == (("cat", "dog") if labels else ())
+    if labels:
+        assert read.train_labels is not None
+        assert read.test_labels is not None
+        assert (read.train_labels == read.train[:, 0, 0, 0] % 2).all()
+        assert (read.test_labels == read.test[:, 0, 0, 0] % 2).all()
+    (tmp_path / "test").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "test" / "0.png")
+    with pytest.raises(ValueError, match=r"its folders are Train, test, val; must be train and test"):
+        load(tmp_path)

@@ -20,6 +20,7 @@ from torch.utils.data import (
 )
 
 from vsmd import fit, forward_process, latent
+from vsmd.data.points import PointSet
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
 
@@ -184,3 +185,9 @@ def test_latent_space_takes_them_too() -> None:
         codec = latent.pretrain(latent.VectorAutoencoder((3,), 2, 8), kind, **options)
         models.append(latent.fit(kind, autoencoder=codec, bridge="CLD", **options))
     assert all(torch.equal(m.sample(4, steps=2), models[0].sample(4, steps=2)) for m in models[1:])
+
+
+def test_a_set_in_parts_names_its_part() -> None:
+    parts = PointSet("own", X, X, X, ("a", "b"))
+    with pytest.raises(TypeError, match=r"^data=PointSet: is a set in parts; must be one of them, as its \.train$"):
+        fit(forward_process("CLD", (2,)), parts, steps=1)

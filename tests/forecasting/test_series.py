@@ -88,3 +88,9 @@ def test_bad_items(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         read(item(**{**good, **changed}), "D", 2, 2, 1, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_frequency_is_told_before_the_length() -> None:
+    """Hours are too few for a quarter of an hour's lags, and no quarters of an hour."""
+    with pytest.raises(ValueError, match=r"^freq='15min': start='2024-01-01 00:00' is a period of freq='h'"):
+        read({"start": as_period("2024-01-01", "h"), "target": np.arange(9.0)}, "15min", 700, 0, 0, 0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from repro.studies.sets.manifolds import manifold
 from vsmd import files
-from vsmd.latent import DiffusersAutoencoder, ImageAutoencoder, VectorAutoencoder, pretrain
+from vsmd.latent import DiffusersAutoencoder, ImageAutoencoder, VectorAutoencoder, fit, load, pretrain
 from vsmd.latent.autoencoder import check_fit
 from vsmd.random import generator
 
@@ -174,3 +174,44 @@ def test_bad_arguments() -> None:
         pretrain(VectorAutoencoder((6,), 1), line, code_noise=-1)
     with pytest.raises(ValueError, match=r"^data: shape \(9, 3\) must be \(n, 6\)"):
         pretrain(VectorAutoencoder((6,), 1), torch.randn(9, 3))
+
+
+@pytest.mark.parametrize("kind", ["far", "scales"])
+def test_every_coordinate_of_a_vector_counts(kind: str, tmp_path: Path) -> None:
+    """Small beside the mean, which float32 has no digits for, or beside other columns."""
+    x = torch.randn(500, 3, generator=generator(0, kind), dtype=torch.float64)
+    x = 1e6 + 0.01 * x if kind == "far" else x * torch.tensor([1e-3, 1.0, 1e3])
+    data = x if kind == "far" else x.float()
+    model = pretrain(VectorAutoencoder((3,), 3, width=8), data, steps=250, batch_size=64, learning_rate=1e-2)
+    back = model.decode(model.encode(data))
+    assert bool(((back - x).std(0) < 0.3 * x.std(0)).all())
+    assert back.dtype == (torch.float64 if kind == "far" else torch.float32)
+    latent = fit(data, autoencoder=model, bridge="CLD", steps=2, batch_size=8)
+    samples = latent.sample(50, steps=3)
+    assert bool((samples.std(0) > 0.01 * x.std(0)).all())
+    again = load(latent.save(tmp_path / "latent.safetensors"))
+    assert torch.equal(again.sample(50, steps=3), samples)
+    assert torch.equal(again.encode(data[:9]), latent.encode(data[:9]))
+
+
+def test_one_scale_for_all() -> None:
+    """As images have it, and vectors that ask for it, in float32 throughout."""
+    x = line(400, generator(0, "scale"))
+    model = pretrain(VectorAutoencoder((6,), 1, width=8), x, steps=1, units="scaled")
+    assert torch.equal(model.centre, x.mean(0))
+    assert torch.equal(model.scale, (x - x.mean(0)).square().mean().sqrt())
+    far = pretrain(ImageAutoencoder((1, 8, 8), 4, width=4), bars(50, generator(0, "far")).double() + 1e7, steps=2)
+    back = far.decode(far.encode(bars(9, generator(1, "far")).double() + 1e7)) - 1e7
+    assert 3 <= back.min() < back.max() <= 7
+    with pytest.raises(ValueError, match=r"^units='raw': must be one of 'standardised', 'scaled'"):
+        pretrain(VectorAutoencoder((6,), 1), x, units="raw")
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    def untouched(n: int, stream: torch.Generator) -> Tensor:
+        pytest.fail("data are drawn")
+
+    with pytest.raises(OSError, match=r"^checkpoint='.*c': could not be written"):
+        pretrain(VectorAutoencoder((6,), 1), untouched, checkpoint=tmp_path / "file" / "c")

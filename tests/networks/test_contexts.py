@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mixtures1d import MEANS, STD, VAR, VARIANCES, WEIGHTS, Posterior, at, process_for
@@ -168,6 +169,8 @@ def test_a_context_that_the_network_does_not_take() -> None:
         (REAL, torch.tensor([0.5, -1.0]), torch.tensor([[0.5, -1.0]]).expand(6, 2)),
         (REAL, torch.tensor([[0.5, -1.0]]).numpy(), torch.tensor([[0.5, -1.0]], dtype=torch.float64).expand(6, 2)),
         (Model(KNOWN, conditional(features=1)), 0.5, torch.full((6,), 0.5)),
+        (Model(KNOWN, conditional(features=1)), np.float32(0.5), torch.full((6,), 0.5)),
+        (LABELS, np.int64(2), torch.full((6,), 2)),
     ],
 )
 def test_one_context_for_all_samples(model: Model, one: Any, rows: Any) -> None:

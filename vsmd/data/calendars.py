@@ -57,6 +57,22 @@ def later(period: Any, steps: int) -> Any:
         return period + steps
 
 
+def stamps(first: Any, count: int, like: pd.DatetimeIndex | None) -> pd.DatetimeIndex:
+    """Time stamps of `count` periods from `first` on: so long after the start or before the end as all of `like` are in
+    theirs; at the start without any, or where they stand differently.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
+        periods = pd.period_range(first, periods=count)
+        base = periods.freqstr.lstrip("0123456789")
+        ours, like = periods.asfreq(base, how="start"), periods[:0].to_timestamp() if like is None else like
+        theirs = like.to_period(base)
+        apart = {side: (like.as_unit("ns") - theirs.to_timestamp(how=side)).unique() for side in ("start", "end")}
+        order = ("end", "start") if any(apart["start"][:1]) else ("start", "end")  # a month's last day is no fixed one
+        side = next((side for side in order if len(apart[side]) == 1), None)
+        return ours.to_timestamp() if side is None else ours.to_timestamp(how=side) + apart[side][0]
+
+
 def split_freq(freq: str) -> tuple[int, str]:
     """Multiple and base of a frequency: "15min" -> (15, "min"); ValueError if it is unknown."""
     known = as_period("2000-01-03", freq)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TEST_SHARE = 0.1  # of a set that comes without a test part
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 _NPZ = tuple(f"{part}{kind}" for part in ("", "train_", "test_") for kind in ("images", "labels"))
+_PARTS = {"train": "train", "training": "train", "test": "test", "val": "test", "valid": "test", "validation": "test"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +66,13 @@ class ImageSet:
 
 
 def split(
-    name: str, images: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...], test: int | None = None
+    name: str, images: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...], test: int | Tensor | None = None
 ) -> ImageSet:
-    """A set whose test part is `test` images (a tenth by default) picked by a fixed seed; images (n, C, H, W)."""
-    n = len(images)
+    """A set whose test part is `test` images (a tenth by default) picked by a fixed seed, or those; (n, C, H, W)."""
+    order = _order(n := len(images))
+    if isinstance(test, Tensor):  # which ones, bool (n,)
+        order, test = torch.cat([order[test[order]], order[~test[order]]]), int(test.sum())
     test = max(1, round(TEST_SHARE * n)) if test is None else test
-    order = _order(n)
     rows = (order[test:].sort().values, order[:test])
     train, held_out = (torch.from_numpy(images)[r] for r in rows)
     if labels is None:
@@ -135,11 +137,13 @@ def _class_numbers(where: str, values: np.ndarray, n: int, most: int) -> np.ndar
     return values.astype(np.int64)
 
 
-def _plain(image: Image.Image) -> tuple[Image.Image, str]:
+def _plain(image: Image.Image, format: str | None) -> tuple[Image.Image, str]:
     """A picture as grey (L) or RGB, and what had to be changed for that; transparency is laid on white."""
     from PIL import Image
 
     grey = image.mode in ("1", "L", "LA")
+    if image.mode == "F" or (image.mode == "I" and format == "TIFF"):  # 32 bits, of which nobody knows the white
+        return image, ""
     if image.mode.startswith("I"):  # grey with 16 bits
         return Image.fromarray(np.rint(np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)), "16 bits"
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
@@ -162,7 +166,7 @@ def _picture(file: Path, size: int | None) -> tuple[np.ndarray, str] | None:
             image: Image.Image = opened
             with contextlib.suppress(Exception):  # the note on which side is up may be damaged alone
                 image = ImageOps.exif_transpose(opened)
-            image, change = _plain(image)
+            image, change = _plain(image, opened.format)
             image = image if size is None else ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
             return np.asarray(image), change
     except Exception:  # decoders of damaged files raise anything
@@ -187,12 +191,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def from_folder(folder: Path, size: int | None) -> ImageSet:
-    """The images in a folder or its sub-folders, in the order of their names."""
+    """The images in a folder or its sub-folders – classes, or train and test with or without – in order of names."""
     paths = _files(folder)
     pictures: dict[Path, tuple[np.ndarray, str]] = {}
     for path in paths:
         if (picture := _picture(folder / path, size)) is None:
             continue
+        if picture[0].dtype != np.uint8:
+            raise ValueError(f"images={str(folder / path)!r}: {picture[0].dtype}; must have 8 or 16 bits, save it so")
         pictures[path] = picture
         first, here = (p[0].shape[1::-1] for p in (next(iter(pictures.values())), picture))
         if first != here:
@@ -207,14 +213,28 @@ def from_folder(folder: Path, size: int | None) -> ImageSet:
     images, changes = _alike([pixels for pixels, _ in pictures.values()], [change for _, change in pictures.values()])
     if changes:
         warnings.warn(f"{folder.name}: of {len(pictures)} files were converted: {changes}", stacklevel=3)
-    owners = [path.parts[0] if len(path.parts) > 1 else "" for path in pictures]
+    is_test = _held_out(folder, list(pictures))
+    depth = int(is_test is not None)
+    owners = [path.parts[depth] if len(path.parts) > 1 + depth else "" for path in pictures]
     if not all(owners):
         if any(owners):
             text = f"{owners.count('')} of {len(owners)} files lie in no class folder: there are no labels"
             warnings.warn(f"{folder.name}: {text}", stacklevel=3)
-        return split(folder.name, images, None, ())
+        return split(folder.name, images, None, (), is_test)
     classes = tuple(sorted(set(owners)))
-    return split(folder.name, images, np.array([classes.index(o) for o in owners]), classes)
+    return split(folder.name, images, np.array([classes.index(o) for o in owners]), classes, is_test)
+
+
+def _held_out(folder: Path, paths: list[Path]) -> Tensor | None:
+    """Which of the images are the test part's, where sub-folders are parts; ValueError unless they are two."""
+    tops = [path.parts[0] if len(path.parts) > 1 else "" for path in paths]
+    parts = {top: _PARTS.get(top.lower(), "") for top in tops}
+    if not all(parts.values()):
+        return None
+    if sorted(parts.values()) != ["test", "train"]:
+        said = f"its folders are {', '.join(sorted(parts))}; must be train and test (or val); else name one of them"
+        raise ValueError(f"images={str(folder)!r}: {said}")
+    return torch.tensor([parts[top] == "test" for top in tops])
 
 
 def _alike(pictures: list[np.ndarray], changes: list[str]) -> tuple[np.ndarray, str]:

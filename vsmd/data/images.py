@@ -61,11 +61,11 @@ def tile(images: Tensor, columns: int) -> np.ndarray:
 def load(name: str | Path, size: int | None = None) -> ImageSet:
     """The set of that name in `SETS` ("digits", "mnist5k", "cifar10"), or your own: a folder of images, or an npz file.
 
-    A folder holds image files; one sub-folder a class, or no classes. They are turned upright, transparency is laid on
-    white, and all become grey or RGB as the most of them are; warnings say how many were changed, could not be read, or
-    lie beside the class folders and are left out. Hidden files and folders are no part of it. An npz file holds arrays
-    train_images and test_images, or images, uint8 (n, H, W[, C]) or (n, C, H, W), and optionally train_labels and
-    test_labels, or labels. Without a test part, a tenth is taken for it.
+    A folder holds image files; one sub-folder a class, or no classes; or two such folders, train and test (or val).
+    They are turned upright, transparency is laid on white, and all become grey or RGB as the most of them are; warnings
+    say how many were changed, could not be read, or lie beside the class folders and are left out. Hidden files and
+    folders are no part of it. An npz file holds arrays train_images and test_images, or images, uint8 (n, H, W[, C]) or
+    (n, C, H, W), and optionally train_labels and test_labels, or labels. Without a test part, a tenth is taken for it.
 
     name: of a set, or path of a folder or npz file.
     size: side in pixels that a folder's images are resized to, after a crop to the middle square; None: they have

@@ -26,6 +26,8 @@ def as_tensors(data: Any) -> Any:
             said = "has a sampler or collate_fn of its own; must be its dataset, or a function"
             raise TypeError(f"data=DataLoader: {said}")
         data = data.dataset
+    if isinstance(getattr(data, "train", None), torch.Tensor):
+        raise TypeError(f"data={type(data).__name__}: is a set in parts; must be one of them, as its .train")
     if isinstance(data, Dataset):
         data = data.tensors if isinstance(data, TensorDataset) else _read(data)
     if callable(data):

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from vsmd import checks
+from vsmd.data import calendars
 from vsmd.data.calendars import as_period, holiday_features, later, period_freq, split_freq, weekday_features
 from vsmd.data.tables import check_cells, wide
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 class Panel:
     """d series on a calendar of frequency `freq` that starts at `start`: values (d, T), the last part for testing.
 
-    NaN in values is a missing one. times: the true time stamps (T,) where they are not simply `freq` apart (closed-up
-    holidays). features (F, T), or (F, T + prediction_length) if the future is to be forecast: real features known in
-    advance, GluonTS's feat_dynamic_real. Raises ValueError for values or features of a wrong shape or infinite, for
-    series without a value or constant in the training part, a horizon or windows < 1 or too long.
+    NaN in values is a missing one. times: the true time stamps (T,) where they are no starts of periods (closed-up
+    holidays, ends of months). features (F, T), or (F, T + prediction_length) if the future is to be forecast: real
+    features known in advance, feat_dynamic_real of GluonTS. Raises ValueError for values or features of a wrong shape
+    or infinite, for series without a value or constant in the training part, a horizon or windows < 1 or too long.
     """
 
     name: str
@@ -148,17 +149,16 @@ class Panel:
         return dataclasses.replace(self, features=features)
 
     def dates(self, index: int, count: int) -> np.ndarray:
-        """Time stamps of `count` steps from `index` on, datetime64 (count,); after the last, `freq` apart."""
+        """Time stamps of `count` steps from `index` on, datetime64 (count,); after the last, on as they were."""
         known = np.array([], "datetime64[ns]") if self.times is None else self.times[index : index + count]
         if len(known) == count:
             return known
         first = later(self.start, index)
         if self.times is not None:
             first = later(as_period(self.times[-1], self.freq), max(0, index - len(self.times)) + 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
-            periods = pd.period_range(first, periods=count - len(known), freq=self.freq)
-            return np.concatenate([known, periods.to_timestamp().to_numpy().astype("datetime64[ns]")])
+        like = None if self.times is None else pd.DatetimeIndex(self.times)
+        following = calendars.stamps(first, count - len(known), like).to_numpy()
+        return np.concatenate([known, following.astype("datetime64[ns]")])
 
     def _dataset(self, ends: list[int], ahead: int = 0) -> Dataset:
         items = [{"start": self.start, "target": self.values[:, :end], "item_id": f"{self.name}-{end}"} for end in ends]
@@ -208,7 +208,7 @@ def from_wide(
         raise kind(f"{label}: {error}") from None
 
 
-def _regular(frame: pd.DataFrame, freq: str, gaps: str) -> tuple[Any, np.ndarray, tuple[str, ...], np.ndarray | None]:
+def _regular(frame: pd.DataFrame, freq: str, gaps: str) -> tuple[Any, np.ndarray, tuple[str, ...], np.ndarray]:
     """Start, values (d, T), names and true times of a wide table; ValueError where its steps are not regular."""
     index = pd.DatetimeIndex(frame.index)
     if index.hasnans or not len(index):
@@ -240,7 +240,7 @@ def _regular(frame: pd.DataFrame, freq: str, gaps: str) -> tuple[Any, np.ndarray
         raise ValueError(f"from {index[i]} to {index[i + 1]} all is missing: {error}") from None
     regular = np.full((len(values), position[-1] + 1), np.nan)
     regular[:, position] = values
-    return start, regular, names, None
+    return start, regular, names, calendars.stamps(start, len(regular[0]), index).to_numpy()
 
 
 def _steps(index: pd.DatetimeIndex, freq: str) -> np.ndarray:

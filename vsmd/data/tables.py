@@ -86,11 +86,11 @@ def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
         check_cells(size.num_columns, size.num_rows)
         return pd.read_parquet(path)
     except UnicodeDecodeError as error:
-        said = f"is no UTF-8 text from byte {error.start} on; csv={{'encoding': 'latin-1'}} says what it is"
-        raise ValueError(said) from None
+        said = f"is no {error.encoding.upper()} text from byte {error.start} on; csv={{'encoding': 'latin-1'}}"
+        raise ValueError(f"{said} says what it is") from None
     except Exception as error:  # whatever pandas and pyarrow make of damaged bytes
         reason = checks.line(error, 120) or type(error).__name__
-        raise ValueError(f"cannot be read ({reason}); csv={{'sep': ';'}} and the like are pandas.read_csv's") from None
+        raise ValueError(f"cannot be read ({reason}); csv={{'sep': ';'}} says how it is written") from None
 
 
 def _csv(data: bytes, options: dict[str, Any]) -> pd.DataFrame:

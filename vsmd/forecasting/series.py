@@ -112,12 +112,13 @@ def read(
     Raises ValueError for a bad target (`as_values`), a start that is no time stamp or of another frequency, and for
     features that are not there.
     """
+    position = position_of(item["start"], freq)  # a wrong frequency is told first: it asks for another length
     values = as_values(item["target"], "target", least, missing=True, parts=parts)
     known = torch.zeros(len(values) + ahead, 0)
     if dynamic:
         known = _feature(item, "feat_dynamic_real", (dynamic, len(values) + ahead)).T
     fixed = _feature(item, "feat_static_real", (static,)) if static else torch.zeros(0)
-    return Series(values, position_of(item["start"], freq), known, fixed)
+    return Series(values, position, known, fixed)
 
 
 def _feature(item: dict[str, Any], name: str, shape: tuple[int, ...]) -> Tensor:

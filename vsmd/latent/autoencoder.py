@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import checks
+from vsmd.units import Units
 
 
 class Codec(Protocol):
@@ -22,7 +23,7 @@ class Codec(Protocol):
 
 
 class _Autoencoder(nn.Module):
-    """What the two autoencoders share: data are centred and divided by one number (`fit_scale`); settings for files."""
+    """What the two share: data are centred, in float64 where float32 would lose them, scaled; settings for files."""
 
     centre: Tensor
     scale: Tensor
@@ -37,10 +38,16 @@ class _Autoencoder(nn.Module):
         self.register_buffer("centre", torch.zeros(self.shape))
         self.register_buffer("scale", torch.ones(()))
 
-    def fit_scale(self, x: Tensor) -> None:
-        """Set centre and scale from data (n, *shape): the mean, and the root mean square distance a coordinate."""
-        self.centre.copy_(x.mean(0))
-        self.scale.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-12))
+    def fit_scale(self, x: Tensor, units: str = "scaled") -> None:
+        """Set centre and scale from data (n, *shape): the mean; the rms deviation, or each one's."""
+        mean, measured = Units(units).fitted(x.split(4_096))
+        scale = measured.tensors["scale"]
+        if (lost := measured.digits_lost(mean, scale.square())) or units == "standardised":
+            kind = torch.float64 if lost else torch.float32
+            self.centre, self.scale = (v.to(self.centre.device, kind) for v in (mean, scale))
+        else:
+            self.centre.copy_((x := x.float()).mean(0))
+            self.scale.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-12))
 
     def decode(self, z: Tensor) -> Tensor:
         """Points (n, *shape) of codes z (n, latent)."""
@@ -67,7 +74,7 @@ class VectorAutoencoder(_Autoencoder):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (n, latent) of x (n, *shape)."""
-        h = ((x - self.centre) / self.scale).flatten(1)
+        h = ((x - self.centre) / self.scale).float().flatten(1)
         return self.encoder_line(h) + self.encoder(h)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -110,15 +117,15 @@ class ImageAutoencoder(_Autoencoder):
             nn.Conv2d(width, width, 3, 1, 1), nn.SiLU(), nn.Conv2d(width, 4 * channels, 3, 1, 1), nn.PixelShuffle(2),
         )  # fmt: skip
 
-    def fit_scale(self, x: Tensor) -> None:
+    def fit_scale(self, x: Tensor, units: str = "scaled") -> None:
         """Set centre, scale and the range of pixels from images (n, C, H, W)."""
-        super().fit_scale(x)
-        self.low.copy_(x.min())
-        self.high.copy_(x.max().clamp(min=float(x.min()) + 1e-6))
+        super().fit_scale(x, units)
+        low, high = x.min(), x.max().clamp(min=float(x.min()) + 1e-6)
+        self.low, self.high = low.to(self.centre), high.to(self.centre)
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes (n, latent) of images x (n, C, H, W)."""
-        return self.encoder((x - self.centre) / self.scale)
+        return self.encoder(((x - self.centre) / self.scale).float())
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (n, C, H, W) of codes z (n, latent), in [low, high]."""
@@ -129,7 +136,7 @@ class ImageAutoencoder(_Autoencoder):
         return nn.functional.binary_cross_entropy_with_logits(self._logits(z), self._level(x))
 
     def _level(self, x: Tensor) -> Tensor:
-        return (x - self.low) / (self.high - self.low)
+        return ((x - self.low) / (self.high - self.low)).float()
 
     def _logits(self, z: Tensor) -> Tensor:
         """The decoder starts from the mean image."""

@@ -69,7 +69,7 @@ class LatentModel:
         return torch.stack([self.decode(torch.lerp(a, b, float(share))) for share in shares])
 
     def sample(self, n: int, solver: str = SOLVER, steps: int = STEPS, seed: int = 0, **options: Any) -> Tensor:
-        """Draw n samples (n, *shape) float32: codes by the bridge, decoded. Arguments as of `vsmd.Model.sample`.
+        """Draw n samples (n, *shape): codes by the bridge, decoded. Arguments and precision as of `vsmd.Model.sample`.
 
         The paper's SDE is solver="euler-maruyama". FloatingPointError if the codes diverge.
         """
@@ -131,7 +131,9 @@ def load(path: str | Path, autoencoder: Codec | None = None, device: str | torch
             weights = files.part(tensors, "autoencoder")
             with stored.within(weights, about["settings"], shape):
                 ours = AUTOENCODERS[about["name"]](**about["settings"])
-            ours.load_state_dict(weights)
+            weights["scale"].expand(shape)  # or it is refused: one number, or one a coordinate
+            ours.scale = weights["scale"]
+            ours.load_state_dict(weights, assign=True)
             autoencoder = ours.eval().requires_grad_(False)
         model = LatentModel(autoencoder, bridge, checks.positive("scale", info["scale"]), shape)
     return model if torch.device(device).type == "cpu" else model.to(device)
@@ -197,7 +199,8 @@ def _prepared(data: Data, seed: int) -> tuple[Source, Batch]:
 
 def _encoded(codec: Codec, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([codec.encode(rows.to(placed(codec)).float()).cpu() for rows in x.split(BATCH)])
+        x = x if is_ours(codec) else x.float()  # ours are centred first
+        return torch.cat([codec.encode(rows.to(placed(codec))).cpu() for rows in x.split(BATCH)])
 
 
 def _scale(codes: Tensor) -> float:

@@ -28,6 +28,7 @@ def pretrain(
     batch_size: int = 256,
     learning_rate: float = 2e-3,
     code_noise: float = 0.0,
+    units: str | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     checkpoint: str | Path | None = None,
@@ -41,6 +42,7 @@ def pretrain(
     steps, batch_size, learning_rate: of Adam with cosine decay (default 2,000 of 256 points, 2e-3).
     code_noise: noise on the codes in units of the batch's root mean square deviation (default 0); it keeps the decoder
         smooth about the codes, where a bridge that stops early ends.
+    units: of what it sees: "standardised" a coordinate (default for vectors), or all "scaled" alike (images).
     seed, device: of everything random (default 0); where it computes, and where the copy is (default "cpu").
     checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit, or on to
         more `steps`.
@@ -53,24 +55,26 @@ def pretrain(
     learning_rate = checks.positive("learning_rate", learning_rate)
     code_noise = checks.in_range("code_noise", code_noise, 0.0, 10.0)
     every = checks.positive_int("checkpoint_every", checkpoint_every)
+    units = units or ("scaled" if autoencoder.name == "image" else "standardised")
+    checks.one_of("units", units, ("standardised", "scaled"))
+    path = None if checkpoint is None else files.check_writable(Path(checkpoint), "checkpoint")
     source = Source(data, autoencoder.shape)
     with random.first_weights(random.generator(seed, "autoencoder")):
         model = type(autoencoder)(**autoencoder.settings).to(checks.device("device", device))
-    model.fit_scale(source.points(random.generator(seed, "pretraining scale")).float())
+    model.fit_scale(source.points(random.generator(seed, "pretraining scale")), units)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     settings = {
         "autoencoder": {"name": model.name, **model.settings}, "steps": steps, "batch_size": batch_size,
         "learning_rate": learning_rate, "code_noise": code_noise, "seed": int(seed),
-        "data": [round(float(v), 6) for v in (model.scale, *model.centre.flatten()[:8])],
+        "data": [round(float(v), 6) for v in (*model.scale.flatten()[:8], *model.centre.flatten()[:8])],
     }  # fmt: skip
-    path = None if checkpoint is None else Path(checkpoint)
     modules: dict[str, nn.Module] = {"network": model}
     done = 0
     if path is not None and path.exists():
         done = checkpoints.resumed(path, *files.read(path, FORMAT), settings, modules, optimizer)
     for step in tqdm(range(done + 1, steps + 1), desc="pre-training", disable=not progress, mininterval=1.0):
         stream = random.generator(seed, "pretraining", step)
-        loss = _loss(model, source.draw(batch_size, stream).x.float(), code_noise, stream)
+        loss = _loss(model, source.draw(batch_size, stream).x, code_noise, stream)
         _descend(model, optimizer, loss, learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps)))
         if step % 50 == 0 or step == steps:
             if not math.isfinite(loss.item()):
