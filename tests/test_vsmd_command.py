@@ -213,7 +213,7 @@ def test_columns_left_out_are_said(data: Path, tmp_path: Path, capsys: pytest.Ca
     """Words are left out with a line; one bad value among numbers is not."""
     few = ("--out", tmp_path / "o.csv", "--steps", 1, "--force")
     assert run("points", data, *few) == 0
-    assert "columns left out, since they hold no numbers: label ('a' in row 1)\n" in capsys.readouterr().err
+    assert "columns left out, since they hold no numbers: label ('a' in row 1)\n" in capsys.readouterr().out
     table = pd.read_csv(data, dtype=str)
     table.loc[3, "y"] = "?"
     table.to_csv(data, index=False)
