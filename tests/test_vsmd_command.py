@@ -202,9 +202,8 @@ def test_encodings_separators_and_decimals(data: Path, tmp_path: Path) -> None:
     text = data.read_text().replace("label", "größe").replace(",", "|").replace(".", ",")
     data.write_bytes(text.encode("latin-1"))
     said = ("--encoding", "latin-1", "--sep", "|", "--decimal", ",")
-    read = command.numbers(
-        data, (), command.Command(data=data, **dict(zip(("encoding", "sep", "decimal"), said[1::2]))).csv
-    )
+    options = command.Command(data=data, encoding="latin-1", sep="|", decimal=",").csv
+    read = command.numbers(data, (), options)
     assert list(read.columns) == ["x", "y"]
     assert run("points", data, "--out", tmp_path / "o.csv", "--steps", 1, *said) == 0
     assert run("check", data, "--steps", 1, *said) == 0
@@ -214,7 +213,7 @@ def test_columns_left_out_are_said(data: Path, tmp_path: Path, capsys: pytest.Ca
     """Words are left out with a line; one bad value among numbers is not."""
     few = ("--out", tmp_path / "o.csv", "--steps", 1, "--force")
     assert run("points", data, *few) == 0
-    assert "columns left out, since they hold no numbers: label ('a' in row 1)\n" in capsys.readouterr().err
+    assert "columns left out, since they hold no numbers: label ('a' in row 1)\n" in capsys.readouterr().out
     table = pd.read_csv(data, dtype=str)
     table.loc[3, "y"] = "?"
     table.to_csv(data, index=False)

@@ -188,7 +188,7 @@ def numbers(path: Path, columns: tuple[str, ...] = (), csv: dict[str, Any] | Non
             hint = "mend them, or name the columns to use by --columns"
             raise ValueError(f"data={str(path)!r}: not all are numbers in columns {checks.some(mend)}; {hint}")
         left_out = checks.some([f"{name} ({first})" for name, (first, _) in other.items()])
-        print(f"columns left out, since they hold no numbers: {left_out}", file=sys.stderr)
+        print(f"columns left out, since they hold no numbers: {left_out}")
     chosen = table[[c for c in columns or table if c not in other]]
     if not chosen.shape[1] or len(chosen) < 2:
         raise ValueError(f"data={str(path)!r}: must have a head line, a column of numbers and two rows at least")

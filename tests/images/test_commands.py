@@ -220,7 +220,8 @@ def test_evaluation_checks_before_it_draws(
     monkeypatch.setattr(Painter, "batches", never)
     monkeypatch.setitem(sys.modules, "cleanfid", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "cleanfid.resize", SimpleNamespace(build_resizer=lambda mode: None))
-    monkeypatch.setitem(sys.modules, "cleanfid.features", SimpleNamespace(build_feature_extractor=offline))
+    monkeypatch.setitem(sys.modules, "cleanfid.features", SimpleNamespace(build_feature_extractor=None))
+    monkeypatch.setitem(sys.modules, "cleanfid.downloads_helper", SimpleNamespace(check_download_inception=offline))
     (tmp_path / "file").write_text("in the way")
     for options, message in (
         (["--metrics", "FDI"], "metrics='FDI': must be one of"),

@@ -27,7 +27,7 @@ class _Autoencoder(nn.Module):
 
     centre: Tensor
     scale: Tensor
-    name = ""
+    name, units = "", "standardised"  # units: by default of what it is pre-trained on
 
     def __init__(self, shape: tuple[int, ...], latent: int, width: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ImageAutoencoder(_Autoencoder):
     Raises ValueError for latent > C H W, or sides that are no multiples of 4.
     """
 
-    name = "image"
+    name, units = "image", "scaled"
     low: Tensor
     high: Tensor
 

@@ -44,8 +44,7 @@ def pretrain(
         smooth about the codes, where a bridge that stops early ends.
     units: of what it sees: "standardised" a coordinate (default for vectors), or all "scaled" alike (images).
     seed, device: of everything random (default 0); where it computes, and where the copy is (default "cpu").
-    checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit, or on to
-        more `steps`.
+    checkpoint: a file to save to every `checkpoint_every` steps (default 500) and to resume from, bit for bit, or on.
     progress: show a bar.
 
     Raises ValueError for bad arguments, FloatingPointError when the loss is not finite, OSError where a checkpoint
@@ -55,8 +54,7 @@ def pretrain(
     learning_rate = checks.positive("learning_rate", learning_rate)
     code_noise = checks.in_range("code_noise", code_noise, 0.0, 10.0)
     every = checks.positive_int("checkpoint_every", checkpoint_every)
-    units = units or ("scaled" if autoencoder.name == "image" else "standardised")
-    checks.one_of("units", units, ("standardised", "scaled"))
+    units = checks.one_of("units", units or autoencoder.units, ("standardised", "scaled"))
     path = None if checkpoint is None else files.check_writable(Path(checkpoint), "checkpoint")
     source = Source(data, autoencoder.shape)
     with random.first_weights(random.generator(seed, "autoencoder")):
@@ -78,11 +76,9 @@ def pretrain(
         _descend(model, optimizer, loss, learning_rate * 0.5 * (1 + math.cos(math.pi * (step - 1) / steps)))
         if step % 50 == 0 or step == steps:
             if not math.isfinite(loss.item()):
-                said = f"loss is not finite at step {step}"
-                raise FloatingPointError(f"{said}: learning_rate={learning_rate:g} is too high")
+                raise FloatingPointError(f"loss is not finite at step {step}: {learning_rate=:g} is too high")
             if path is not None and (step % every == 0 or step == steps):
-                tensors = checkpoints.state(modules, optimizer)
-                files.write(path, FORMAT, tensors, {"step": step, "settings": settings})
+                files.write(path, FORMAT, checkpoints.state(modules, optimizer), {"step": step, "settings": settings})
     return copy.deepcopy(model).eval().requires_grad_(False)  # type: ignore[return-value]  # of the class given
 
 
