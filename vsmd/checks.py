@@ -8,19 +8,10 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from vsmd.messages import line, told
+
 if TYPE_CHECKING:
     import torch
-
-
-def line(text: object, most: int) -> str:
-    """A text on one line, cut to `most` characters."""
-    flat = " ".join(str(text).split())
-    return flat if len(flat) <= most else f"{flat[: most - 2]} …"
-
-
-def told(value: object) -> str:
-    """A value as messages show it: on one line, in 80 characters at most."""
-    return line(repr(value), 80)
 
 
 def _number(value: object) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsmd import checks
+from vsmd import checks, messages
 from vsmd.bases import Basis, Coordinates, Orthogonal, basis_of
 from vsmd.bridges import MixtureProcess, check_prior
 from vsmd.methods import METHODS, Method, tied_friction
@@ -60,7 +60,7 @@ def forward_process(
     """
     row = METHODS[checks.one_of("method", method, METHODS)]
     if not isinstance(shape, (tuple, list, torch.Size)) or not shape:
-        raise ValueError(f"shape={checks.told(shape)}: must be a non-empty tuple of integers >= 1")
+        raise ValueError(f"shape={messages.told(shape)}: must be a non-empty tuple of integers >= 1")
     shape = tuple(checks.positive_int("shape", n) for n in shape)
     schedule, gamma = BetaSchedule.of(beta), checks.positive("gamma", gamma, GAMMAS)
     damping, mode = _damping(method, row, damping), _mode(row, variational_score)
@@ -68,7 +68,7 @@ def forward_process(
     if variational_score is not None and not isinstance(variational_score, str):
         stiffness, axes = _by_hand(variational_score, shape, gamma if row.k == 2 else 1.0)
         if axes is not None and not isinstance(directions, Coordinates):
-            raise ValueError(f"basis={checks.told(basis)}: a full A has its own eigenvectors; leave basis out")
+            raise ValueError(f"basis={messages.told(basis)}: a full A has its own eigenvectors; leave basis out")
         directions = directions if axes is None else Orthogonal.of(axes, shape)
     return _kind(mode, prior, score_matching)(
         method=method,
@@ -107,7 +107,7 @@ def _damping(method: str, row: Method, damping: float | None) -> float | None:
     """R, checked: None without velocity, 1 where the method is critical, below where it is underdamped."""
     if row.damping is None:
         if damping is not None:
-            raise ValueError(f"damping={checks.told(damping)}: {method} has no velocity; leave damping out")
+            raise ValueError(f"damping={messages.told(damping)}: {method} has no velocity; leave damping out")
         return None
     damping = checks.positive("damping", row.damping if damping is None else damping)
     critical = row.damping == 1.0

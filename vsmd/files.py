@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsmd import checks
+from vsmd.messages import line, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +131,7 @@ def write(path: Path, kind: str, tensors: dict[str, Tensor], info: dict[str, Any
         try:
             save_file(tensors, temporary, {"format": kind, "info": text, "digest": _digest(tensors, text)})
         except SafetensorError as error:
-            raise OSError(checks.line(error, 200)) from None
+            raise OSError(line(error, 200)) from None
         _put_in_order(temporary)
 
 
@@ -158,7 +158,7 @@ def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]
     with opened(path) as file:
         metadata = file.metadata() or {}
         if metadata.get("format") != kind:
-            raise _Refused(f"holds {checks.told(metadata.get('format', 'no vsmd format'))}, must be a {kind!r} file")
+            raise _Refused(f"holds {told(metadata.get('format', 'no vsmd format'))}, must be a {kind!r} file")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if _digest(tensors, metadata["info"]) != metadata["digest"]:
             raise ValueError("its checksum does not match")
@@ -211,5 +211,5 @@ def refusing(path: str | Path, expected: str = "a safetensors file written by vs
     except _Refused as error:
         raise ValueError(f"path={str(path)!r}: {error}") from None
     except _FOREIGN + (SafetensorError,) as error:
-        reason = checks.line(error, 200)
+        reason = line(error, 200)
         raise ValueError(f"path={str(path)!r}: is damaged or foreign ({reason}); must be {expected}") from None

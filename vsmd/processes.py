@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from vsmd import checks, kernels
+from vsmd import checks, kernels, messages
 from vsmd.bases import Basis, Stream, basis_of
 from vsmd.coefficients import Coefficients, Transition
 from vsmd.kernels import Channel, Kernel, Matrix
@@ -177,7 +177,7 @@ class ForwardProcess(Rates):
         """
         times = torch.as_tensor(t, dtype=torch.float64)
         if times.numel() == 0 or not bool(((times > 0) & (times <= 1)).all()):
-            raise ValueError(f"t={checks.told(t)}: times must be in (0, 1]")
+            raise ValueError(f"t={messages.told(t)}: times must be in (0, 1]")
         kernel = self.kernel(times.reshape(-1))
         cov = self.covariance(kernel, 0.0, 1.0 if self.score_matching == "hybrid" else 0.0)
         dense = (kernels.stacked(matrix) for matrix in (kernel.mean, cov))

@@ -13,7 +13,10 @@ from pathlib import Path
 
 # These store and schedule runs, or only list names (packages' registries): no figure depends on them.
 MACHINERY = frozenset(
-    {"vsmd", *(f"vsmd.{m}" for m in ("data", "durations", "files", "memory", "metrics", "networks", "samplers"))}
+    {
+        "vsmd",
+        *(f"vsmd.{m}" for m in ("data", "durations", "files", "memory", "messages", "metrics", "networks", "samplers")),
+    }
     | {"repro", "repro.studies", "repro.studies.sets"}
 )
 SCHEDULING = "repro.grid"  # and everything in it

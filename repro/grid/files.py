@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vsmd.messages import line
+
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; None where it is not there; ValueError naming the file where it is damaged."""
@@ -31,8 +33,7 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, LookupError, EOFError, RecursionError, csv.Error, zlib.error) as error:
-        reason = " ".join(str(error).split())[:120]  # no module of vsmd here: it would count as code of every run
-        raise ValueError(f"{path}: not a {kind} file ({reason}); restore it or delete it") from None
+        raise ValueError(f"{path}: not a {kind} file ({line(error, 120)}); restore it or delete it") from None
 
 
 def check_writable(name: str, folder: Path) -> None:

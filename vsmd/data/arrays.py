@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vsmd import checks, files
+from vsmd import files, messages
 
 UNPACKED = 300  # bytes that a byte of an npz file may hold; 64 MiB are always allowed
 
@@ -32,5 +32,5 @@ def read(name: str, path: Path, wanted: Collection[str] = ()) -> dict[str, np.nd
             raise ValueError(f"{other[0] or 'an npz file'} is no array")
         return arrays
     except Exception as error:  # a damaged file may raise anything
-        kind, reason = "npz" if wanted else "npy", checks.line(error, 120) or type(error).__name__
+        kind, reason = "npz" if wanted else "npy", messages.line(error, 120) or type(error).__name__
         raise ValueError(f"{name}={str(path)!r}: cannot be read as {kind} ({reason})") from None

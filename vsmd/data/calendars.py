@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vsmd import checks
+from vsmd import messages
 
 DAYS_BEFORE = (0, 1, 7)  # a holiday matters on its day, the day after, and where last week's value is looked at
 HARMONICS = 2  # of the day, by which its effect may vary over the hours
@@ -41,13 +41,13 @@ def as_period(start: Any, freq: str) -> Any:
             known = pd.Period("2000-01-03", freq=period_freq(freq) or "")  # None would be guessed
         except (ValueError, KeyError, AttributeError, TypeError):
             want = "must be a pandas period frequency such as 'B', 'D', 'h', 'MS'"
-            raise ValueError(f"freq={checks.told(freq)}: {want}") from None
+            raise ValueError(f"freq={messages.told(freq)}: {want}") from None
         if isinstance(start, pd.Period) and start.freq != known.freq:
             raise ValueError(f"freq={freq!r}: start={str(start)!r} is a period of freq={start.freqstr!r}; must agree")
         try:
             return pd.Period(start, freq=known.freqstr)
         except (ValueError, TypeError):
-            raise ValueError(f"start={checks.told(start)}: must be a time stamp") from None
+            raise ValueError(f"start={messages.told(start)}: must be a time stamp") from None
 
 
 def later(period: Any, steps: int) -> Any:
@@ -96,7 +96,7 @@ def holiday_features(stamps: pd.DatetimeIndex, country: str) -> np.ndarray:
         public = holidays.country_holidays(code, subdiv=subdivision or None)
     except NotImplementedError:
         want = "must be an ISO code that the holidays package knows, such as 'DE' or 'DE-BY'"
-        raise ValueError(f"country={checks.told(country)}: {want}") from None
+        raise ValueError(f"country={messages.told(country)}: {want}") from None
     days = stamps.normalize()
     seconds = (stamps - days).total_seconds().to_numpy()
     waves = [np.ones(len(stamps))]

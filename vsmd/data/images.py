@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsmd import checks, files
+from vsmd import checks, files, messages
 from vsmd.data.arrays import read
 from vsmd.data.image_files import ImageSet, from_folder, from_npz, split
 
@@ -78,7 +78,7 @@ def load(name: str | Path, size: int | None = None) -> ImageSet:
     if not is_named and path.is_dir():
         return from_folder(path, None if size is None else checks.positive_int("size", size))
     if size is not None:
-        raise ValueError(f"size={checks.told(size)}: only the images of a folder are resized")
+        raise ValueError(f"size={messages.told(size)}: only the images of a folder are resized")
     if not is_named and path.suffix == ".npz" and path.is_file():
         return from_npz(path)
     if not is_named and (path.suffix or len(path.parts) > 1):
@@ -162,7 +162,7 @@ def _downloaded() -> dict[str, np.ndarray]:
     except (ImportError, OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"cifar10: not in VSMD_DATA={os.environ.get('VSMD_DATA', '')!r} as cifar10.npz or folder cifar10, and "
-            f"torchvision could not download it ({checks.line(error, 120)}); offline, put a cifar10.npz there: "
+            f"torchvision could not download it ({messages.line(error, 120)}); offline, put a cifar10.npz there: "
             "train_images, test_images uint8 (n, 32, 32, 3), train_labels, test_labels"
         ) from None
     arrays = {f"{part}_images": np.asarray(dataset.data) for part, dataset in parts.items()}

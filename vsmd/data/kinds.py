@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
 from torch.utils.data import default_collate as collated
 
-from vsmd import checks
+from vsmd import checks, messages
 
 DRAWS = 100_000  # of a sampler, for moments and priors
 HELD = 2**26  # values of a sampler's draws that are held at once
@@ -58,6 +58,6 @@ def _read(data: Dataset[Any]) -> Any:
     try:
         items = collated([data[i] for i in range(len(data))])
     except (TypeError, RuntimeError, IndexError) as error:
-        said = f"its items must be x or (x, context), of one shape each ({checks.line(error, 120)})"
+        said = f"its items must be x or (x, context), of one shape each ({messages.line(error, 120)})"
         raise TypeError(f"data={type(data).__name__}: {said}") from None
     return tuple(items) if isinstance(items, list) else items

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsmd import checks, random
+from vsmd import checks, messages, random
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ def read(
     left_out = {checks.one_of("drop", c, names) for c in drop} | {time_column, group_column}
     columns = [c for c in names if c not in left_out]
     if other := [c for c in columns if frame[c].dtype.kind not in "iuf"]:
-        said = f"hold no numbers; leave them out by drop={checks.told(other[:5])}"
+        said = f"hold no numbers; leave them out by drop={messages.told(other[:5])}"
         raise ValueError(f"source: columns {checks.some(other)} {said}")
     values = frame[columns].to_numpy(dtype=np.float64, na_value=np.nan)
     if infinite := [c for c, bad in zip(columns, np.isinf(values).any(0)) if bad]:
@@ -130,7 +130,7 @@ def _whole(values: np.ndarray, train: np.ndarray, columns: list[str]) -> np.ndar
     """The values, the training part's medians where they are NaN."""
     varies = np.fmax.reduce(train) > np.fmin.reduce(train)  # False where all are NaN
     if same := [c for c, changes in zip(columns, varies) if not changes]:
-        said = f"never change in the training part; drop={checks.told(same[:5])} drops them"
+        said = f"never change in the training part; drop={messages.told(same[:5])} drops them"
         raise ValueError(f"source: columns {checks.some(same)} {said}")
     values = np.where(np.isnan(values), np.nanmedian(train, 0), values)
     if (repeated := 1 - len(np.unique(values, axis=0)) / len(values)) > REPEATED:
@@ -168,7 +168,7 @@ def _groups(
     implied = "random" if column is None else "time" if group_column is None else "group"
     split = checks.one_of("split", split or implied, ("random", "group", "time"))
     if None not in (time_column, group_column) or (split != implied and (split, implied) != ("time", "random")):
-        given = f"time_column={checks.told(time_column)}, group_column={checks.told(group_column)}"
+        given = f"time_column={messages.told(time_column)}, group_column={messages.told(group_column)}"
         raise ValueError(f"split={split!r}: with {given}; must be by one of them, or by none")
     if column is None:
         return np.arange(len(frame)), split == "time"
@@ -177,9 +177,9 @@ def _groups(
         try:
             key = pd.to_datetime(key, format="ISO8601", utc=True)
         except (ValueError, TypeError):
-            said = f"its values ({checks.told(key.iloc[0])} …) are no time stamps"
-            raise ValueError(f"time_column={checks.told(column)}: {said}") from None
+            said = f"its values ({messages.told(key.iloc[0])} …) are no time stamps"
+            raise ValueError(f"time_column={messages.told(column)}: {said}") from None
     codes, _ = pd.factorize(key, sort=split == "time")
     if (codes < 0).any():
-        raise ValueError(f"{implied}_column={checks.told(column)}: {(codes < 0).sum()} rows have no value there")
+        raise ValueError(f"{implied}_column={messages.told(column)}: {(codes < 0).sum()} rows have no value there")
     return codes, split == "time"

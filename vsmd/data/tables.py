@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from vsmd import checks
+from vsmd import checks, messages
 from vsmd.data.calendars import BELOW_DAY, as_period, split_freq
 
 LARGEST = 2**29  # bytes of a file, unpacked
@@ -89,7 +89,7 @@ def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
         said = f"is no {error.encoding.upper()} text from byte {error.start} on; csv={{'encoding': 'latin-1'}}"
         raise ValueError(f"{said} says what it is") from None
     except Exception as error:  # whatever pandas and pyarrow make of damaged bytes
-        reason = checks.line(error, 120) or type(error).__name__
+        reason = messages.line(error, 120) or type(error).__name__
         raise ValueError(f"cannot be read ({reason}); csv={{'sep': ';'}} says how it is written") from None
 
 
@@ -111,8 +111,8 @@ def _pivoted(frame: pd.DataFrame, key: str, time: str, value: str) -> pd.DataFra
         raise ValueError(f"a long table has columns {key}, {time}, {value} alone; drop {checks.some(other)}")
     if (twice := frame.duplicated([key, time])).any():
         series, stamp = frame.loc[twice, [key, time]].iloc[0]
-        said = f"has time stamp {checks.line(stamp, 80)} more than once; keep one row"
-        raise ValueError(f"series {checks.told(series)} {said}")
+        said = f"has time stamp {messages.line(stamp, 80)} more than once; keep one row"
+        raise ValueError(f"series {messages.told(series)} {said}")
     table = frame.pivot(index=time, columns=key, values=value)
     return table[list(dict.fromkeys(frame[key]))]
 
@@ -123,7 +123,7 @@ def _stamps(index: pd.Index[Any], freq: str) -> pd.DatetimeIndex:
     if isinstance(index, pd.PeriodIndex):
         as_period(index[:1].tolist()[0] if len(index) else "2000-01-03", freq)
         index = index.to_timestamp()
-    first = checks.told(index[:1].tolist())
+    first = messages.told(index[:1].tolist())
     said = f"its index ({first} …) must hold time stamps such as 2024-01-31 or 2024-01-31T13:00"
     if index.dtype.kind in "iuf":
         if index.dtype.kind == "f" or not (base == "Y" or min(index, default=0) > 10**7):  # years, or 20240131

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vsmd import checks
+from vsmd import checks, messages
 from vsmd.data.panels import Panel
 from vsmd.forecasting.evaluation import quantiles
 
@@ -23,7 +23,7 @@ def outlook(predictor: Any, panel: Panel, levels: Sequence[float] = LEVELS, num_
     that end with it.
     """
     if not len(levels) or not all(0 < level < 1 for level in levels):
-        raise ValueError(f"levels={checks.told(levels)}: must be between 0 and 1")
+        raise ValueError(f"levels={messages.told(levels)}: must be between 0 and 1")
     (drawn,) = predictor.predict(panel.future, num_samples=checks.positive_int("num_samples", num_samples))
     return of_paths(drawn.samples, panel, levels)
 
@@ -46,7 +46,7 @@ def fan_chart(table: pd.DataFrame, panel: Panel, series: str | None = None, past
 
     series = panel.names[0] if series is None else series
     if series not in panel.names:
-        raise ValueError(f"series={checks.told(series)}: must be one of {checks.some(panel.names)}")
+        raise ValueError(f"series={messages.told(series)}: must be one of {checks.some(panel.names)}")
     steps = panel.values.shape[1]
     first = max(0, steps - (3 * len(table) if past is None else checks.positive_int("past", past)))
     axes, fan = pyplot.subplots(layout="constrained")[1], table[series]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 import vsmd
-from vsmd import checks, networks, random
+from vsmd import checks, messages, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.bases import BASES
 from vsmd.family import VARIATIONAL_SCORES
@@ -247,7 +247,7 @@ class Config:
         try:
             settings = {**json.loads(text)}
         except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"config={checks.told(text)}: must be a JSON object ({error})") from None
+            raise ValueError(f"config={messages.told(text)}: must be a JSON object ({error})") from None
         return cls().with_overrides(settings)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks
+from vsmd import checks, messages
 from vsmd.units import Units
 
 
@@ -198,4 +198,4 @@ def _tried(failure: str, call: Any, value: Tensor) -> Any:
         with torch.no_grad():
             return call(value)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ValueError(f"autoencoder: {failure}, shape {tuple(value.shape)} ({checks.line(error, 160)})") from None
+        raise ValueError(f"autoencoder: {failure}, shape {tuple(value.shape)} ({messages.line(error, 160)})") from None

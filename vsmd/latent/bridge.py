@@ -25,7 +25,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from vsmd import checks, random
+from vsmd import checks, messages, random
 from vsmd.family import forward_process
 from vsmd.model import Model
 from vsmd.processes import ForwardProcess
@@ -79,9 +79,9 @@ def last_time(process: ForwardProcess, stop: float) -> float:
     end, and for more than .999988, the smallest noise that training has seen.
     """
     if not process.row.early_stop:
-        raise ValueError(f"stop={checks.told(stop)}: {process.method} has no early-stopping time; LSBDM has")
+        raise ValueError(f"stop={messages.told(stop)}: {process.method} has no early-stopping time; LSBDM has")
     if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop < 1:
-        raise ValueError(f"stop={checks.told(stop)}: the early-stopping time must be in (0, 1)")
+        raise ValueError(f"stop={messages.told(stop)}: the early-stopping time must be in (0, 1)")
     t = process_time(stop)
     if not EARLIEST <= t <= LATEST:
         ends = paper_time(process, torch.tensor([LATEST, EARLIEST], dtype=torch.float64)).tolist()

