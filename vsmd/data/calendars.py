@@ -63,7 +63,7 @@ def stamps(first: Any, count: int, like: pd.DatetimeIndex | None) -> pd.Datetime
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # business-day periods: GluonTS uses them too
-        periods = pd.period_range(first, periods=count)
+        periods: Any = pd.period_range(first, periods=count)
         base = periods.freqstr.lstrip("0123456789")
         ours, like = periods.asfreq(base, how="start"), periods[:0].to_timestamp() if like is None else like
         theirs = like.to_period(base)
