@@ -27,7 +27,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A room imports only rooms that stand before it; those of the paper's part, `repro`, stand after all of the method's.
 ORDER = [
-    *("checks", "arguments", "random", "files", "durations", "memory", "data", "metrics"),
+    *("messages", "checks", "arguments", "random", "files", "durations", "memory", "data", "metrics"),
     *("schedules", "kernels", "moments", "bases", "units", "methods", "rates", "piecewise", "steering"),
     *("potentials", "couplings"),
     *("coefficients", "priors", "processes", "bridges", "family", "adaptation"),
@@ -37,9 +37,9 @@ ORDER = [
 ]
 # Rooms that may import even less than their place allows.
 ONLY = {
-    "data": {"checks", "files", "random"},
-    "metrics": {"checks", "random"},
-    "repro.grid": {"checks", "durations", "files", "memory"},
+    "data": {"messages", "checks", "files", "random"},
+    "metrics": {"messages", "checks", "random"},
+    "repro.grid": {"messages", "checks", "durations", "files", "memory"},
     "repro.book": {"files", "repro.grid", "repro.reports"},  # words, stored results, docstrings
     "repro.reports": {"checks", "durations", "files", "repro.grid"},  # stored tables only, through the grid
 }

@@ -209,7 +209,7 @@ def test_memory_that_grows_is_found(tally: Tally) -> None:
 
     def leak(look: Callable[[float], None]) -> None:
         for i in range(1, 21):
-            kept.append(np.ones(250_000))
+            kept.append(np.ones(1_000_000))
             look(i)
 
     def flat(look: Callable[[float], None]) -> None:
