@@ -64,6 +64,7 @@ class Task:
         try:
             if status == "finished":
                 self._take(future.result(timeout=PATIENCE))
+                self.owner.look()  # who is gone is said, too, when no run waits any more
             elif status == "error":
                 self._explain(future.exception(timeout=PATIENCE))
             elif status == "pending":
