@@ -79,7 +79,7 @@ PAGE = """# Report
 
 ## Notebooks
 
-None.
+[03_rates](../notebooks/03_rates.ipynb): not yet
 """
 
 
@@ -91,6 +91,7 @@ def test_the_report_is_split() -> None:
     assert "it works | **holds**" in toys
     assert "it wins" not in toys
     assert "([csv](tables/02_a.csv) · [02](02_toys.ipynb))" in toys
+    assert "\n03_rates: not yet" in pages["notebooks.md"]  # no chapter, no link
     assert "commit | abc" in pages["provenance.md"]
     assert pages["index.md"].index("**holds**") < 700  # within the first screen
     assert "\n02_toys\n" in pages["index.md"]

@@ -56,9 +56,12 @@ def verdicts(claims: str, title: str) -> str:
 
 def paper_pages(page: str, chapters: Sequence[str]) -> dict[str, str]:
     """Pages of the part "The paper": its claims, then one an artefact with its verdicts, the notebooks, the rest."""
-    page = re.sub(r" · \[md\]\([^)]+\)", "", page).replace(
-        "](../notebooks/", "]("
-    )  # the table stands there, or its CSV
+    page = re.sub(r" · \[md\]\([^)]+\)", "", page)  # the table stands there, or its CSV
+
+    def chapter(link: re.Match[str]) -> str:
+        return link[0].replace("../notebooks/", "") if link[2] in chapters else link[1]  # what is not executed has none
+
+    page = re.sub(r"\[([^]]+)\]\(\.\./notebooks/(\w+)\.ipynb\)", chapter, page)
     head, parts = sections(page)
     claims = parts.pop(CLAIMS, "")
     pages, order = {}, []
