@@ -135,7 +135,7 @@ def test_forecast_takes_the_estimator_s_defaults(
         (("points", "DATA", "--out", "o.csv", "--columns", "label"), "columns='label': holds no numbers"),
         (("points", "nothing.csv", "--out", "o.csv"), "data='nothing.csv': there is no such file"),
         (("points", "PICTURE", "--out", "o.csv"), "is no UTF-8 text from byte 0 on"),
-        (("points", "PICTURE", "--out", "o.csv"), "; --encoding 'latin-1' says what it is"),
+        (("points", "PICTURE", "--out", "o.csv"), "--encoding 'latin-1' of the command) says what it is"),
         (("points", "PICTURE", "--out", "o.csv", "--encoding", "utf-16"), "cannot be read"),
         (("points", "DATA", "--out", "DATA/x.csv"), "data.csv/x.csv': could not be written ("),
         (("points", "DATA", "--out", "o.csv", "--model", "DATA/m"), "model="),

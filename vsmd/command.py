@@ -10,7 +10,6 @@ vsmd reproduce --profile smoke                                      from a check
 from __future__ import annotations
 
 import importlib.util
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -230,10 +229,7 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
     command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
     command.check_files()
-    try:
-        command()
-    except ValueError as error:  # what a function has as csv={'sep': ';'} is an option here
-        raise ValueError(re.sub(r"csv=\{'(\w+)': ('.*?')\}", r"--\1 \2", str(error))) from None
+    command()
     return 0
 
 

@@ -5,11 +5,13 @@ Importing this loads no torch: whoever writes text only does not pay for it.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import secrets
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -196,7 +198,8 @@ class _Refused(Exception):
 
 
 # What is raised where a file holds other things than it should.
-_FOREIGN = (OSError, LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError, MemoryError)
+_FOREIGN = (OSError, LookupError, TypeError, RuntimeError, AttributeError, ValueError, ArithmeticError, MemoryError,
+            EOFError, csv.Error, zlib.error)  # fmt: skip
 
 
 @contextmanager

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import json
 import os
 import tempfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vsmd.messages import line
+from vsmd import files
+
+MEND = "restore it or delete it"
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file; None where it is not there; ValueError naming the file where it is damaged."""
-    with suppress(FileNotFoundError), refusing(path, "JSON"):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return None
-
-
-@contextmanager
-def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Whatever a damaged file raises while it is read becomes a ValueError, one line that names it."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file at all")
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, LookupError, EOFError, RecursionError, csv.Error, zlib.error) as error:
-        raise ValueError(f"{path}: not a {kind} file ({line(error, 120)}); restore it or delete it") from None
+    with files.refusing(path, f"JSON; {MEND}"):
+        try:
+            text = files.regular(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        return json.loads(text)
 
 
 def check_writable(name: str, folder: Path) -> None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.grid.code import differing, module_path
-from repro.grid.files import locked, read_json, refusing
+from repro.grid.files import MEND, locked, read_json
 from repro.grid.journal import Journal
 from repro.grid.rows import Table, csv_text, row_digest
 from repro.grid.runs import Result, Run
 from repro.grid.spool import Finished
+from vsmd import files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,7 @@ class Store:
         if not path.exists():
             have = ", ".join(p.name.removesuffix(".csv.gz") for p in sorted(self.points_dir.glob("*.csv.gz")))
             raise FileNotFoundError(f"points={name!r}: not stored (there are: {have or 'none'})")
-        with refusing(path, "points"), gzip.open(path, "rt", encoding="utf-8") as file:
+        with files.refusing(path, f"points; {MEND}"), gzip.open(files.regular(path), "rt", encoding="utf-8") as file:
             return np.loadtxt(file, delimiter=",", skiprows=1, ndmin=2)
 
     def states(self, runs: Iterable[Run]) -> dict[str, str]:
@@ -292,5 +293,5 @@ class Store:
         if not path.exists():
             have = ", ".join(self.names())
             raise FileNotFoundError(f"table={name!r}: no rows stored yet (there are: {have or 'none'})")
-        with refusing(path, "CSV"):
-            return Table.read(path.read_text(encoding="utf-8"), meta["runs"])
+        with files.refusing(path, f"CSV; {MEND}"):
+            return Table.read(files.regular(path).read_text(encoding="utf-8"), meta["runs"])

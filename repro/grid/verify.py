@@ -44,7 +44,7 @@ TIMED = (  # runs that measure nothing but time
     "repro.studies.scaling:shares",
 )
 NEVER_REKEYED: Mapping[str, Any] = {}
-SHORT = {"steps": 100, "samples": 2_000}  # the most that a run of either code does
+SHORT = {"steps": 300, "samples": 4_000}  # the most that a run of either code does
 
 
 def kinds(entries: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

@@ -7,8 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from repro.grid.files import refusing
-from vsmd import checks
+from vsmd import checks, files
 
 Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(lambda text: " ".join(text.split()))]
 
@@ -27,11 +26,11 @@ def rows_of(path: Path | str, name: str) -> list[Any]:
     import yaml
 
     path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{name}={str(path)!r}: no such file")
     try:
-        with refusing(path, "YAML"):
-            rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{name}={str(path)!r}: no such file") from None
+        with files.refusing(path, "YAML"):
+            rows = yaml.safe_load(files.regular(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(rows, list):

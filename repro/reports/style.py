@@ -88,7 +88,7 @@ def plain_log(*axes: Axis) -> None:
 def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequence[str], **style: Any) -> None:
     """Names beside points (x, y in data units), each on the first side where it meets no other name and no point.
 
-    A name that names a method has its colour, so that it is no other point's.
+    Each in its own `colour`, so that it is no other point's.
     """
     ax.figure.canvas.draw()
     taken = [ax.transData.transform(place) for place in places]
@@ -97,7 +97,7 @@ def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequenc
     sides = [(7, 0, "left"), (0, 10, "center"), (0, -10, "center"), (-7, 0, "right")]
     sides += [(7, 9, "left"), (7, -9, "left"), (-7, 9, "right"), (-7, -9, "right"), (9, 18, "left"), (9, -18, "left")]
     for place, name in zip(places, names, strict=True):
-        text = ax.annotate(name, place, textcoords="offset points", va="center", color=_of_method(name), **style)
+        text = ax.annotate(name, place, textcoords="offset points", va="center", color=colour(name), **style)
         for dx, dy, side in sides:
             text.xyann = dx, dy
             text.set_horizontalalignment(side)
@@ -106,10 +106,6 @@ def label_points(ax: Axes, places: Sequence[tuple[float, float]], names: Sequenc
             if inside and not any(box.overlaps(b) for b in boxes) and not any(box.contains(*p) for p in taken):
                 break
         boxes.append(box)
-
-
-def _of_method(name: str) -> str:
-    return METHOD_COLOURS.get(name.split("-")[0], "black")
 
 
 def words(name: str) -> str:

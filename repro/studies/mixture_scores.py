@@ -65,17 +65,16 @@ def ends(
     two moments. correlation: of x_0 and x_T, mean of the axes: how much of its place a point keeps.
     steps: of the fit.
     """
-    known = toy(dataset)(DRAWS, random.generator(seed, "scale"))
-    x = ((toy(dataset)(DRAWS, random.generator(seed, "points")) - known.mean(0)) / known.std(0)).double()
+    x, began = toy(dataset)(DRAWS, random.generator(seed, "points")), time.perf_counter()
     linear = vsmd.forward_process(method, (2,), beta=beta, damping=R, variational_score="mixture")
-    linear, began = linear.with_moments(torch.zeros(2), torch.ones(2)), time.perf_counter()
-    process = linear.coupled(x, MixtureFit(components, steps=steps), seed)
+    process = linear.with_units("standardised").with_data(x).coupled(x, MixtureFit(components, steps=steps), seed)
     assert isinstance(process, MixtureProcess)
     row: Row = {"dataset": dataset, "method": method, "beta": beta, "R": R, "components": components, "seed": seed}
     row["seconds"] = time.perf_counter() - began
-    fresh = ((toy(dataset)(POINTS, random.generator(seed, "end points")) - known.mean(0)) / known.std(0)).double()
-    end = process.states(fresh, torch.ones(len(fresh), dtype=torch.float64), random.generator(seed, "ends"))[:, 0]
-    together = [float(torch.corrcoef(torch.stack([fresh[:, i], end[:, i]]))[0, 1]) for i in range(2)]
+    fresh = toy(dataset)(POINTS, random.generator(seed, "end points"))
+    start = process.to_directions(fresh).double()
+    end = process.states(start, torch.ones(len(start), dtype=torch.float64), random.generator(seed, "ends"))[:, 0]
+    together = [float(torch.corrcoef(torch.stack([start[:, i], end[:, i]]))[0, 1]) for i in range(2)]
     measured = {"end_kl": end_kl(process, fresh, seed=seed), "moments_kl": float(process.prior_kl().sum())}
     return Result({"mixture_scores": [row | measured | {"correlation": sum(together) / len(together)}]})
 

@@ -229,20 +229,21 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     store, run = Store(tmp_path), Run("m:f")
     result = Result({"t": [{"v": 1.5}]}, {"p": [[1.0, 2.0]]})
     store.put(run, result, code={}, provenance=PROVENANCE)
+    end = "; restore it or delete it$"
     for name, content in (("points/p.csv.gz", b"no gzip"), ("points/p.csv.gz", gzip.compress(b"x\na,b\n"))):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=r"p\.csv\.gz: not a points file \([^\n]*\); restore it or delete it$"):
+        with pytest.raises(ValueError, match=r"p\.csv\.gz': is damaged [^\n]*; must be points; restore it or delete"):
             store.points("p")
     (tmp_path / "tables/t.csv").write_bytes(b"v\n\xff\n")
-    with pytest.raises(ValueError, match=r"t\.csv: not a CSV file \([^\n]*\); restore it or delete it$"):
+    with pytest.raises(ValueError, match=r"t\.csv': is damaged [^\n]*; must be CSV; restore it or delete it$"):
         store.table("t")
     (tmp_path / "tables/t.csv").unlink()
     (tmp_path / "tables/t.csv").mkdir()
-    with pytest.raises(ValueError, match=r"t\.csv: not a CSV file \(it is no file at all\); restore it or delete it$"):
+    with pytest.raises(ValueError, match=r"t\.csv': is damaged or foreign \(is no file\); must be CSV" + end):
         store.table("t")
     (tmp_path / "tables/t.meta.json").unlink()
     os.mkfifo(tmp_path / "tables/t.meta.json")
-    with pytest.raises(ValueError, match=r"t\.meta\.json: not a JSON file \(it is no file at all\)"):
+    with pytest.raises(ValueError, match=r"t\.meta\.json': is damaged or foreign \(is no file\); must be JSON"):
         store.table("t")
 
 

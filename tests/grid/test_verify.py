@@ -76,14 +76,14 @@ def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(packag
     found = verify.verify(store, package.parent, progress=False)
     # one run of each method by either code, shortened
     ran = sorted(log.read_text().splitlines())
-    assert [line.split("-")[::2] for line in ran] == [["CLD", "100"]] * 2 + [["VSULD", "100"]] * 2
+    assert [line.split("-")[::2] for line in ran] == [["CLD", "300"]] * 2 + [["VSULD", "300"]] * 2
     assert (len(found["same"]), len(found["different"])) == (3, 3)
     states = store.states(runs)
     assert [states[r.key] for r in runs] == ["fresh"] * 3 + ["stale"] * 3
     assert (store.tables_dir / "t.csv").read_bytes() == before
     assert store.provenance("t")["verified"] == 3
     notes = [entry["verified"] for entry in store.entries().values() if "verified" in entry]
-    assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 100, made_by)] * 3
+    assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 300, made_by)] * 3
 
 
 def test_the_order_of_columns_is_no_difference(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_runs_are_shortened_where_their_function_knows_how(package: Path) -> Non
     short = verify.shortened({"function": "verified.toy:run", "config": config})
     assert short.config["steps"] == 9  # its default, less than the most
     short = verify.shortened({"function": "verified.toy:run", "config": {**config, "steps": 5_000}})
-    assert short.config["steps"] == 100
+    assert short.config["steps"] == 300
     assert "samples" not in short.config
     short = verify.shortened({"function": "verified.toy:run", "config": {**config, "steps": [5_000, 9]}})
     assert short.config["steps"] == [5_000, 9]  # a study of steps is left alone

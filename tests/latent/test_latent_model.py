@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vsmd import Adaptation, forward_process, latent
+from vsmd import Adaptation, files, forward_process, latent
 from vsmd.diagnostics import StartWarning
+from vsmd.latent.model import FORMAT
 from vsmd.methods import METHODS
 from vsmd.model import Model
 from vsmd.networks.mlp import MLP
@@ -248,3 +249,17 @@ def test_codes_far_from_zero_are_decoded() -> None:
     )
     assert model.bridge.sample(2, steps=2, checked=False).dtype == torch.float64
     assert model.sample(2, steps=2, checked=False).dtype == torch.float32
+
+
+def test_weights_of_a_file_are_the_networks(tmp_path: Path) -> None:
+    """Centre and scale may be float64, where data are far from 0; a codec's weights are float32 whatever a file has."""
+    process = forward_process("CLD", (2,)).with_moments(torch.zeros(2), torch.ones(2))
+    codec = latent.VectorAutoencoder((3,), 2, width=4)
+    latent.LatentModel(codec, Model(process, MLP((2,), width=4)), 1.0, (3,)).save(path := tmp_path / "m.safetensors")
+    tensors, info = files.read(path, FORMAT)
+    doubled = {k: v.double() if k.startswith("autoencoder.") else v for k, v in tensors.items()}
+    files.write(path, FORMAT, doubled, info)
+    there: Any = latent.load(path)
+    assert {p.dtype for p in there.autoencoder.parameters()} == {torch.float32}
+    assert there.autoencoder.centre.dtype == torch.float64
+    assert bool(torch.isfinite(there.sample(2, steps=2)).all())

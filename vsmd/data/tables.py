@@ -12,6 +12,7 @@ import pandas as pd
 from vsmd import checks, messages
 from vsmd.data.calendars import BELOW_DAY, as_period, split_freq
 
+_SAY = "csv={{'{0}': '{1}'}} (--{0} '{1}' of the command)"
 LARGEST = 2**29  # bytes of a file, unpacked
 CELLS = 2**27  # series times steps of a table, 1 GiB
 LONG = (("unique_id", "ds", "y"), ("item_id", "timestamp", "target"))  # Nixtla's names, AutoGluon's
@@ -40,7 +41,7 @@ def wide(source: pd.Series | pd.DataFrame | str | Path, freq: str, csv: dict[str
         if dated or frame.iloc[:, 0].dtype.kind not in "iufb" or not isinstance(source, pd.DataFrame):
             frame = frame.set_index(dated[0] if dated else frame.columns[0])
     if other := [str(c) for c in frame.columns if frame[c].dtype.kind not in "iuf"]:
-        hint = "" if isinstance(source, pd.DataFrame) else ", or say how they are written: csv={'decimal': ','}"
+        hint = "" if isinstance(source, pd.DataFrame) else f", or {_SAY.format('decimal', ',')} says how"
         raise ValueError(f"columns {checks.some(other)} hold no numbers; drop them{hint}")
     return frame.set_axis(_stamps(frame.index, freq))
 
@@ -86,11 +87,11 @@ def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
         check_cells(size.num_columns, size.num_rows)
         return pd.read_parquet(path)
     except UnicodeDecodeError as error:
-        said = f"is no {error.encoding.upper()} text from byte {error.start} on; csv={{'encoding': 'latin-1'}}"
-        raise ValueError(f"{said} says what it is") from None
+        said = f"is no {error.encoding.upper()} text from byte {error.start} on"
+        raise ValueError(f"{said}; {_SAY.format('encoding', 'latin-1')} says what it is") from None
     except Exception as error:  # whatever pandas and pyarrow make of damaged bytes
         reason = messages.line(error, 120) or type(error).__name__
-        raise ValueError(f"cannot be read ({reason}); csv={{'sep': ';'}} says how it is written") from None
+        raise ValueError(f"cannot be read ({reason}); {_SAY.format('sep', ';')} says how it is written") from None
 
 
 def _csv(data: bytes, options: dict[str, Any]) -> pd.DataFrame:

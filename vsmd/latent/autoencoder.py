@@ -45,7 +45,7 @@ class _Autoencoder(nn.Module):
         if (lost := measured.digits_lost(mean, scale.square())) or units == "standardised":
             kind = torch.float64 if lost else torch.float32
             self.centre, self.scale = (v.to(self.centre.device, kind) for v in (mean, scale))
-        else:
+        else:  # in float32 throughout: the last digits of stored runs
             self.centre.copy_((x := x.float()).mean(0))
             self.scale.copy_((x - x.mean(0)).square().mean().sqrt().clamp(min=1e-12))
 

@@ -133,7 +133,9 @@ def load(path: str | Path, autoencoder: Codec | None = None, device: str | torch
                 ours = AUTOENCODERS[about["name"]](**about["settings"])
             weights["scale"].expand(shape)  # or it is refused: one number, or one a coordinate
             ours.scale = weights["scale"]
-            ours.load_state_dict(weights, assign=True)
+            for name, value in ours.named_buffers(recurse=False):  # float64 where data are far from 0
+                setattr(ours, name, value.to(weights[name].dtype))
+            ours.load_state_dict(weights)
             autoencoder = ours.eval().requires_grad_(False)
         model = LatentModel(autoencoder, bridge, checks.positive("scale", info["scale"]), shape)
     return model if torch.device(device).type == "cpu" else model.to(device)

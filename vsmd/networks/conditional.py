@@ -86,7 +86,7 @@ class ConditionalMLP(Conditional, MLP):
         self.features, self.bf16 = features, bool(bf16)
         self.settings = {
             "shape": self.settings["shape"], "features": features, "width": width, "depth": depth,
-            "frequencies": frequencies, "bf16": bf16,
+            "frequencies": frequencies, "bf16": self.bf16,
         }  # fmt: skip
         self.settings |= ({"classes": classes} if classes else {}) | ({} if units is None else {"units": units})
         self.conditioning = Conditioning(classes, features) if features or classes else None

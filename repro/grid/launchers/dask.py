@@ -64,7 +64,7 @@ class Task:
         try:
             if status == "finished":
                 self._take(future.result(timeout=PATIENCE))
-                self.owner.look()  # who is gone is said, too, when no run waits any more
+                self.owner.look(after=0.0)  # who is gone is said, too, when no run waits any more
             elif status == "error":
                 self._explain(future.exception(timeout=PATIENCE))
             elif status == "pending":
@@ -128,9 +128,9 @@ class Dask:
         self.tasks.append(Task(self, future, order, set(self.fit)))
         return self.tasks[-1]
 
-    def look(self) -> None:
-        """Once a second: which workers have come, with which code, and which are gone."""
-        if time.monotonic() - self._asked < 1.0:
+    def look(self, after: float = 1.0) -> None:
+        """So many seconds after the last look: which workers have come, with which code, and which are gone."""
+        if time.monotonic() - self._asked < after:
             return
         try:
             threads = self.client.nthreads()
