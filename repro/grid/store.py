@@ -159,8 +159,8 @@ class Store:
     def provenance(self, name: str, keys: Iterable[str] = ()) -> dict[str, Any]:
         """What made a table (if some of `keys` own rows in it, only those runs; else all of it).
 
-        rows, runs, stale, verified (carried over), unowned_rows, seeds, profiles, commits, devices, torch, seconds
-        (sum), last (date).
+        rows, runs, stale, verified (carried over to the present code), unowned_rows, seeds, profiles, commits, devices,
+        torch, seconds (sum), last (date).
         """
         with self._lock():
             table = self._read(name)
@@ -175,7 +175,7 @@ class Store:
             "rows": sum(len(e["rows"]) for e in entries),
             "runs": len(entries),
             "stale": sum(map(self.is_stale, entries)),
-            "verified": sum("verified" in e for e in entries),
+            "verified": sum("verified" in e and not self.is_stale(e) for e in entries),  # since then the code went on
             "unowned_rows": len(table.unowned()),
             "seeds": sorted(seeds, key=lambda s: (isinstance(s, str), s)),
             "profiles": distinct("profile"),

@@ -84,6 +84,8 @@ def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(packag
     assert store.provenance("t")["verified"] == 3
     notes = [entry["verified"] for entry in store.entries().values() if "verified" in entry]
     assert [(n["run"]["method"], n["run"]["steps"], n["against"]) for n in notes] == [("CLD", 300, made_by)] * 3
+    (package / "maths.py").write_text("def f(method, seed):\n    return 0\n")  # what was verified is another code now
+    assert (store.provenance("t")["verified"], store.provenance("t")["stale"]) == (0, 6)
 
 
 def test_the_order_of_columns_is_no_difference(tmp_path: Path) -> None:
