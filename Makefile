@@ -46,8 +46,8 @@ reproduce: env ## every notebook of PROFILE, then the report; continues where it
 merge: env ## rows of PROFILE that another machine made, from its reports folder or spool, FROM=folder
 	@$(PY) -m repro merge --profile $(PROFILE) $(if $(FROM),'$(FROM)')
 
-verify: env ## after a change of code: run one stale run of each kind by the old code and the new; carry over what comes out the same
-	@$(PY) -m repro.grid.verify --profile $(PROFILE)
+verify: env ## after a change of code: run one stale run of each kind (ONLY=table: of its kinds) by the old code and the new; carry over what comes out the same
+	@$(PY) -m repro.grid.verify --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
 
 test: env ## unit tests, then every notebook in the smoke profile (exact facts compared, the rest only run)
 	@$(PY) -m pytest -q -n auto --maxprocesses 8

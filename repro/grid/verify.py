@@ -170,14 +170,16 @@ def _compared(
         yield from ((keys, run, revision) for keys, run in pairs if same(run, past, present, entries[keys[0]]))
 
 
-def verify(store: Store, root: Path, workers: int | None = None, progress: bool = True) -> dict[str, list[str]]:
-    """Verify the stale runs of `store` against the history of the repository at `root`.
+def verify(
+    store: Store, root: Path, workers: int | None = None, progress: bool = True, only: str = ""
+) -> dict[str, list[str]]:
+    """Verify the stale runs of `store`, or of its table `only`, against the history of the repository at `root`.
 
     Returns the keys that were carried over ("same"), those that were not ("different"), and those whose device is not
     here ("elsewhere").
     """
     away = elsewhere(store)
-    entries = {key: entry for key, entry in store.entries().items() if key not in away}
+    entries = {key: entry for key, entry in store.entries(only or None).items() if key not in away}
     groups = kinds(entries)
     verdicts: dict[str, list[str]] = {"same": [], "elsewhere": store.stale(away)}
     for keys, run, against in _compared(groups, entries, store, History(root), workers=workers, progress=progress):
@@ -201,18 +203,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; exit status 1 if rows of some kind differ."""
     parser = argparse.ArgumentParser(prog="python -m repro.grid.verify", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--profile", default="quick", help=f"one of {', '.join(PROFILES)} (default: quick)")
+    parser.add_argument("--only", default="", metavar="TABLE", help="its runs alone (default: of every table)")
+    options = parser.parse_args(arguments)
     try:
-        store, root = profile(parser.parse_args(arguments).profile).store, repository_root()
+        store, root = profile(options.profile).store, repository_root()
         check_writable("reports", store.root)
+        if options.only and options.only not in store.names():
+            raise ValueError(f"--only {options.only}: no such table; there are {', '.join(store.names())}")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    verdicts = verify(store, root)
+    verdicts = verify(store, root, only=options.only)
     print(
         f"{len(verdicts['same'])} stale run(s) carried over, "
         f"{len(verdicts['different'])} differ or could not be compared"
     )
-    if verdicts["elsewhere"]:
+    if verdicts["elsewhere"] and not options.only:
         print(f"{len(verdicts['elsewhere'])} stale run(s) of a GPU: there is none here to compare them on")
     entries = store.entries()
     for key in verdicts["different"]:
