@@ -463,6 +463,7 @@ def test_schedule(steps: int, rounds: int) -> None:
         ({"alpha": 2.0}, r"^alpha=2.0: must be a number between 0 and 1$"),
         ({"begin": 0.8}, r"^begin=0.8, end=0.7: must satisfy 0 <= begin < end <= 1$"),
         ({"max_prior_kl": -1.0}, r"^max_prior_kl=-1.0"),
+        ({"tied": "no"}, r"^tied='no': must be True or False$"),
     ],
 )
 def test_bad_settings(arguments: dict[str, Any], message: str) -> None:

@@ -151,7 +151,7 @@ def functions(source: str) -> Iterator[tuple[str, int]]:
 
 def test_the_method_is_compact() -> None:
     """`vsmd` in total: what a user has to trust. What stands here is what it is; only with a reason may it grow."""
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in METHOD) <= 12_520
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in METHOD) <= 12_550
 
 
 def test_nothing_stands_twice() -> None:

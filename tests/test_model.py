@@ -127,6 +127,9 @@ def test_grid_power_moves_the_steps() -> None:
         ({"batch_size": 0}, r"^batch_size=0: must be"),
         ({"solver": "huen"}, r"^solver='huen': must be one of .*did you mean 'heun'"),
         ({"grid_power": 0.0}, r"^grid_power=0.0|^power=0.0"),
+        ({"denoise": "no"}, r"^denoise='no': must be True or False$"),
+        ({"checked": 1}, r"^checked=1: must be True or False$"),
+        ({"trajectory": "False"}, r"^trajectory='False': must be True or False$"),
     ],
 )
 def test_bad_sampling_arguments(arguments: dict[str, Any], message: str) -> None:

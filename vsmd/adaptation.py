@@ -75,6 +75,7 @@ class Adaptation:
             checks.one_of(name, getattr(self, name), allowed)
         for name in ("rounds", "pieces", "paths", "nodes"):
             checks.positive_int(name, getattr(self, name))
+        checks.flag("tied", self.tied)
         checks.positive("eta", self.eta)
         if self.max_prior_kl is not None:
             checks.positive("max_prior_kl", self.max_prior_kl)

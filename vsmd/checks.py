@@ -50,6 +50,13 @@ def non_negative_int(name: str, value: object) -> int:
     return int(value)
 
 
+def flag(name: str, value: object) -> bool:
+    """Return `value`, or raise ValueError unless it is True or False."""
+    if type(value).__name__ not in ("bool", "bool_"):  # numpy's too
+        raise ValueError(f"{name}={told(value)}: must be True or False")
+    return bool(value)
+
+
 def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value`, or raise ValueError that lists what is allowed and suggests the nearest name."""
     names = list(allowed)

@@ -153,7 +153,7 @@ class Model:
         if context is None and guidance != 1:
             raise ValueError(f"guidance={guidance!r}: leads towards a context; must come with one")
         context = self.score.context_for(context, n, self.context_dropout > 0)
-        denoise = False if trajectory and denoise is None else denoise
+        denoise = False if checks.flag("trajectory", trajectory) and denoise is None else denoise
         options |= {"grid_power": grid_power, "denoise": denoise, "guidance": guidance, "checked": checked}
         run = self.generation(solver, steps, **options)
         batches = []

@@ -329,6 +329,10 @@ def test_damaged_folders(predictor: VSMDPredictor, tmp_path: Path) -> None:
         ({"lags_seq": ()}, r"lags_seq=\(\): must name at least one lag"),
         ({"num_feat_static_real": -1}, "num_feat_static_real=-1: must be an integer >= 0"),
         ({"patience": 0}, "patience=0"),
+        ({"denoise": "no"}, "denoise='no': must be True or False"),
+        ({"integer": 1}, "integer=1: must be True or False"),
+        ({"bf16": None}, "bf16=None: must be True or False"),
+        ({"drift": "yes"}, "drift='yes': must be True or False"),
     ],
 )
 def test_bad_arguments(changed: dict[str, Any], message: str) -> None:

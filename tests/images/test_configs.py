@@ -92,6 +92,19 @@ def test_step_decay_and_freezing() -> None:
         ({"freeze": 1.5}, r"^freeze=1.5"),
         ({"learning_rate": 0.0}, r"^learning_rate=0.0"),
         ({"grid_power": 0.0}, r"^grid_power=0.0"),
+        # types, in every group
+        ({"flips": "no"}, r"^flips='no': must be True or False$"),
+        ({"size": 8.5}, r"^size=8.5: must be int or None$"),
+        ({"conditional": 1}, r"^conditional=1: must be True or False$"),
+        ({"damping": "R"}, r"^damping='R': must be float$"),
+        ({"width": True}, r"^width=True: must be int$"),
+        ({"multipliers": 3}, r"^multipliers=3: must be tuple\[int, ...\]$"),
+        ({"attention": [8, 4.0]}, r"^attention=\(8, 4.0\): must be tuple\[int, ...\]$"),
+        ({"clip": None}, r"^clip=None: must be float$"),
+        ({"compile": "yes"}, r"^compile='yes': must be True or False$"),
+        ({"grid": 3.5}, r"^grid=3.5: must be an integer >= 0$"),
+        ({"denoise": "false"}, r"^denoise='false': must be True or False$"),
+        ({"seed": "0"}, r"^seed='0': must be an integer >= 0$"),
     ],
 )
 def test_bad_configurations(fields: dict[str, Any], message: str) -> None:

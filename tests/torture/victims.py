@@ -67,15 +67,11 @@ def forecast(folder: Path) -> None:
 
 
 def images(folder: Path) -> None:
-    """An image run with a snapshot every three steps; what its log has of these, but for the clock.
-
-    Rows of losses are left out: a run that Ctrl-C ends has one more, of the step that it ended with.
-    """
+    """An image run with a snapshot every three steps, and what its log has but for the clock."""
     run = folder / "run"
     config = tiny.config(method="VSULD", steps=14, every=3, keep=2)
     train(config, run, data=tiny.pictures(), resume=(run / CHECKPOINT).exists())
     log = pd.read_csv(run / "log.csv").drop(columns=["seconds", "images_per_second"])
-    log = log[log.loss.isna()].drop(columns="loss")
     files.write_atomic(folder / "log.txt", log.to_csv(index=False))
 
 

@@ -100,7 +100,7 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         self.process = _process(method, beta, damping, variational_score, chosen["basis"])
         self.representation = kind.configured(self.prediction_length, self.freq, **options)
         sizes = {n: checks.positive_int(n, chosen[n]) for n in ("width", "depth", "steps", "batch_size")}
-        self.network: dict[str, Any] = {"width": sizes["width"], "depth": sizes["depth"], "bf16": bool(bf16)}
+        self.network: dict[str, Any] = {n: sizes[n] for n in ("width", "depth")} | {"bf16": checks.flag("bf16", bf16)}
         self.training: dict[str, Any] = {
             "steps": sizes["steps"], "batch_size": sizes["batch_size"] * self.representation.rows,
             "learning_rate": checks.positive("learning_rate", chosen["learning_rate"]), "progress": progress,
@@ -109,11 +109,9 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
         as_solver(solver)
         counts = {"sampling_steps": sampling_steps, "num_samples": num_samples}
         self.sampling: dict[str, Any] = {
-            "solver": solver,
-            "denoise": denoise,
-            "integer": integer,
+            "solver": solver, "denoise": checks.flag("denoise", denoise), "integer": checks.flag("integer", integer),
             **{n: checks.positive_int(n, count) for n, count in counts.items()},
-        }
+        }  # fmt: skip
         features = {"num_feat_dynamic_real": num_feat_dynamic_real, "num_feat_static_real": num_feat_static_real}
         self.features = {name: checks.non_negative_int(name, value) for name, value in features.items()}
         self.patience = None if patience is None else checks.positive_int("patience", patience)

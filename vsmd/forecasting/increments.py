@@ -96,7 +96,7 @@ class Increments:
             scale_window=checks.positive_int("scale_window", scale_window),
             context=check_context(context),
             lags=checks.positive_int("lags", lags),
-            drift=location in ("profile", "linear") if drift is None else drift,
+            drift=location in ("profile", "linear") if drift is None else checks.flag("drift", drift),
             rank=None if rank is None else checks.positive_int("rank", rank),
         )
 

@@ -65,7 +65,7 @@ class VSMDPredictor(Predictor):  # type: ignore[misc]  # GluonTS has no types
         as_solver(solver)
         self.model, self.representation, self.freq, self.solver = model, representation, freq, solver
         self.sampling_steps = checks.positive_int("sampling_steps", sampling_steps)
-        self.denoise, self.integer = bool(denoise), bool(integer)
+        self.denoise, self.integer = checks.flag("denoise", denoise), checks.flag("integer", integer)
         self.num_samples, self.seed = checks.positive_int("num_samples", num_samples), int(seed)
         self.num_feat_dynamic_real, self.num_feat_static_real = num_feat_dynamic_real, num_feat_static_real
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +39,7 @@ class DataSettings:
     conditional: bool = False  # train on the labels too
 
     def __post_init__(self) -> None:
-        checks.in_range("held_out", self.held_out, 0, math.inf)
+        checks.non_negative_int("held_out", self.held_out)
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         for name in ("multipliers", "attention"):  # lists, where they come from JSON
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(sizes := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(sizes))
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class CheckpointSettings:
     def __post_init__(self) -> None:
         checks.positive_int("every", self.every)
         checks.positive_int("keep", self.keep)
-        checks.in_range("grid", self.grid, 0, math.inf)
+        checks.non_negative_int("grid", self.grid)
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,10 @@ class Config:
     seed: int = 0  # of everything random
 
     def __post_init__(self) -> None:
+        for group in dataclasses.fields(self)[:-1]:
+            for setting in dataclasses.fields(settings := getattr(self, group.name)):
+                _check_type(setting.name, getattr(settings, setting.name), str(setting.type))
+        checks.non_negative_int("seed", self.seed)
         solver, method = self.sampling.solver, self.process.method
         if METHODS[method].k == 1 and as_solver(solver).needs_velocity:
             raise ValueError(f"solver={solver!r}: {method} has no velocity to split")
@@ -249,6 +253,16 @@ class Config:
         except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"config={messages.told(text)}: must be a JSON object ({error})") from None
         return cls().with_overrides(settings)
+
+
+def _check_type(name: str, value: object, declared: str) -> None:
+    """ValueError unless `value` is of the type that a field is declared with; a whole number is a float too."""
+    kinds = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "tuple[int, ...]": (tuple,)}
+    kind, *none = declared.split(" | ")
+    whole = not isinstance(value, tuple) or all(type(part) is int for part in value)
+    if not ((type(value) in kinds[kind] and whole) or (none and value is None)):
+        said = "True or False" if kind == "bool" else declared.replace(" | ", " or ")
+        raise ValueError(f"{name}={messages.told(value)}: must be {said}")
 
 
 # Group and field that a name stands for: "training.steps" and "steps", which is in no other group; "seed" is in none.

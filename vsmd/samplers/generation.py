@@ -24,7 +24,7 @@ def steps_within(solver: str | type[Solver] | Solver, evaluations: int, denoise:
     each = method.evaluations
     if each < 1:
         raise ValueError(f"solver={method.title!r}: takes as many evaluations as it needs; give steps instead")
-    if checks.positive_int("evaluations", evaluations) < each + denoise:
+    if checks.positive_int("evaluations", evaluations) < each + checks.flag("denoise", denoise):
         calls = f"a step of {method.title} and denoising take" if denoise else f"a step of {method.title} takes"
         raise ValueError(f"evaluations={evaluations}: must be at least {each + denoise}, what {calls}")
     return (evaluations - denoise) // each
@@ -51,9 +51,10 @@ class Generation:
         checked: bool = True,
         **options: Any,
     ) -> None:
-        self.score, self.denoise = score, denoise
+        self.score, self.denoise = score, checks.flag("denoise", denoise)
         self.solver = as_solver(solver, **options).on(score, time_grid(steps, t_min, grid_power))
-        self.checked = checked and not self.solver.exact and bool(score.process.known().var.any())
+        told = checks.flag("checked", checked) and not self.solver.exact
+        self.checked = told and bool(score.process.known().var.any())
         if self.checked:
             accuracy.check(self.solver, lambda n: time_grid(n, t_min, grid_power))
             self.size = float(accuracy.law_width(self.solver).square().mean().sqrt())

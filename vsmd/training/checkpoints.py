@@ -32,6 +32,7 @@ def save(trainer: Trainer, path: Path, keep: int = 1) -> None:
     tensors = state({"network": trainer.network, "average": trainer.average}, trainer.optimizer)
     tensors |= {name: rate.clone() for name, rate in zip(RATES, trainer.process.constant)}
     info = {"step": trainer.step, "history": trainer.history, "settings": trainer.settings}
+    info["losses"] = [float(loss) for loss in trainer.losses]  # of several processes those of the first
     try:
         if keep > 1 and path.exists():
             _set_aside(path, trainer.saved)
@@ -142,3 +143,5 @@ def restore(trainer: Trainer, path: Path) -> None:
             stored.check_shapes(tensors, shapes)
             trainer.process = trainer.process.with_rates(*(tensors[name] for name in RATES if name in tensors))
         trainer.history = list(info["history"])
+        losses = [checks.in_range("losses", value, -1e30, 1e30) for value in info.get("losses", [])]
+        trainer.losses = [torch.tensor(value, device=trainer.parameters[0].device) for value in losses]

@@ -26,6 +26,8 @@ class Compute:
     accumulate: int = 1  # micro-batches that each process splits its share of a batch into, to save memory
 
     def __post_init__(self) -> None:
+        for name in ("channels_last", "compile"):
+            checks.flag(name, getattr(self, name))
         checks.one_of("precision", self.precision, PRECISIONS)
         checks.positive_int("accumulate", self.accumulate)
 

@@ -18,11 +18,11 @@ import math
 import signal
 from collections.abc import Callable, Collection
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from vsmd import checks, files
@@ -136,7 +136,6 @@ class _Run:
     snapshots: Collection[int]
     on_snapshot: Callable[[int, Model], bool | None] | None
     progress: bool
-    losses: list[Tensor] = field(default_factory=list)  # since the last look
 
     def finish(self) -> Model:
         """Resume, train until the last step, a callback or a signal, and return the model."""
@@ -152,7 +151,7 @@ class _Run:
         with closing(trainer), Held(self.path is not None, patient=world.size > 1) as signals:
             enough = resumed and self.snapshot()
             while trainer.step < trainer.steps and not stop and not enough:
-                self.losses.append(trainer.advance())
+                trainer.losses.append(trainer.advance())
                 stop = world.largest(signals.caught)
                 self.look(stopping=stop > 0)
                 self.bar.update()
@@ -169,24 +168,28 @@ class _Run:
         return trainer.model()
 
     def look(self, stopping: bool) -> None:
-        """Where this step has one: the mean loss, a checkpoint, and `on_loss`; FloatingPointError for a bad loss."""
+        """Where this step has one: the mean loss, a checkpoint, and `on_loss`; FloatingPointError for a bad loss.
+
+        A run that stops between two looks takes its losses along, so that the one that goes on has the same log.
+        """
         trainer, path, step = self.trainer, self.path, self.trainer.step
-        last = step == trainer.steps
-        saves = path is not None and (step % self.every == 0 or last or stopping)
-        if not (step % EVERY == 0 or last or saves or step in self.snapshots):
+        saves = path is not None and (step % self.every == 0 or step == trainer.steps)
+        due = step % EVERY == 0 or step == trainer.steps or saves or step in self.snapshots
+        if not (due or (stopping and path is not None)):
             return
-        loss = trainer.world.mean(torch.stack(self.losses).mean())
-        self.losses.clear()
+        loss = trainer.world.mean(torch.stack(trainer.losses).mean())
         if not math.isfinite(loss):
             good = f"; the last good checkpoint is {path}" if path is not None and path.exists() else ""
             raise FloatingPointError(
                 f"loss is {loss} within the {EVERY} steps up to {step}: learning_rate={trainer.rate:g} is likely too "
                 f"high for this data and network{good}"
             )
-        self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        if self.on_loss is not None:  # before the checkpoint: a run that goes on from it has been told the loss
+        if due:
+            trainer.losses.clear()
+            self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        if due and self.on_loss is not None:  # before the checkpoint: a run that goes on from it has been told the loss
             self.on_loss(step, loss)
-        if saves and path is not None:
+        if path is not None and (saves or stopping):
             checkpoints.save(trainer, path, self.keep)
 
     def snapshot(self) -> bool:

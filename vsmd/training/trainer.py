@@ -110,6 +110,7 @@ class Trainer:
         self.rounds = {step: k for k, step in enumerate(self.adaptation.schedule(steps))} if self.adapts else {}
         self.levels = Levels(seed, batch_size, process.dim, device)
         self.history: list[dict[str, Any]] = []
+        self.losses: list[Tensor] = []  # of the steps since the last look
         self.step = self.saved = self.micro = 0  # saved: the step of the last checkpoint; micro: within a step
         self.drawn: Callable[[int], Rows] = Ahead(self.draw) if device.type == "cuda" else self.draw
 
