@@ -7,7 +7,8 @@ is carried over: it is keyed to the present code, and its provenance says which 
 it. A kind whose rows differ, or whose code no commit holds, stays stale, and so do rows of a GPU where there is none.
 A run that was re-keyed (`rekey`) is asked of the old code under its old name, and its rows are compared in today's.
 Comparing codes rather than stored figures makes the verdict the same on every machine, though the last digits of the
-figures are not.
+figures are not. Shortened runs are kept in the cache: what one verification ran by the code of its day is the old
+code's part of the next, and one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from repro.grid.profiles import PROFILES, profile, repository_root
 from repro.grid.rekey import before, today
 from repro.grid.rows import is_timing
 from repro.grid.runs import Run
+from repro.grid.spool import Finished
 from repro.grid.store import Store
 
 KIND = ("method", "a_mode", "basis", "name", "kind")  # settings by which runs of one function take different paths
@@ -160,14 +162,30 @@ def _compared(
         if (revision := history.holding(entry["code"], entry["commit"])) is not None:
             by_commit[revision].append((keys, shortened(entry)))
     present = Store(store.cache / "verify" / "present", store.profile)
+    earlier = {result.run.key: result for result in present.finished() if isinstance(result, Finished)}
+    runs = [run for pairs in by_commit.values() for _, run in pairs]
+    execute(runs, present, refresh=True, scheduler="cores", **options)  # as the old code
     for revision, pairs in by_commit.items():
         past = Store(store.cache / "verify" / revision, store.profile)
+        old = [(before(entries[keys[0]], run), entries[keys[0]]["code"], run) for keys, run in pairs]
+        past.add(*(earlier[o.key] for o, code, _ in old if o.key in earlier and _of_code(earlier[o.key].entry, code)))
+        there, now = past.entries(), present.entries()
+        left = [o for o, _, run in old if o.key not in there or not _alike(there[o.key], now[run.key])]
         with tempfile.TemporaryDirectory(prefix="vsmd-verify-") as folder:
-            source = history.extract(revision, Path(folder))
-            old = [before(entries[keys[0]], run) for keys, run in pairs]
-            execute(old, past, source=source, refresh=True, **options)
-        execute([run for _, run in pairs], present, refresh=True, scheduler="cores", **options)  # as the old code
+            source = history.extract(revision, Path(folder)) if left else None
+            past.remove(left)
+            execute(left, past, source=source, **options)
         yield from ((keys, run, revision) for keys, run in pairs if same(run, past, present, entries[keys[0]]))
+
+
+def _of_code(entry: Mapping[str, Any], code: Mapping[str, str]) -> bool:
+    """Whether a run, of an earlier verification, was made by sources with these hashes."""
+    return all(code.get(module) == digest for module, digest in entry["code"].items())
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two runs were made on machines of one kind, so that their last digits can be compared."""
+    return all(one.get(name) == other.get(name) for name in ("device", "torch", "python"))
 
 
 def verify(

@@ -88,6 +88,31 @@ def test_a_harmless_change_is_carried_over_and_a_change_of_figures_is_not(packag
     assert (store.provenance("t")["verified"], store.provenance("t")["stale"]) == (0, 6)
 
 
+def test_what_one_verification_ran_serves_the_next(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, log = Store(tmp_path / "r", "full"), tmp_path / "log"
+    runs = grid.product("verified.toy:run", method="CLD", seed=[0, 1], log=str(log))
+    execute(runs, store, progress=False)
+
+    def verified() -> tuple[int, int]:
+        """How many runs a verification carried over after a change, and how many it executed."""
+        record(package)
+        before = len(log.read_text().splitlines())
+        same = verify.verify(store, package.parent, progress=False)["same"]
+        return len(same), len(log.read_text().splitlines()) - before
+
+    (package / "maths.py").write_text("def f(method, seed):\n    return len(method) + seed\n")
+    assert verified() == (2, 2)  # by either code
+    (package / "maths.py").write_text("def f(method, seed):\n    return seed + len(method) + 0\n")
+    assert verified() == (2, 1)  # the old code's is there
+    monkeypatch.setattr(verify, "_alike", lambda *_: False)  # made on another machine
+    (package / "maths.py").write_text("def f(method, seed):\n    return seed + len(method) - 0\n")
+    assert verified() == (2, 2)
+    (package / "maths.py").write_text("def f(method, seed):\n    return 9\n")
+    assert verified() == (0, 2)
+
+
 def test_the_order_of_columns_is_no_difference(tmp_path: Path) -> None:
     """It tells which runs a store saw first: here one of another function, with a seed and no method."""
     [before] = grid.product("tinyruns:overlap", seed=0, log=str(tmp_path / "log"))
@@ -263,7 +288,7 @@ def test_rekeyed_runs_are_compared_in_todays_names(
     path.write_text(STUDY.replace("BASIS", basis).replace("FIGURE", figure))
     record(path.parent)
     verdicts = verify.verify(store, path.parents[1], progress=False)
-    assert (tmp_path / "log").read_text() == "old 9\nnew 9\n"
+    assert (tmp_path / "log").read_text() == "new 9\nold 9\n"
     assert len(verdicts["same"]) == carried
     (entry,) = store.entries().values()
     assert ("was" in entry) == ("verified" not in entry) == (not carried)
