@@ -180,9 +180,7 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
             StartWarning,
             stacklevel=4,
         )
-    if (
-        process.prior in ("gaussian", "moments") and process.variational_score != "mixture"
-    ):  # which is fitted to end there
+    if process.prior in ("gaussian", "moments") and process.variational_score != "mixture":  # fitted to end there
         gap = gap_of(process, data)
         if gap.clear:
             warnings.warn(str(gap), StartWarning, stacklevel=4)

@@ -62,6 +62,10 @@ def test_looks_and_names_are_judged(axes: Any) -> None:
     said = faults(axes)
     assert "'end_sde' and 'other' alike" in said
     assert "'end_sde' is a table's name" in said
+    axes.set_title("digits, exponential+denoise")
+    assert "'digits, exponential+denoise' is a table's name" in faults(axes)
+    axes.set_title("start: codes + noise, $x_0$")
+    assert "codes" not in faults(axes).split("alike")[0]
     axes.annotate("first", (0.5, 0.1))
     axes.annotate("second", (0.5, 0.1))
     assert "annotations collide: 'first' and 'second'" in faults(axes)
