@@ -74,7 +74,8 @@ def test_hours_across_daylight_saving(month: int) -> None:
     ("written", "options"),
     [
         ({}, None), ({"sep": ";"}, None), ({"sep": ";", "decimal": ","}, None), ({"sep": "\t", "decimal": ","}, None),
-        ({"sep": "|", "decimal": ","}, None), ({"encoding": "utf-8-sig"}, None), ({"encoding": "latin-1"}, {"encoding": "latin-1"}),
+        ({"sep": "|", "decimal": ","}, None), ({"encoding": "utf-8-sig"}, None),
+        ({"encoding": "latin-1"}, {"encoding": "latin-1"}),
         ({"encoding": "utf-16", "sep": ";"}, {"encoding": "utf-16"}),
     ],
 )  # fmt: skip
@@ -105,7 +106,8 @@ def spoiled(what: str, path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-200] if what == "cut" else b"" if what == "empty" else os.urandom(500))
     else:
         lines = {"empty": "", "mixed": text.replace("0.", "0,"), "ragged": text + "1;2;3;4;5;6\n"}.get(what, text)
-        path.write_bytes(lines.replace("a", "ä").encode({"latin": "latin-1"}.get(what, what if what == "utf-16" else "utf-8")))
+        encoding = {"latin": "latin-1", "utf-16": "utf-16"}.get(what, "utf-8")
+        path.write_bytes(lines.replace("a", "ä").encode(encoding))
 
 
 @pytest.mark.parametrize(

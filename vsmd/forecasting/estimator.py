@@ -107,13 +107,9 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
             "adaptation": adaptation or ADAPTATION, "device": checks.device("device", device), "checkpoint": checkpoint,
         }  # fmt: skip
         as_solver(solver)
-        counts = {"sampling_steps": sampling_steps, "num_samples": num_samples}
-        self.sampling: dict[str, Any] = {
-            "solver": solver,
-            "denoise": denoise,
-            "integer": integer,
-            **{n: checks.positive_int(n, count) for n, count in counts.items()},
-        }
+        counts = (("sampling_steps", sampling_steps), ("num_samples", num_samples))
+        self.sampling: dict[str, Any] = {n: checks.positive_int(n, count) for n, count in counts}
+        self.sampling |= {"solver": solver, "denoise": denoise, "integer": integer}
         features = {"num_feat_dynamic_real": num_feat_dynamic_real, "num_feat_static_real": num_feat_static_real}
         self.features = {name: checks.non_negative_int(name, value) for name, value in features.items()}
         self.patience = None if patience is None else checks.positive_int("patience", patience)
