@@ -167,3 +167,5 @@ def test_bend_is_the_name_that_readers_see() -> None:
     for path in seen:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "straightness" in line]
         assert not [line for line in lines if "straightness of the paths" not in line], path
+    glossary = (ROOT / "docs/understand/glossary.md").read_text(encoding="utf-8")
+    assert "| bend | straightness | mean size of a path's acceleration, 0 at constant velocity" in glossary
