@@ -50,7 +50,8 @@ def test_the_default_is_near_a_random_walk_where_that_is_right(freq: str) -> Non
     values = 100 + np.random.default_rng(0).standard_normal((400, 2)).cumsum(0)
     frame = pd.DataFrame(values, pd.date_range("2020-01-01", periods=400, freq=freq))
     panel = from_wide(frame, freq, 10, windows=5)
-    assert VSMDEstimator(10, freq).representation.location == {"B": "last", "D": "linear"}[freq]
+    representation: Any = VSMDEstimator(10, freq).representation
+    assert representation.location == {"B": "last", "D": "linear"}[freq]
     walk = scored(NaivePredictor("random_walk", 10), panel)["crps_sum"]
     assert scored(TINY, panel)["crps_sum"] < 1.3 * walk
 
