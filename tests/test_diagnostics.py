@@ -82,6 +82,22 @@ def test_prior_gap_sees_shape() -> None:
     assert not prior_gap(dataclasses.replace(process, prior="empirical"), draws("heavy", 500)).clear
 
 
+def test_patches_of_photographs_are_not_fine() -> None:
+    """64 whitened directions with heavy tails: a small prior-KL, but an eighth of the end is still the data."""
+    from sklearn.datasets import load_sample_images
+
+    grey = torch.stack([torch.from_numpy(image.copy()) for image in load_sample_images().images]).float().mean(-1)
+    patches = grey.unfold(1, 8, 5).unfold(2, 8, 5).reshape(-1, 64) / 255
+    gaussian, moments = (vsmd.forward_process("CLD", (64,), prior=prior) for prior in ("gaussian", "moments"))
+    gap = prior_gap(gaussian, patches, units="whitened")
+    assert gap.clear
+    assert float(gaussian.prior_kl(patches, units="whitened").max()) < 0.01
+    assert re.search(r"up to 12 % of the variance at t = 1 is the data's; beta=8\.\d+, prior='moments'", str(gap))
+    better = prior_gap(moments, patches, units="whitened")
+    assert better.gap < 0.75 * gap.gap
+    assert not better.clear
+
+
 def test_prior_gap_sees_moments() -> None:
     """The Gaussian prior of the paper on stretched raw data: one direction is not covered."""
     process, data = vsmd.forward_process("CLD", (2,), prior="gaussian"), draws("normal") * torch.tensor([1.0, 20.0])

@@ -34,7 +34,7 @@ class Command:
     force: bool = False  # overwrite files that exist
     seed: int = 0  # of everything random: the same seed, the same file
     encoding: str | None = None  # of the file's text, such as latin-1; UTF-8 by default
-    sep: str | None = None  # what separates its cells; seen without if it is , ; or a tab
+    sep: str | None = None  # what separates its cells; seen without if it is , ; | or a tab
     decimal: str | None = None  # what precedes decimals; a comma is seen without
 
     def check_files(self) -> None:

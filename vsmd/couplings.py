@@ -193,10 +193,8 @@ class Fit:
 
     def objective(self, coupling: Coupling, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         """E log Z - E log phi_T, and every component's larger mean share of the two."""
-        z, phi = (
-            coupling.shares(coupling.pushed(x)),
-            coupling.whitened().terms(w.reshape(len(w), *coupling.mean.shape[1:])),
-        )
+        z = coupling.shares(coupling.pushed(x))
+        phi = coupling.whitened().terms(w.reshape(len(w), *coupling.mean.shape[1:]))
         used = torch.maximum(z.detach().softmax(1).mean(0), phi.detach().softmax(1).mean(0))
         return z.logsumexp(1).mean() - phi.logsumexp(1).mean(), used
 

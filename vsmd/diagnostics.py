@@ -23,12 +23,12 @@ from vsmd.processes import ForwardProcess
 from vsmd.schedules import BetaSchedule
 from vsmd.scores import combine
 
-DRAWS, VALUES = 4_000, 2**21  # of a_1 and the prior: so many, but at most so many numbers
+DRAWS, VALUES = 8_000, 2**21  # of a_1 and the prior: so many, but at most so many numbers
 PROJECTIONS = 32
 TOO_MUCH = 0.05  # noise at t_min over a direction's standard deviation
 NARROW = 64  # up to so many coordinates, axes across them are looked along, too
 FLAT = 1e-7  # standard deviation over the largest one up to which a direction of turned data is rounding
-CLEAR = 0.1  # gap in standard deviations of a_1, if it is twice its floor, too
+CLEAR = 0.1, 0.05  # gap in standard deviations of a_1, if it is twice its floor, too: of one direction, of them all
 ENOUGH = 0.01  # share of a_1's variance that may be the data's
 COLUMN = ContextVar("COLUMN", default="column")  # what messages call a coordinate of points (n, d)
 
@@ -91,9 +91,9 @@ class PriorGap:
 
     @property
     def clear(self) -> bool:
-        """Whether samples will show it, in all or in one direction: above .1 and twice the floor."""
-        pairs = (self.gap, self.floor), (float(self.marginal.max()), self.marginal_floor)
-        return any(gap > max(CLEAR, 2 * floor) for gap, floor in pairs)
+        """Whether samples will show it, in one direction or in all: above .1 or .05, and twice the floor."""
+        pairs = (float(self.marginal.max()), self.marginal_floor), (self.gap, self.floor)
+        return any(gap > max(least, 2 * floor) for least, (gap, floor) in zip(CLEAR, pairs))
 
     def __str__(self) -> str:
         cures = [f"beta={self.beta:.3g}"] if self.beta is not None else []
@@ -180,9 +180,7 @@ def warn(process: ForwardProcess, data: Tensor, t_min: float) -> None:
             StartWarning,
             stacklevel=4,
         )
-    if (
-        process.prior in ("gaussian", "moments") and process.variational_score != "mixture"
-    ):  # which is fitted to end there
+    if process.prior in ("gaussian", "moments") and process.variational_score != "mixture":  # fitted to end there
         gap = gap_of(process, data)
         if gap.clear:
             warnings.warn(str(gap), StartWarning, stacklevel=4)

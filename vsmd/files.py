@@ -128,7 +128,9 @@ def write(path: Path, kind: str, tensors: dict[str, Tensor], info: dict[str, Any
     from safetensors.torch import save_file
 
     text = json.dumps(info, default=_plain)
-    tensors = _apart(tensors)
+    # No two may share memory, as safetensors wants them: tied weights stand under all of their names.
+    first = {value.untyped_storage().data_ptr(): name for name, value in reversed(tensors.items())}
+    tensors = {k: v if first[v.untyped_storage().data_ptr()] == k else v.clone() for k, v in tensors.items()}
     with replacing(path) as temporary:
         try:
             save_file(tensors, temporary, {"format": kind, "info": text, "digest": _digest(tensors, text)})
@@ -147,12 +149,6 @@ def _put_in_order(path: Path) -> None:
         if len(content) <= size:  # as long as before, that is
             file.seek(8)
             file.write(content.ljust(size))
-
-
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of which no two share memory, as safetensors wants them: tied weights stand under all of their names."""
-    first = {value.untyped_storage().data_ptr(): name for name, value in reversed(tensors.items())}
-    return {k: v if first[v.untyped_storage().data_ptr()] == k else v.clone() for k, v in tensors.items()}
 
 
 def read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _CLOSE = 0.12  # distance of two colours in the unit cube below which they count as one
 _MATHS = re.compile(r"\$.*?\$")
+_RAW = re.compile(r"_|\w\+\w")  # in a table's name: "end_sde", "exponential+denoise"
 
 
 def faults(fig: Figure) -> list[str]:
@@ -92,5 +93,5 @@ def _raw(axes: Axes) -> Iterator[str]:
     texts += [*axes.get_xticklabels(), *axes.get_yticklabels()]
     texts += legend.get_texts() if (legend := axes.get_legend()) is not None else []
     for text in texts:
-        if text.get_visible() and "_" in _MATHS.sub("", text.get_text()):
+        if text.get_visible() and _RAW.search(_MATHS.sub("", text.get_text())):
             yield f"{text.get_text()!r} is a table's name"

@@ -74,7 +74,8 @@ def test_hours_across_daylight_saving(month: int) -> None:
     ("written", "options"),
     [
         ({}, None), ({"sep": ";"}, None), ({"sep": ";", "decimal": ","}, None), ({"sep": "\t", "decimal": ","}, None),
-        ({"encoding": "utf-8-sig"}, None), ({"encoding": "latin-1"}, {"encoding": "latin-1"}),
+        ({"sep": "|", "decimal": ","}, None), ({"encoding": "utf-8-sig"}, None),
+        ({"encoding": "latin-1"}, {"encoding": "latin-1"}),
         ({"encoding": "utf-16", "sep": ";"}, {"encoding": "utf-16"}),
     ],
 )  # fmt: skip
@@ -105,7 +106,8 @@ def spoiled(what: str, path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-200] if what == "cut" else b"" if what == "empty" else os.urandom(500))
     else:
         lines = {"empty": "", "mixed": text.replace("0.", "0,"), "ragged": text + "1;2;3;4;5;6\n"}.get(what, text)
-        path.write_bytes(lines.replace("a", "ä").encode("latin-1" if what == "latin" else "utf-8"))
+        encoding = {"latin": "latin-1", "utf-16": "utf-16"}.get(what, "utf-8")
+        path.write_bytes(lines.replace("a", "ä").encode(encoding))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +118,7 @@ def spoiled(what: str, path: Path) -> None:
         ("own.csv", "empty", r"cannot be read \(No columns.*csv="),
         ("own.csv", "ragged", r"cannot be read \(.*Expected 3 fields.*csv="),
         ("own.csv", "latin", r"is no UTF-8 text from byte 1 on; csv=\{'encoding': 'latin-1'\} \(--encoding"),
+        ("own.csv", "utf-16", r"is no UTF-8 text from byte 0 on; csv=\{'encoding': 'utf-16'\} \(--encoding"),
         ("own.csv", "mixed", r"hold no numbers; drop them, or csv=\{'decimal': ','\} "),
         ("own.parquet", "empty", "cannot be read"),
         ("own.parquet", "cut", "cannot be read"),

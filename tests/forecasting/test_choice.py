@@ -44,6 +44,18 @@ def test_the_default_knows_of_days() -> None:
     assert accuracy(forecast(predictor, panel), panel.targets)["crps_sum"] < 1.3 * crps["default"]
 
 
+@pytest.mark.parametrize("freq", ["B", "D"])
+def test_the_default_is_near_a_random_walk_where_that_is_right(freq: str) -> None:
+    """Rates have no week: business days start from the last value, days lose little by a rule that looks for one."""
+    values = 100 + np.random.default_rng(0).standard_normal((400, 2)).cumsum(0)
+    frame = pd.DataFrame(values, pd.date_range("2020-01-01", periods=400, freq=freq))
+    panel = from_wide(frame, freq, 10, windows=5)
+    representation: Any = VSMDEstimator(10, freq).representation
+    assert representation.location == {"B": "last", "D": "linear"}[freq]
+    walk = scored(NaivePredictor("random_walk", 10), panel)["crps_sum"]
+    assert scored(TINY, panel)["crps_sum"] < 1.3 * walk
+
+
 def test_scores_are_those_of_the_windows_before_the_test_part() -> None:
     panel = hours(12)
     walks = {f"walk {w}": NaivePredictor("random_walk", 24, window=w) for w in (5, 60)}

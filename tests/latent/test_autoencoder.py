@@ -103,6 +103,8 @@ def test_pretraining_resumes_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match=r"^checkpoint=.*other settings \(code_noise: 0.1 -> 0.2\)"):
         pretrain(start, data, checkpoint=path, **settings | {"code_noise": 0.2})
+    with pytest.raises(ValueError, match=r"^checkpoint=.*other settings \(data: '"):
+        pretrain(start, lambda n, s: data(n, s) * (1 + 2 * (torch.arange(16) > 7)), checkpoint=path, **settings)
     for step in (-1, 61):
         tensors, info = files.read(path, "vsmd-pretraining-1")
         files.write(tmp_path / "other.safetensors", "vsmd-pretraining-1", tensors, info | {"step": step})

@@ -62,6 +62,10 @@ def test_looks_and_names_are_judged(axes: Any) -> None:
     said = faults(axes)
     assert "'end_sde' and 'other' alike" in said
     assert "'end_sde' is a table's name" in said
+    axes.set_title("digits, exponential+denoise")
+    assert "'digits, exponential+denoise' is a table's name" in faults(axes)
+    axes.set_title("start: codes + noise, $x_0$")
+    assert "$x_0$' is a table's name" not in faults(axes)
     axes.annotate("first", (0.5, 0.1))
     axes.annotate("second", (0.5, 0.1))
     assert "annotations collide: 'first' and 'second'" in faults(axes)
@@ -163,3 +167,5 @@ def test_bend_is_the_name_that_readers_see() -> None:
     for path in seen:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "straightness" in line]
         assert not [line for line in lines if "straightness of the paths" not in line], path
+    glossary = (ROOT / "docs/understand/glossary.md").read_text(encoding="utf-8")
+    assert "| bend | straightness | mean size of a path's acceleration, 0 at constant velocity" in glossary

@@ -294,6 +294,28 @@ def test_other_data_are_named(finished: Path) -> None:
     assert "data" in refused(finished, steps=20, source=data)
 
 
+@pytest.mark.parametrize("change", ["a late column", "small numbers", "none", "an older file"])
+def test_other_data_are_seen_wherever_they_differ(change: str, tmp_path: Path) -> None:
+    """Beyond the first directions and below the sixth decimal too: black margins are the same in all pictures."""
+    path, data = tmp_path / "run.safetensors", torch.randn(60, 12, generator=torch.Generator().manual_seed(0))
+    data[:, :8] = 0
+    data = 1e-8 * data if change == "small numbers" else data
+    other = data if change in ("none", "an older file") else data.clone()
+    other[:, 11:] *= 1 if other is data else 3
+    process = forward_process("CLD", (12,))
+    settings: dict[str, Any] = {"batch_size": 8, "checkpoint": path, "seed": 0}
+    fit(process, data, steps=2, **settings)
+    if change == "an older file":
+        tensors, info = files.read(path, checkpoints.FORMAT)
+        info["settings"]["data"] = [0.0, 1.0]  # moments of a few directions
+        files.write(path, checkpoints.FORMAT, tensors, info)
+    if other is data:
+        assert fit(process, other, steps=4, **settings).process.dim == 12
+        return
+    with pytest.raises(ValueError, match=r"was written with other settings \(data: '\S+ \S+ \S+' -> '\S+ \S+ \S+'\)$"):
+        fit(process, other, steps=4, **settings)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_truncated_checkpoint(finished: Path, share: float, tmp_path: Path) -> None:
     path, content = tmp_path / "run.safetensors", finished.read_bytes()

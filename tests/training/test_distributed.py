@@ -111,6 +111,7 @@ def unlike(rank: int) -> dict[str, dict[str, Any]]:
     return {
         "data": {"data": data + 10 * rank},
         "spread": {"data": data * (1 + 1e-4 * rank)},
+        "mirrored": {"data": torch.cat([data, -data]) * (1 + 9 * rank)},  # no mean tells them apart
         "settings": {"data": data, "learning_rate": 1e-3 * (1 + rank), "ema": 0.5 + 0.1 * rank},
         "method": {"data": data, "method": ("CLD", "ULD")[rank]},
         "order": {"data": data.flip(0) if rank else data},
@@ -197,6 +198,7 @@ def test_a_signal_to_one_stops_and_saves_all(folder: Path) -> None:
     [
         ("data", r"^data \(mean \S+ to 1\S+, std \S+ to \S+\): differ between the 2 processes; all must"),
         ("spread", r"^data \(mean \S+ to \S+, std \S+ to \S+\): differ between the 2 processes"),
+        ("mirrored", r"^data \(mean \S+ to \S+, std \S+ to \S+\): differ between the 2 processes"),
         ("settings", r"^learning_rate, ema: differ between the 2 processes; all must be given the same$"),
         ("method", r"^process: differ between the 2 processes"),
     ],

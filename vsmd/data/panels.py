@@ -192,7 +192,7 @@ def from_wide(
     name: of the panel.
     gaps: where time stamps are not `freq` apart, "error"; "missing" puts missing values between them; "close" takes the
         rows as consecutive, as trading days are.
-    csv: arguments of `pandas.read_csv`; separator (, ; or tab) and decimal comma are seen without.
+    csv: arguments of `pandas.read_csv`; separator (, ; | or tab) and decimal comma are seen without.
     Raises ValueError for time stamps that cannot be read, are unsorted, duplicated or (by default) not consecutive, and
     for columns that are no numbers, have no value or never change in the training part.
     """

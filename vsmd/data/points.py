@@ -94,7 +94,7 @@ def read(
     missing: rows with NaN are an "error" (default), "drop" leaves them out, "impute" puts the training part's median.
     seed: of what is random (default 0).
     name: of the set.
-    csv: arguments of `pandas.read_csv`; separator (, ; or tab) and decimal comma are seen without.
+    csv: arguments of `pandas.read_csv`; separator (, ; | or tab) and decimal comma are seen without.
 
     Raises ValueError, one line that names the columns, for text, dates, columns that never change, NaN or infinite
     values, fewer than 50 rows, and files that cannot be read. Warns where above 5 % of the rows are repeated.

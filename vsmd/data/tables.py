@@ -87,8 +87,9 @@ def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
         check_cells(size.num_columns, size.num_rows)
         return pd.read_parquet(path)
     except UnicodeDecodeError as error:
+        guess = "utf-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
         said = f"is no {error.encoding.upper()} text from byte {error.start} on"
-        raise ValueError(f"{said}; {_SAY.format('encoding', 'latin-1')} says what it is") from None
+        raise ValueError(f"{said}; {_SAY.format('encoding', guess)} says what it is") from None
     except Exception as error:  # whatever pandas and pyarrow make of damaged bytes
         reason = messages.line(error, 120) or type(error).__name__
         raise ValueError(f"cannot be read ({reason}); {_SAY.format('sep', ';')} says how it is written") from None
@@ -97,7 +98,7 @@ def contents(path: Path, csv: dict[str, Any] | None = None) -> pd.DataFrame:
 def _csv(data: bytes, options: dict[str, Any]) -> pd.DataFrame:
     """A CSV file: separated by what its first line has most of; decimal commas where points leave text."""
     head = data.partition(b"\n")[0]
-    options = {"sep": max(",;\t", key=lambda mark: head.count(mark.encode())), **options}
+    options = {"sep": max(",;\t|", key=lambda mark: head.count(mark.encode())), **options}
     frame = pd.read_csv(io.BytesIO(data), **options)
     if options["sep"] == "," or "decimal" in options:
         return frame

@@ -107,11 +107,10 @@ class VSMDEstimator(Estimator):  # type: ignore[misc]  # GluonTS has no types
             "adaptation": adaptation or ADAPTATION, "device": checks.device("device", device), "checkpoint": checkpoint,
         }  # fmt: skip
         as_solver(solver)
-        counts = {"sampling_steps": sampling_steps, "num_samples": num_samples}
-        self.sampling: dict[str, Any] = {
-            "solver": solver, "denoise": checks.flag("denoise", denoise), "integer": checks.flag("integer", integer),
-            **{n: checks.positive_int(n, count) for n, count in counts.items()},
-        }  # fmt: skip
+        counts = (("sampling_steps", sampling_steps), ("num_samples", num_samples))
+        self.sampling: dict[str, Any] = {n: checks.positive_int(n, count) for n, count in counts}
+        told = (("denoise", denoise), ("integer", integer))
+        self.sampling |= {"solver": solver} | {n: checks.flag(n, value) for n, value in told}
         features = {"num_feat_dynamic_real": num_feat_dynamic_real, "num_feat_static_real": num_feat_static_real}
         self.features = {name: checks.non_negative_int(name, value) for name, value in features.items()}
         self.patience = None if patience is None else checks.positive_int("patience", patience)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from vsmd import checks, files, random
+from vsmd import checks, files, moments, random
 from vsmd.latent.autoencoder import Autoencoder
 from vsmd.training import checkpoints
 from vsmd.training.data import Data, Source
@@ -64,7 +64,7 @@ def pretrain(
     settings = {
         "autoencoder": {"name": model.name, **model.settings}, "steps": steps, "batch_size": batch_size,
         "learning_rate": learning_rate, "code_noise": code_noise, "seed": int(seed),
-        "data": [round(float(v), 6) for v in (*model.scale.flatten()[:8], *model.centre.flatten()[:8])],
+        "data": moments.told(model.centre, model.scale.expand(model.centre.shape)),
     }  # fmt: skip
     modules: dict[str, nn.Module] = {"network": model}
     done = 0

@@ -37,8 +37,9 @@ def _transport(cost: np.ndarray) -> float:
     value, log = ot.emd2(*weights, cost, numItermax=100_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"wasserstein2: did not finish for {n} x {m} points: {log['warning']}")
-    v = (cost - log["u"][:, None]).min(0)  # any potentials with u_i + v_j <= c_ij bound the minimum from below
-    bound = (cost - v).min(1).mean() + v.mean()
+    v = (cost - (log["u"] - np.median(log["u"]))[:, None]).min(0)
+    u = (cost - v).min(1)  # any potentials with u_i + v_j <= c_ij bound the minimum from below, but for rounding
+    bound = u.mean() + v.mean() - np.finfo(float).eps * (np.abs(u).mean() + np.abs(v).mean())
     if value - bound > 1e-6 * value + 1e-12 * float(np.median(cost)):
         raise RuntimeError(
             f"wasserstein2: {n} x {m} points: found {value:.6g} for its square, which may be as low as {bound:.6g}; "

@@ -77,6 +77,8 @@ def check_settings(path: Path, old: dict[str, Any], settings: dict[str, Any]) ->
     new = json.loads(json.dumps(settings, default=lambda v: v.item()))
     if new["steps"] > old.get("steps", math.inf):
         old = old | {"steps": new["steps"]}
+    if isinstance(old.get("data"), list):  # older checkpoints have a few directions' moments there
+        old = old | {"data": new["data"]}
     changed = [f"{k}: {old.get(k)!r} -> {new.get(k)!r}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
     if changed:
         raise ValueError(f"checkpoint={str(path)!r}: was written with other settings ({'; '.join(changed)})")

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vsmd import checks
-from vsmd.moments import Moments
 from vsmd.networks import with_traits
 
 
@@ -81,20 +80,18 @@ class World:
             dist.all_reduce(both, op=dist.ReduceOp.MAX, group=self.group)
         return torch.stack([-both[0], both[1]])
 
-    def check_same(self, settings: Mapping[str, Any], moments: Moments) -> None:
+    def check_same(self, settings: Mapping[str, Any], mean: Tensor, std: Tensor) -> None:
         """ValueError, in all processes, that names what they have been given differently: plain settings, the data."""
-        if self.size == 1:
-            return
         texts = [json.dumps(value, default=str).encode() for value in settings.values()]
         digests = [int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) for text in texts]
         low, high = self.spread(torch.tensor(digests))
         differing = [name for name, same in zip(settings, (low == high).tolist()) if not same]
         if not differing:  # shapes are the same, then
-            low, high = self.spread(torch.stack([moments.mean, moments.std]).flatten(1))
+            low, high = self.spread(torch.stack([mean, std]).flatten(1))
             if bool((high - low > 1e-6 * (high[1] + high.abs())).any()):
                 worst = int((high - low).amax(0).argmax())
-                mean, std = (f"{a:.6g} to {b:.6g}" for a, b in zip(low[:, worst].tolist(), high[:, worst].tolist()))
-                differing = [f"data (mean {mean}, std {std})"]
+                said = [f"{a:.6g} to {b:.6g}" for a, b in zip(low[:, worst].tolist(), high[:, worst].tolist())]
+                differing = [f"data (mean {said[0]}, std {said[1]})"]
         if differing:
             names = ", ".join(differing)
             raise ValueError(f"{names}: differ between the {self.size} processes; all must be given the same")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vsmd import adaptation as adapt
-from vsmd import checks, diagnostics, memory, networks, random
+from vsmd import checks, diagnostics, memory, moments, networks, random
 from vsmd.adaptation import Adaptation
 from vsmd.couplings import MixtureFit
 from vsmd.model import Model
@@ -94,12 +94,14 @@ class Trainer:
         if self.adapts and process.pieces != self.adaptation.pieces:
             process = process.with_stiffness(process.stiffness[:1].expand(self.adaptation.pieces, *process.shape))
         self.process = process
+        sizes = (v for k, v in process.units.tensors.items() if k != "axes")
+        self.seen = process.known().mean, math.prod(sizes, start=process.known().std)  # both in the data's own units
         self.least = adapt.least_stiffness(process, self.adaptation) if self.adapts else None
         with random.first_weights(random.generator(seed, "network")):
             network = conditioning.default_network(self.source, seed) if network is None else copy.deepcopy(network)
         self.weighting = pairs.weighting_of(weighting, network)
         self.network = self.compute.laid_out(network.to(device))
-        self.world.check_same({k: v for k, v in self.settings.items() if k != "data"}, process.known())
+        self.world.check_same({k: v for k, v in self.settings.items() if k != "data"}, *self.seen)
         self.wrapped = self.world.wrapped(self.network)
         self.called = self.compute.called(self.wrapped)  # the same weights, as training calls them
         self.average = copy.deepcopy(self.network).eval()
@@ -140,11 +142,10 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been written with to be resumed: plain values (JSON)."""
         process = self.process
-        moments = (*process.known(), *process.units.tensors.values())
         return {
             "process": process.settings,
             "variational_score": None if self.adapts else process.constant[0].flatten()[:8].tolist(),
-            "data": [round(float(v), 6) for m in moments for v in m.flatten()[:8]],
+            "data": moments.told(*self.seen),
             "network": networks.describe(self.network), "steps": self.steps, "batch_size": self.batch_size,
             "learning_rate": self.rate, "schedule": self.schedule, "ema": self.ema, "clip": self.clip,
             "weighting": self.weighting, "seed": self.seed, "adaptation": dataclasses.asdict(self.adaptation),
