@@ -1,15 +1,16 @@
 """`vsmd`: the method on files. `vsmd points --help` and so on explain each part.
 
-vsmd points data.csv --out samples.csv                              more points like those of a file
-vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
-vsmd check data.csv                                                 how good are samples of such points?
-vsmd images train --config digits                                   the same as python -m vsmd.images
-vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
+    vsmd points data.csv --out samples.csv                              more points like those of a file
+    vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
+    vsmd check data.csv                                                 how good are samples of such points?
+    vsmd images train --config digits                                   the same as python -m vsmd.images
+    vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -87,8 +88,7 @@ class Points(Training):
         model = self.trained(table.to_numpy("float32"))
         if self.model is not None:
             model.save(self.model)
-        samples = model.sample(n, seed=self.seed).numpy()
-        write(type(table)(samples, columns=table.columns), self.out)
+        write(type(table)(model.sample(n, seed=self.seed).numpy(), columns=table.columns), self.out)
         print(f"{n} points like the {len(table)} of {self.data} in {self.out}")
 
 
@@ -156,10 +156,9 @@ class Forecast(Command):
 
         parts = []
         for name, paths in drawn.items():
-            part = of_paths(paths, panel).stack("series", future_stack=True)  # a row a step and series
-            part.insert(0, "forecaster", name)
-            part.insert(1, "mean", paths.reshape(self.paths, -1).mean(0))
-            parts.append(part)
+            parts.append(of_paths(paths, panel).stack("series", future_stack=True))  # a row a step and series
+            parts[-1].insert(0, "forecaster", name)
+            parts[-1].insert(1, "mean", paths.reshape(self.paths, -1).mean(0))
         write(pd.concat(parts).reset_index(), self.out)
         if self.samples is not None:
             flat = pd.DataFrame(drawn["vsmd"].reshape(self.paths, -1).T, parts[0].index)
@@ -229,6 +228,7 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
     command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
     command.check_files()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # so small a network gains nothing from a second thread, and waits
     command()
     return 0
 
