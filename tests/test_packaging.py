@@ -86,10 +86,11 @@ def test_the_wheel_has_the_command_and_the_extras(wheel: Path) -> None:
     extras = re.findall(r"^Provides-Extra: (\S+)$", records["METADATA"], flags=re.MULTILINE)
     assert {"forecasting", "images", "metrics", "backbones"} <= set(extras)
     needed = [Requirement(r) for r in re.findall(r"^Requires-Dist: (.+)$", records["METADATA"], flags=re.MULTILINE)]
-    always = {r.name for r in needed if r.marker is None}
-    assert always == {
+    always = {r.name: r.specifier for r in needed if r.marker is None}
+    assert set(always) == {
         *("torch", "numpy", "scipy", "safetensors", "tqdm", "pandas", "scikit-learn", "matplotlib", "tyro")
     }
+    assert all(always["torch"].contains(f"2.11.0{build}") for build in ("", "+cpu", "+cu130"))  # without a GPU as well
 
 
 HIDING = """

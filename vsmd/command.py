@@ -1,10 +1,10 @@
 """`vsmd`: the method on files. `vsmd points --help` and so on explain each part.
 
-    vsmd points data.csv --out samples.csv                              more points like those of a file
-    vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
-    vsmd check data.csv                                                 how good are samples of such points?
-    vsmd images train --config digits                                   the same as python -m vsmd.images
-    vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
+vsmd points data.csv --out samples.csv                              more points like those of a file
+vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
+vsmd check data.csv                                                 how good are samples of such points?
+vsmd images train --config digits                                   the same as python -m vsmd.images
+vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
 """
 
 from __future__ import annotations

@@ -157,7 +157,9 @@ def _verdict_table(verdicts: Sequence[Verdict], root: Path, committed: Mapping[s
     heads = ["verdict, full profile", "in this profile"] if committed else ["verdict"]
     lines = [f"{len(verdicts)} claims – {counted}.\n"]
     if committed:
-        lines.append("These are the verdicts of the full profile; this one is too small to judge, its figures are beside.\n")
+        lines.append(
+            "These are the verdicts of the full profile; this one is too small to judge, its figures are beside.\n"
+        )
     lines.append(f"| paper | claim | {' | '.join(heads)} | figures | in |")
     lines.append("|---" * (4 + len(heads)) + "|")
     for v in verdicts:
