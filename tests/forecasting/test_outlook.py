@@ -83,6 +83,21 @@ def test_the_picture() -> None:
     matplotlib.pyplot.close(axes.figure)
 
 
+def test_times_under_the_picture_do_not_touch() -> None:
+    """A day ahead of three, whose ticks have date and hour."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    index = pd.date_range("2025-01-01", periods=24 * 30, freq="h")
+    data = from_wide(pd.DataFrame({"a": np.arange(len(index)) % 24.0}, index), "h", 24, windows=1)
+    axes = fan_chart(outlook(NaivePredictor("random_walk", 24), data, num_samples=10), data)
+    axes.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) >= 5
+    assert all(left.x1 + 5 < right.x0 for left, right in zip(boxes, boxes[1:]))
+    matplotlib.pyplot.close(axes.figure)
+
+
 def test_no_picture_no_matplotlib() -> None:
     code = "import sys, vsmd.forecasting; assert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
