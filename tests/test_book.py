@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shutil
+import types
 import zlib
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_docstrings_become_rst() -> None:
         "        dx = -2 * x dt", "", "* **n**: how many, at least 1.", r"* **a\_b, c**: both.", "",
         "Raises ValueError.", "",
     ]  # fmt: skip
+
+
+def test_a_module_whose_docstring_is_a_list_of_commands() -> None:
+    """All that follows its first line is set in, and stays so."""
+    module = types.ModuleType("m", "Words.\n\n    vsmd a.csv --out b.csv\n    vsmd c.csv\n")
+    lines = reference.written("module", module, ["Words.", "", "vsmd a.csv --out b.csv", "vsmd c.csv"])
+    assert reference.rst(lines)[2:6] == ["::", "", "        vsmd a.csv --out b.csv", "        vsmd c.csv"]
+    assert reference.written("function", print, ["Of a function."]) == ["Of a function."]
+    assert reference.written("data", {}, ["dict() -> new empty dictionary"]) == []
 
 
 PAGE = """# Report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from typing import Any
@@ -94,7 +95,7 @@ def test_times_under_the_picture_do_not_touch() -> None:
     axes.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert len(boxes) >= 5
-    assert all(left.x1 + 5 < right.x0 for left, right in zip(boxes, boxes[1:]))
+    assert all(left.x1 + 5 < right.x0 for left, right in itertools.pairwise(boxes))
     matplotlib.pyplot.close(axes.figure)
 
 
