@@ -170,6 +170,22 @@ def test_the_source_package_builds_the_wheel(wheel: Path, tmp_path: Path) -> Non
     assert contents(tmp_path / done.stdout.split()[-1]) == contents(wheel)
 
 
+def test_make_dist_leaves_packages_alone(tmp_path: Path) -> None:
+    """No copy of the sources, which `make test` would take for the repository's."""
+    for name in ("vsmd", "repro"):
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff", "CHANGELOG.md", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = subprocess.run(["make", "-s", "dist", "-o", "env"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "repro/build").exists()
+    assert [path.name for path in (tmp_path / "build").iterdir()] == ["dist"]
+    assert len(done.stdout.split()) == len(list((tmp_path / "build/dist").iterdir())) == 3
+
+
 def test_repro_is_a_package_of_its_own(tmp_path: Path) -> None:
     assert contents(built("repro", tmp_path)) == sources("repro")
 
