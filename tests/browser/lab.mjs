@@ -63,7 +63,7 @@ function look() {
     unread: words.filter((e) => /\$[^$\d\s][^$]*\$/.test(e.innerText)).map((e) => e.innerText.slice(0, 60)),
     formulas: [...notebook.querySelectorAll("mjx-merror")].map((e) => e.innerText),
     broken: [...notebook.querySelectorAll("img")].filter((i) => i.complete && !i.naturalWidth).map((i) => i.src.slice(0, 60)),
-    errors: [...notebook.querySelectorAll("[data-mime-type='application/vnd.jupyter.error']")].map((e) => e.innerText.slice(-200)),
+    errors: [...notebook.querySelectorAll(".jp-OutputArea-output")].map((e) => e.innerText).filter((text) => text.includes("Traceback")),
   };
 }
 
@@ -73,7 +73,8 @@ async function answers(page, say) {
   await page.locator("[data-command='runmenu:run-all']").first().click();
   const done = () => {
     const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map((e) => e.innerText);
-    return prompts.every((text) => /\[\d+\]/.test(text)) || document.querySelector("[data-mime-type='application/vnd.jupyter.error']");
+    const outputs = [...document.querySelectorAll(".jp-OutputArea-output")].map((e) => e.innerText);
+    return prompts.every((text) => /\[\d+\]/.test(text)) || outputs.some((text) => text.includes("Traceback"));
   };
   await page.waitForFunction(done, null, { timeout: 300000, polling: 500 });
   const handles = page.locator(".widget-slider .noUi-handle");
@@ -109,7 +110,7 @@ try {
     const seen = await page.evaluate(look);
     if (seen.cells !== cells.length) say(`${seen.cells} of ${cells.length} cells`);
     if (seen.empty) say(`${seen.empty} cells of words are empty`);
-    for (const what of ["unread", "formulas", "broken", "errors"]) seen[what].forEach((text) => say(`${what}: ${text}`));
+    for (const what of ["unread", "formulas", "broken", "errors"]) seen[what].forEach((text) => say(`${what}: ${text.slice(-200).replace(/\s+/g, " ")}`));
     await shoot(page, `lab-${name}`);
     await page.close();
   }
