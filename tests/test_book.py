@@ -7,7 +7,6 @@ import inspect
 import json
 import re
 import shutil
-import types
 import zlib
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 import vsmd
 from repro.book import assemble, reference
+from vsmd import command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,13 +62,10 @@ def test_docstrings_become_rst() -> None:
     ]  # fmt: skip
 
 
-def test_a_module_whose_docstring_is_a_list_of_commands() -> None:
-    """All that follows its first line is set in, and stays so."""
-    module = types.ModuleType("m", "Words.\n\n    vsmd a.csv --out b.csv\n    vsmd c.csv\n")
-    lines = reference.written("module", module, ["Words.", "", "vsmd a.csv --out b.csv", "vsmd c.csv"])
-    assert reference.rst(lines)[2:6] == ["::", "", "        vsmd a.csv --out b.csv", "        vsmd c.csv"]
-    assert reference.written("function", print, ["Of a function."]) == ["Of a function."]
-    assert reference.written("data", {}, ["dict() -> new empty dictionary"]) == []
+def test_the_command_s_examples_are_set_in() -> None:
+    """In the reference as in `vsmd --help`: a line each; ruff undoes that where all is."""
+    text = reference.rst((inspect.getdoc(command) or "").splitlines())
+    assert "        vsmd check data.csv " in "\n".join(text[text.index("::") :])
 
 
 PAGE = """# Report

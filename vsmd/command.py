@@ -1,10 +1,11 @@
-"""`vsmd`: the method on files. `vsmd points --help` and so on explain each part.
+"""`vsmd`: the method on files, for those who have some and no wish to program.
+`vsmd points --help` and so on explain each part.
 
-vsmd points data.csv --out samples.csv                              more points like those of a file
-vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
-vsmd check data.csv                                                 how good are samples of such points?
-vsmd images train --config digits                                   the same as python -m vsmd.images
-vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
+    vsmd points data.csv --out samples.csv                              more points like those of a file
+    vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
+    vsmd check data.csv                                                 how good are samples of such points?
+    vsmd images train --config digits                                   the same as python -m vsmd.images
+    vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
 """
 
 from __future__ import annotations
@@ -130,12 +131,11 @@ class Forecast(Command):
         checks.positive_int("paths", self.paths)
         panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows, csv=self.csv)
         options: dict[str, Any] = {"location": self.location, "steps": self.steps, "seed": self.seed, "progress": True}
-        estimator = VSMDEstimator(self.horizon, self.freq, **options)
         season = 5 if self.freq == "B" else (*seasons(self.freq), 1)[0]
         rules: dict[str, dict[str, int]] = {"random_walk": {"window": min(60, panel.first - 1)}}
         if season > 1 and 2 * season <= panel.first:
             rules["seasonal_bootstrap"] = {"season": season}
-        forecasters: dict[str, Any] = {"vsmd": estimator.train(panel.train)}
+        forecasters: dict[str, Any] = {"vsmd": VSMDEstimator(self.horizon, self.freq, **options).train(panel.train)}
         forecasters |= {rule: NaivePredictor(rule, self.horizon, seed=self.seed, **o) for rule, o in rules.items()}
         print(f"CRPS-Sum on the last {self.windows} windows of {self.horizon} steps (lower is better):")
         drawn = {}

@@ -125,16 +125,6 @@ def missing(inventory: Path, package: Path) -> list[str]:
     return [name for name in wanted if name not in there]
 
 
-def written(what: str, obj: Any, lines: list[str]) -> list[str]:
-    """The docstring of `obj` as it stands in the source, from Sphinx's `lines` of it.
-
-    Sphinx takes away what all lines but the first are set in by, a module's too, and a table has a dict's words.
-    """
-    if what == "data" and inspect.getdoc(obj) == inspect.getdoc(type(obj)):
-        return []
-    return obj.__doc__.splitlines() if what == "module" and obj.__doc__ else lines
-
-
 def rst(lines: list[str]) -> list[str]:
     """A docstring of the house as reStructuredText: what is set in stands as it is, parameters are a list."""
     text: list[str] = []
@@ -211,7 +201,8 @@ def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
 
     def processed(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-        lines[:] = rst(written(what, obj, lines))
+        of_its_type = what == "data" and inspect.getdoc(obj) == inspect.getdoc(type(obj))  # dict's own words
+        lines[:] = [] if of_its_type else rst(lines)
 
     def signed(*about: Any) -> tuple[str, str] | None:  # app, what, name, obj, options, signature, what it returns
         return (plain(about[5]), about[6]) if about[5] else None
