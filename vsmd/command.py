@@ -165,7 +165,9 @@ class Forecast(Command):
             write(flat.add_prefix("path_").reset_index(), self.samples)
         if self.picture is not None:
             with files.replacing(self.picture) as temporary:
-                fan_chart(of_paths(drawn["vsmd"], panel), panel).figure.savefig(temporary)
+                figure = fan_chart(of_paths(drawn["vsmd"], panel), panel).figure
+                figure.set_size_inches(9, 4)  # so that times side by side do not touch
+                figure.savefig(temporary)
         print(f"{self.horizon} steps of {panel.dim} series in {self.out}")
 
 
@@ -185,8 +187,7 @@ def numbers(path: Path, columns: tuple[str, ...] = (), csv: dict[str, Any] | Non
         if mend := [f"{name!r} ({first})" for name, (first, mostly) in other.items() if mostly]:
             hint = "mend them, or name the columns to use by --columns"
             raise ValueError(f"data={str(path)!r}: not all are numbers in columns {checks.some(mend)}; {hint}")
-        left_out = checks.some([f"{name} ({first})" for name, (first, _) in other.items()])
-        print(f"columns left out, since they hold no numbers: {left_out}")
+        print("columns left out, since they hold no numbers:", checks.some([f"{c} ({v[0]})" for c, v in other.items()]))
     chosen = table[[c for c in columns or table if c not in other]]
     if not chosen.shape[1] or len(chosen) < 2:
         raise ValueError(f"data={str(path)!r}: must have a head line, a column of numbers and two rows at least")
@@ -201,8 +202,7 @@ def _wrong(column: Any) -> tuple[str, bool]:
 
     known = column.reset_index(drop=True).dropna().astype(str)
     wrong = known[pd.to_numeric(known, errors="coerce").isna()]
-    first = f"{wrong.iloc[0]!r} in row {wrong.index[0] + 1}" if len(wrong) else "all empty"
-    return first, 2 * len(wrong) < len(known)
+    return f"{wrong.iloc[0]!r} in row {wrong.index[0] + 1}" if len(wrong) else "all empty", 2 * len(wrong) < len(known)
 
 
 def write(table: Any, path: Path) -> None:

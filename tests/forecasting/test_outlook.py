@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from typing import Any
@@ -81,21 +80,6 @@ def test_the_picture() -> None:
     assert np.array_equal(past.get_ydata(), data.values[1, -7:])
     assert np.array_equal(median.get_ydata(), table["b"][0.5])
     assert len(axes.collections) == 2
-    matplotlib.pyplot.close(axes.figure)
-
-
-def test_times_under_the_picture_do_not_touch() -> None:
-    """A day ahead of three, whose ticks have date and hour."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    index = pd.date_range("2025-01-01", periods=24 * 30, freq="h")
-    data = from_wide(pd.DataFrame({"a": np.arange(len(index)) % 24.0}, index), "h", 24, windows=1)
-    axes = fan_chart(outlook(NaivePredictor("random_walk", 24), data, num_samples=10), data)
-    axes.figure.canvas.draw()
-    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
-    assert len(boxes) >= 5
-    assert all(left.x1 + 5 < right.x0 for left, right in itertools.pairwise(boxes))
     matplotlib.pyplot.close(axes.figure)
 
 

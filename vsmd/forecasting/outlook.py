@@ -49,7 +49,7 @@ def fan_chart(table: pd.DataFrame, panel: Panel, series: str | None = None, past
         raise ValueError(f"series={messages.told(series)}: must be one of {checks.some(panel.names)}")
     steps = panel.values.shape[1]
     first = max(0, steps - (3 * len(table) if past is None else checks.positive_int("past", past)))
-    axes, fan = pyplot.subplots(figsize=(9, 4), layout="constrained")[1], table[series]
+    axes, fan = pyplot.subplots(layout="constrained")[1], table[series]
     axes.plot(panel.dates(first, steps - first), panel.values[panel.names.index(series), first:], "k")
     levels = sorted(fan.columns)
     for low, high in zip(levels[: len(levels) // 2], reversed(levels)):
