@@ -65,8 +65,9 @@ book: env ## the book, from stored results: build/book/html/index.html (warnings
 
 dist: env ## wheel and sdist of vsmd and the wheel of repro, without network: build/dist
 	@rm -rf build/dist build/lib build/bdist.* repro/build
-	@$(PY) -c 'import setuptools.build_meta as b; b.build_sdist("build/dist"); b.build_wheel("build/dist")'
-	@cd repro && ../$(PY) -c 'import setuptools.build_meta as b; b.build_wheel("../build/dist")'
+	@$(PY) -c 'import setuptools.build_meta as b; b.build_sdist("build/dist"); b.build_wheel("build/dist")' >/dev/null
+	@cd repro && ../$(PY) -c 'import setuptools.build_meta as b; b.build_wheel("../build/dist")' >/dev/null
+	@rm -rf build/lib build/bdist.* repro/build
 	@ls build/dist
 
 lab: env ## JupyterLab on the notebooks

@@ -10,6 +10,7 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_math_renderer = "mathml"
 
 nb_execution_mode = "off"  # chapters are the executed notebooks of the report

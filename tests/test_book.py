@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import re
+import shutil
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 import vsmd
 from repro.book import assemble, reference
+from vsmd import command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,18 +62,22 @@ def test_docstrings_become_rst() -> None:
     ]  # fmt: skip
 
 
-PAGE = """# Report
+def test_the_command_s_examples_are_set_in() -> None:
+    """In the reference as in `vsmd --help`: a line each; ruff undoes that where all is."""
+    text = reference.rst((inspect.getdoc(command) or "").splitlines())
+    assert "        vsmd check data.csv " in "\n".join(text[text.index("::") :])
 
-| | |
-|---|---|
-| commit | abc |
+
+PAGE = """# Report
 
 ## The paper's claims
 
-| paper | claim | verdict |
-|---|---|---|
-| Figures 2–3 | it works | **holds** |
-| Table 1 | it wins | **undecided** |
+2 claims.
+
+| paper | claim | verdict | figures | in |
+|---|---|---|---|---|
+| Figures 2–3 | it works \\| runs | **holds** | 1 ≤ 2 | [02](02_toys.ipynb) |
+| Table 1 | it wins | **undecided** | 3 | 05 |
 
 ## Figures 2–3: toys
 
@@ -80,21 +86,64 @@ PAGE = """# Report
 ## Notebooks
 
 [03_rates](../notebooks/03_rates.ipynb): not yet
+
+## Provenance
+
+| | |
+|---|---|
+| commit | abc |
 """
 
 
 def test_the_report_is_split() -> None:
-    """A page an artefact with the verdicts about it; provenance last; links stay within the book."""
-    pages = assemble.paper_pages(PAGE, ["02_toys"])
+    """A page an artefact with the verdicts about it, an overview without figures; links stay within the book."""
+    pages = assemble.paper_pages(PAGE, ["00_tour", "02_toys"])
     assert list(pages) == ["figures-2-3.md", "notebooks.md", "provenance.md", "index.md"]
     toys = pages["figures-2-3.md"]
-    assert "it works | **holds**" in toys
+    assert r"it works \| runs | **holds** | 1 ≤ 2 | [02](02_toys.ipynb) |" in toys
     assert "it wins" not in toys
     assert "([csv](tables/02_a.csv) · [02](02_toys.ipynb))" in toys
     assert "\n03_rates: not yet" in pages["notebooks.md"]  # no chapter, no link
     assert "commit | abc" in pages["provenance.md"]
     assert pages["index.md"].index("**holds**") < 700  # within the first screen
     assert "\n02_toys\n" in pages["index.md"]
+    assert "00_tour" not in pages["index.md"]  # it is where one starts
+    assert "| [Figures 2–3](figures-2-3.md) | it works \\| runs | **holds** |\n" in pages["index.md"]
+    assert "\n| Table 1 | it wins | **undecided** |\n" in pages["index.md"]  # no page, no link
+
+
+def test_a_tour_that_is_not_executed_is_a_chapter_all_the_same(tmp_path: Path) -> None:
+    """Where a small profile has run other notebooks alone."""
+    reports = tmp_path / "reports"
+    shutil.copytree(ROOT / "reports/tables", reports / "tables")
+    (reports / "figures").mkdir()
+    (reports / "README.md").write_text(PAGE)
+    assemble.lay_out(ROOT, tmp_path / "source", reports)
+    assert "\npaper/00_tour\n" in (tmp_path / "source/index.md").read_text()
+    assert (tmp_path / "source/paper/00_tour.ipynb").read_bytes() == (ROOT / "notebooks/00_tour.ipynb").read_bytes()
+
+
+def test_signatures_are_as_one_reads_them() -> None:
+    """Of a field with words for the command line the type is shown; what Sphinx cannot read is spelt otherwise."""
+    signature = (
+        "(*, data: ~a.Annotated[~pathlib.Path, Positional], n: ~typing.Annotated[int | None, ~t._Arg(aliases=['-n'], "
+        "help=a, b: c)] = None, rows: list[dict[str, ~typing.Any]] = <factory>, m: dict[str, int] = {})"
+    )
+    assert reference.plain(signature) == (
+        "(*, data: ~pathlib.Path, n: int | None = None, rows: list[dict[str, ~typing.Any]] = ..., "
+        "m: dict[str, int] = {})"
+    )
+
+
+def test_the_reference_says_what_each_room_is(tmp_path: Path) -> None:
+    package = tmp_path / "vsmd"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Front."""\n__all__ = ["A"]\n')
+    (package / "a.py").write_text('"""What `A`\nis.\n\nMore."""\nclass A:\n    pass\nclass B(A):\n    pass\n')
+    pages = reference.pages(package)
+    assert "* :doc:`vsmd.a` – What :py:obj:`A`\\  is.\n" in pages["index.rst"]
+    parts = pages["vsmd.a.rst"].split(".. autoclass:: ")
+    assert [":show-inheritance:" in part for part in parts[1:]] == [False, True]  # "Bases: object" says nothing
 
 
 def test_rows_are_those_of_the_table(tmp_path: Path) -> None:

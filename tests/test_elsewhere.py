@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,14 @@ def test_the_words_call_targets_that_exist(name: str) -> None:
     called = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
     assert called
     assert called <= TARGETS
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests/browser").glob("*.mjs")), ids=lambda p: p.stem)
+def test_the_browser_scripts_parse(path: Path) -> None:
+    """They need a browser, which not every machine has; CONTRIBUTING names those that are run."""
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node")
+    done = subprocess.run([node, "--check", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if path.stem != "watch":
+        assert f"node tests/browser/{path.name}" in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

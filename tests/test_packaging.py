@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,10 +12,14 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from repro.grid.profiles import repository_root
 
@@ -81,8 +86,63 @@ def test_the_wheel_has_the_command_and_the_extras(wheel: Path) -> None:
     extras = re.findall(r"^Provides-Extra: (\S+)$", records["METADATA"], flags=re.MULTILINE)
     assert {"forecasting", "images", "metrics", "backbones"} <= set(extras)
     needed = [Requirement(r) for r in re.findall(r"^Requires-Dist: (.+)$", records["METADATA"], flags=re.MULTILINE)]
-    always = {r.name for r in needed if r.marker is None}
-    assert always == {"torch", "numpy", "scipy", "safetensors", "tqdm", "pandas", "tyro"}
+    always = {r.name: r.specifier for r in needed if r.marker is None}
+    assert set(always) == {
+        *("torch", "numpy", "scipy", "safetensors", "tqdm", "pandas", "scikit-learn", "matplotlib", "tyro")
+    }
+    assert all(always["torch"].contains(f"2.11.0{build}") for build in ("", "+cpu", "+cu130"))  # without a GPU as well
+
+
+HIDING = """
+import importlib.machinery, sys
+finder = importlib.machinery.PathFinder
+find = finder.find_spec
+finder.find_spec = lambda name, *path: None if name.partition(".")[0] in {others} else find(name, *path)
+from vsmd.command import main
+status = [main(line.split()) for line in {lines}]
+import torch
+print(status, torch.get_num_threads(), "threads")
+"""
+
+
+def needed_by(name: str, extras: set[str], seen: dict[str, set[str]]) -> set[str]:
+    """Distributions that pip installs with a distribution, itself among them."""
+    if extras <= seen.get(name, set()) and name in seen:
+        return set(seen)
+    seen[name] = seen.get(name, set()) | extras
+    for line in metadata.requires(name) or []:
+        other = Requirement(line)
+        if other.marker is None or any(other.marker.evaluate({"extra": e}) for e in ("", *extras)):
+            with contextlib.suppress(metadata.PackageNotFoundError):  # for another system
+                needed_by(canonicalize_name(other.name), set(other.extras), seen)
+    return set(seen)
+
+
+@pytest.mark.parametrize(
+    ("extras", "lines"),
+    [
+        ("", ["points data.csv --out out.csv --steps 3", "check data.csv --steps 3"]),
+        ("forecasting", ["forecast panel.csv --freq h --horizon 3 --out o.csv --picture o.png --steps 3"]),
+    ],
+    ids=["points", "forecast"],
+)
+def test_the_command_works_with_what_pip_installs(extras: str, lines: list[str], tmp_path: Path) -> None:
+    """README's commands, with nothing importable but `vsmd`, its requirements and theirs."""
+    there = needed_by("vsmd", {extras} - {""}, {})
+    others = {
+        module
+        for module, names in metadata.packages_distributions().items()
+        if module.isidentifier() and not {canonicalize_name(name) for name in names} & there
+    }
+    assert "nbval" in others
+    rng = np.random.default_rng(0)
+    pd.DataFrame(rng.standard_normal((400, 2)), columns=["x", "y"]).to_csv(tmp_path / "data.csv", index=False)
+    hours = pd.date_range("2024-01-01", periods=480, freq="h")
+    pd.DataFrame(rng.standard_normal((480, 2)), hours, ["a", "b"]).to_csv(tmp_path / "panel.csv")
+    code = HIDING.format(others=sorted(others), lines=lines)
+    env = {name: value for name, value in os.environ.items() if not name.endswith("NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert f"{[0] * len(lines)} 1 threads" in done.stdout, done.stderr[-2000:]
 
 
 def test_the_source_package_builds_the_wheel(wheel: Path, tmp_path: Path) -> None:
@@ -108,6 +168,22 @@ def test_the_source_package_builds_the_wheel(wheel: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / done.stdout.split()[-1]) == contents(wheel)
+
+
+def test_make_dist_leaves_packages_alone(tmp_path: Path) -> None:
+    """No copy of the sources, which `make test` would take for the repository's."""
+    for name in ("vsmd", "repro"):
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CITATION.cff", "CHANGELOG.md", "Makefile"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = subprocess.run(["make", "-s", "dist", "-o", "env"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "repro/build").exists()
+    assert [path.name for path in (tmp_path / "build").iterdir()] == ["dist"]
+    assert len(done.stdout.split()) == len(list((tmp_path / "build/dist").iterdir())) == 3
 
 
 def test_repro_is_a_package_of_its_own(tmp_path: Path) -> None:

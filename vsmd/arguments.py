@@ -26,7 +26,7 @@ def reported(main: Callable[P, int]) -> Callable[P, int]:
         try:
             return main(*args, **options)
         except ModuleNotFoundError as error:
-            said = f"{error.name} is not installed: pip install 'vsmd[forecasting,images]'"
+            said = f"{error.name} is not installed: pip install 'vsmd[metrics,forecasting,images]'"
         except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
             said = " ".join(str(error).split())
         except KeyboardInterrupt:

@@ -1,15 +1,17 @@
-"""`vsmd`: the method on files. `vsmd points --help` and so on explain each part.
+"""`vsmd`: the method on files, for those who have some and no wish to program.
+`vsmd points --help` and so on explain each part.
 
-vsmd points data.csv --out samples.csv                              more points like those of a file
-vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
-vsmd check data.csv                                                 how good are samples of such points?
-vsmd images train --config digits                                   the same as python -m vsmd.images
-vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
+    vsmd points data.csv --out samples.csv                              more points like those of a file
+    vsmd forecast panel.csv --freq h --horizon 24 --out forecast.csv    quantiles of what comes next
+    vsmd check data.csv                                                 how good are samples of such points?
+    vsmd images train --config digits                                   the same as python -m vsmd.images
+    vsmd reproduce --profile smoke                                      from a checkout: the paper's notebooks
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -87,8 +89,7 @@ class Points(Training):
         model = self.trained(table.to_numpy("float32"))
         if self.model is not None:
             model.save(self.model)
-        samples = model.sample(n, seed=self.seed).numpy()
-        write(type(table)(samples, columns=table.columns), self.out)
+        write(type(table)(model.sample(n, seed=self.seed).numpy(), columns=table.columns), self.out)
         print(f"{n} points like the {len(table)} of {self.data} in {self.out}")
 
 
@@ -130,12 +131,11 @@ class Forecast(Command):
         checks.positive_int("paths", self.paths)
         panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows, csv=self.csv)
         options: dict[str, Any] = {"location": self.location, "steps": self.steps, "seed": self.seed, "progress": True}
-        estimator = VSMDEstimator(self.horizon, self.freq, **options)
         season = 5 if self.freq == "B" else (*seasons(self.freq), 1)[0]
         rules: dict[str, dict[str, int]] = {"random_walk": {"window": min(60, panel.first - 1)}}
         if season > 1 and 2 * season <= panel.first:
             rules["seasonal_bootstrap"] = {"season": season}
-        forecasters: dict[str, Any] = {"vsmd": estimator.train(panel.train)}
+        forecasters: dict[str, Any] = {"vsmd": VSMDEstimator(self.horizon, self.freq, **options).train(panel.train)}
         forecasters |= {rule: NaivePredictor(rule, self.horizon, seed=self.seed, **o) for rule, o in rules.items()}
         print(f"CRPS-Sum on the last {self.windows} windows of {self.horizon} steps (lower is better):")
         drawn = {}
@@ -156,17 +156,18 @@ class Forecast(Command):
 
         parts = []
         for name, paths in drawn.items():
-            part = of_paths(paths, panel).stack("series", future_stack=True)  # a row a step and series
-            part.insert(0, "forecaster", name)
-            part.insert(1, "mean", paths.reshape(self.paths, -1).mean(0))
-            parts.append(part)
+            parts.append(of_paths(paths, panel).stack("series", future_stack=True))  # a row a step and series
+            parts[-1].insert(0, "forecaster", name)
+            parts[-1].insert(1, "mean", paths.reshape(self.paths, -1).mean(0))
         write(pd.concat(parts).reset_index(), self.out)
         if self.samples is not None:
             flat = pd.DataFrame(drawn["vsmd"].reshape(self.paths, -1).T, parts[0].index)
             write(flat.add_prefix("path_").reset_index(), self.samples)
         if self.picture is not None:
             with files.replacing(self.picture) as temporary:
-                fan_chart(of_paths(drawn["vsmd"], panel), panel).figure.savefig(temporary)
+                figure = fan_chart(of_paths(drawn["vsmd"], panel), panel).figure
+                figure.set_size_inches(9, 4)  # so that times side by side do not touch
+                figure.savefig(temporary)
         print(f"{self.horizon} steps of {panel.dim} series in {self.out}")
 
 
@@ -186,8 +187,7 @@ def numbers(path: Path, columns: tuple[str, ...] = (), csv: dict[str, Any] | Non
         if mend := [f"{name!r} ({first})" for name, (first, mostly) in other.items() if mostly]:
             hint = "mend them, or name the columns to use by --columns"
             raise ValueError(f"data={str(path)!r}: not all are numbers in columns {checks.some(mend)}; {hint}")
-        left_out = checks.some([f"{name} ({first})" for name, (first, _) in other.items()])
-        print(f"columns left out, since they hold no numbers: {left_out}")
+        print("columns left out, since they hold no numbers:", checks.some([f"{c} ({v[0]})" for c, v in other.items()]))
     chosen = table[[c for c in columns or table if c not in other]]
     if not chosen.shape[1] or len(chosen) < 2:
         raise ValueError(f"data={str(path)!r}: must have a head line, a column of numbers and two rows at least")
@@ -202,8 +202,7 @@ def _wrong(column: Any) -> tuple[str, bool]:
 
     known = column.reset_index(drop=True).dropna().astype(str)
     wrong = known[pd.to_numeric(known, errors="coerce").isna()]
-    first = f"{wrong.iloc[0]!r} in row {wrong.index[0] + 1}" if len(wrong) else "all empty"
-    return first, 2 * len(wrong) < len(known)
+    return f"{wrong.iloc[0]!r} in row {wrong.index[0] + 1}" if len(wrong) else "all empty", 2 * len(wrong) < len(known)
 
 
 def write(table: Any, path: Path) -> None:
@@ -229,6 +228,7 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run([sys.executable, "-m", ELSEWHERE[argv[0]], *argv[1:]]).returncode
     command = arguments.parsed(COMMANDS, args=argv, prog="vsmd")
     command.check_files()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # so small a network gains nothing from a second thread, and waits
     command()
     return 0
 

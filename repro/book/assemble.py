@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from repro.book import reference
@@ -21,12 +21,13 @@ from repro.reports import paper_ids
 from vsmd.files import write_atomic
 
 CLAIMS = "The paper's claims"
+TOUR = "00_tour"  # a chapter of "Start here"
 
 
-def sections(page: str) -> tuple[str, dict[str, str]]:
-    """The text of a report's page before its first section, and the sections by title."""
-    head, *rest = re.split(r"(?m)^## (.+)$", page)
-    return head, {title.strip(): text.strip() + "\n" for title, text in zip(rest[::2], rest[1::2])}
+def sections(page: str) -> dict[str, str]:
+    """The sections of a report's page by title."""
+    rest = re.split(r"(?m)^## (.+)$", page)[1:]
+    return {title.strip(): text.strip() + "\n" for title, text in zip(rest[::2], rest[1::2])}
 
 
 def slug(title: str) -> str:
@@ -54,6 +55,23 @@ def verdicts(claims: str, title: str) -> str:
     )
 
 
+def overview(claims: str, pages: Mapping[str, str]) -> str:
+    """The table of claims without its last two columns, figures and notebook: these are on the page that a row links.
+
+    pages: titles by the name of the page.
+    """
+    lines = []
+    for line in claims.splitlines():
+        if line.startswith("|"):
+            _, paper, *cells = re.split(r"(?<!\\)\|", line)[:-3]
+            about = items(paper.strip())
+            page = next((name for name, title in pages.items() if about & items(title)), "")
+            cells.insert(0, f" [{paper.strip()}]({page}) " if page else paper)
+            line = f"|{'|'.join(cells)}|"
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def paper_pages(page: str, chapters: Sequence[str]) -> dict[str, str]:
     """Pages of the part "The paper": its claims, then one an artefact with its verdicts, the notebooks, the rest."""
     page = re.sub(r" · \[md\]\([^)]+\)", "", page)  # the table stands there, or its CSV
@@ -62,21 +80,19 @@ def paper_pages(page: str, chapters: Sequence[str]) -> dict[str, str]:
         return link[0].replace("../notebooks/", "") if link[2] in chapters else link[1]  # what is not executed has none
 
     page = re.sub(r"\[([^]]+)\]\(\.\./notebooks/(\w+)\.ipynb\)", chapter, page)
-    head, parts = sections(page)
+    parts = sections(page)
     claims = parts.pop(CLAIMS, "")
-    pages, order = {}, []
-    for title, text in parts.items():
-        name = slug(title)
-        order.append(name)
-        pages[f"{name}.md"] = f"# {title}\n\n{verdicts(claims, title)}{text}"
-    about = head.split("\n", 1)[1].strip()
-    pages["provenance.md"] = f"# Provenance\n\nWhat the stored results were made with.\n\n{about}\n"
-    listed = "\n".join([*order, "provenance"])
+    titles = {f"{slug(title)}.md": title for title in parts}
+    pages = {name: f"# {title}\n\n{verdicts(claims, title)}{parts[title]}" for name, title in titles.items()}
+    listed = "\n".join(name.removesuffix(".md") for name in titles)
     pages["index.md"] = (
-        f"# The paper, claim by claim\n\nEvery table and figure of the paper has a page with ours beside it; the "
-        f"notebooks that made them are the chapters below.\n\n## {CLAIMS}\n\n{claims}\n"
+        f"# The paper, claim by claim\n\nEvery table and figure of the paper has a page with ours beside it and the "
+        f"figures behind each verdict; the notebooks that made them are the chapters below.\n\n"
+        f"## {CLAIMS}\n\n{overview(claims, titles)}\n"
         f"```{{toctree}}\n:maxdepth: 1\n:caption: Tables and figures\n:hidden:\n\n{listed}\n```\n\n"
-        f"## The notebooks\n\n```{{toctree}}\n:maxdepth: 1\n\n" + "\n".join(chapters) + "\n```\n"
+        f"## The notebooks\n\n```{{toctree}}\n:maxdepth: 1\n\n"
+        + "\n".join(name for name in chapters if name != TOUR)
+        + "\n```\n"
     )
     return pages
 
@@ -127,6 +143,8 @@ def lay_out(root: Path, source: Path, reports: Path) -> None:
         if paper not in words.parents:
             words.write_text(with_rows(words.read_text(encoding="utf-8"), reports / "tables"), encoding="utf-8")
     notebooks = sorted(reports.glob("[0-9][0-9]_*.ipynb"))
+    if not (reports / f"{TOUR}.ipynb").exists():
+        shutil.copy(root / "notebooks" / f"{TOUR}.ipynb", paper)  # not executed, but there
     for notebook in notebooks:
         shutil.copy(notebook, paper)
     for name, text in paper_pages(page.read_text(encoding="utf-8"), [n.stem for n in notebooks]).items():

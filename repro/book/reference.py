@@ -19,17 +19,26 @@ _EMPHASIS = re.compile(r"(?<![\w*])\*(\w(?:[^*]*\w)?)\*(?![\w*])")
 
 
 class Module(NamedTuple):
-    """A module's dotted name and its public names: kind ("class", "function", "data") of each."""
+    """A module's dotted name, its public names with the kind of each, and the first paragraph of its docstring.
+
+    Kinds: "class", "subclass", "function", "data".
+    """
 
     name: str
     names: dict[str, str]
+    about: str
 
 
 def modules(package: Path) -> list[Module]:
     """Every module below the folder `package` whose path has no leading underscore, packages before what is in them."""
     paths = sorted(package.rglob("*.py"), key=lambda path: (path.parent, path.stem != "__init__", path.stem))
     chosen = [p for p in paths if p.stem == "__init__" or not p.stem.startswith("_")]
-    return [Module(_dotted(p, package), _public(ast.parse(p.read_text(encoding="utf-8")))) for p in chosen]
+    trees = {p: ast.parse(p.read_text(encoding="utf-8")) for p in chosen}
+    return [Module(_dotted(p, package), _public(tree), _about(tree)) for p, tree in trees.items()]
+
+
+def _about(tree: ast.Module) -> str:
+    return " ".join((ast.get_docstring(tree) or "").split("\n\n")[0].split())
 
 
 def _dotted(path: Path, package: Path) -> str:
@@ -43,7 +52,7 @@ def _public(tree: ast.Module) -> dict[str, str]:
     listed = {name for node in tree.body for name in _all_of(node)}
     for node, after in zip(tree.body, [*tree.body[1:], None]):
         if isinstance(node, ast.ClassDef):
-            names[node.name] = "class"
+            names[node.name] = "subclass" if node.bases else "class"
         elif isinstance(node, ast.FunctionDef):
             names[node.name] = "function"
         elif isinstance(node, ast.Assign | ast.AnnAssign):
@@ -74,7 +83,11 @@ def pages(package: Path) -> dict[str, str]:
     home = {name: module.name for found in rooms.values() for module in found for name in module.names}
     for name in _face(package):
         index.append(f"* :py:obj:`vsmd.{name} <{home[name]}.{name}>`")
-    index += ["", ".. toctree::", "   :maxdepth: 1", "", *(f"   {name.removesuffix('.rst')}" for name in texts), ""]
+    index += ["", *_title("Rooms", "-")]
+    for room, found in sorted(rooms.items()):
+        index.append(f"* :doc:`{room}`" + (f" – {_inline(found[0].about)}" if found[0].about else ""))
+    listed = (f"   {name.removesuffix('.rst')}" for name in texts)
+    index += ["", ".. toctree::", "   :maxdepth: 1", "   :hidden:", "", *listed, ""]
     return {"index.rst": "\n".join(index), **texts}
 
 
@@ -90,8 +103,9 @@ def _title(text: str, line: str) -> list[str]:
 def _module(module: Module) -> list[str]:
     lines = [f".. automodule:: {module.name}", ""]
     for name, kind in module.names.items():
-        lines.append(f".. auto{kind}:: {module.name}.{name}")
-        options = {"class": [":members:", ":show-inheritance:"], "data": [":no-value:"]}.get(kind, [])
+        lines.append(f".. auto{kind.removeprefix('sub')}:: {module.name}.{name}")
+        members = [":members:"]
+        options = {"class": members, "subclass": [*members, ":show-inheritance:"], "data": [":no-value:"]}.get(kind, [])
         lines += [*(f"   {option}" for option in options), ""]
     return lines
 
@@ -166,6 +180,23 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\*|_`])", r"\\\1", text)
 
 
+def plain(signature: str) -> str:
+    """A signature as one reads it: what stands within `Annotated` is its type, and a default that is made is "...".
+
+    Sphinx sets a signature in a line a parameter where it can read it, which it cannot with either.
+    """
+    signature = signature.replace("<factory>", "...")
+    while match := re.search(r"~?(?:\w+\.)*~?Annotated\[", signature):
+        depth, first, i = 1, 0, match.end()
+        while depth and i < len(signature):
+            depth += {"[": 1, "(": 1, "]": -1, ")": -1}.get(signature[i], 0)
+            if signature[i] == "," and depth == 1:
+                first = first or i
+            i += 1
+        signature = signature[: match.start()] + signature[match.end() : first or i - 1] + signature[i:]
+    return signature
+
+
 def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
 
@@ -173,5 +204,9 @@ def setup(app: Any) -> dict[str, Any]:
         of_its_type = what == "data" and inspect.getdoc(obj) == inspect.getdoc(type(obj))  # dict's own words
         lines[:] = [] if of_its_type else rst(lines)
 
+    def signed(*about: Any) -> tuple[str, str] | None:  # app, what, name, obj, options, signature, what it returns
+        return (plain(about[5]), about[6]) if about[5] else None
+
     app.connect("autodoc-process-docstring", processed)
+    app.connect("autodoc-process-signature", signed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

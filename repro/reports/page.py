@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -69,20 +70,24 @@ def load_paper(path: Path | str) -> list[Entry]:
 def write(profile: Profile, notebooks: Path) -> Path:
     """Write the page of `profile` from what is stored; `notebooks` holds the notebooks, claims.yaml and paper.yaml.
 
-    Either file may be absent (its part is then left out). Nothing of the present moment goes in: the same
-    report gives the same page. Returns its path.
+    Either file may be absent (its part is then left out). Verdicts come first, what the results were made with
+    last; a profile other than `full`, too small to judge, shows that one's verdicts beside its own figures. Nothing
+    of the present moment goes in: the same report gives the same page. Returns its path.
     """
     root, store = profile.root, profile.store
     artefacts = _artefacts(root)
-    parts = [f"# Report: profile `{profile.name}`\n", _top(store, root)]
+    parts = [f"# Report: profile `{profile.name}`\n"]
     ours_too: list[Verdict] = []
+    committed: dict[str, Verdict] = {}
     if (notebooks / "claims.yaml").exists():
         from repro.reports import claims
 
         verdicts = claims.verdicts(notebooks / "claims.yaml", store)
+        if profile.name != "full" and (full := Profile("full", profile.base).store).names():
+            committed = {v.claim.id: v for v in claims.verdicts(notebooks / "claims.yaml", full)}
         ours_too = [v for v in verdicts if v.claim.paper == claims.OURS]
         parts.append("## The paper's claims\n")
-        parts.append(_verdict_table([v for v in verdicts if v.claim.paper != claims.OURS], root))
+        parts.append(_verdict_table([v for v in verdicts if v.claim.paper != claims.OURS], root, committed))
     entries = load_paper(notebooks / "paper.yaml") if (notebooks / "paper.yaml").exists() else []
     shown: set[str] = set()
     for entry in entries:
@@ -94,9 +99,9 @@ def write(profile: Profile, notebooks: Path) -> Path:
     if rest or ours_too:
         parts.append("## Beyond the paper\n")
     if ours_too:
-        parts.append(_verdict_table(ours_too, root))
+        parts.append(_verdict_table(ours_too, root, committed))
     parts += [_artefact(name, a, store) for name, a in rest.items()]
-    parts.append(_notebooks(root, notebooks))
+    parts += [_notebooks(root, notebooks), _provenance(store, root)]
     text = "\n".join(parts)
     path = root / "README.md"
     if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -114,7 +119,7 @@ def _artefacts(root: Path) -> dict[str, dict[str, Any]]:
     return artefacts
 
 
-def _top(store: Store, root: Path) -> str:
+def _provenance(store: Store, root: Path) -> str:
     sources = [store.provenance(name) for name in store.names()]
     runs, entries = [read_json(p) for p in sorted(root.glob("*.run.json"))], store.entries()
 
@@ -122,6 +127,7 @@ def _top(store: Store, root: Path) -> str:
         return ", ".join(sorted({v for s in sources for v in s[field]})) or "–"
 
     lines = [
+        "## Provenance\n",
         "| | |",
         "|---|---|",
         f"| commit | {union('commits')} |",
@@ -144,24 +150,33 @@ def _top(store: Store, root: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verdict_table(verdicts: Iterable[Verdict], root: Path) -> str:
-    lines = ["| paper | claim | verdict | figures | notebook |", "|---|---|---|---|---|"]
+def _verdict_table(verdicts: Sequence[Verdict], root: Path, committed: Mapping[str, Verdict]) -> str:
+    """How many hold, then a row a claim; with `committed` verdicts, by id, these are counted and stand first."""
+    count = Counter((committed or {v.claim.id: v for v in verdicts})[v.claim.id].verdict for v in verdicts)
+    counted = ", ".join(f"{verdict}: {n}" for verdict, n in count.most_common())
+    heads = ["verdict, full profile", "in this profile"] if committed else ["verdict"]
+    lines = [f"{len(verdicts)} claims – {counted}.\n"]
+    if committed:
+        lines.append(
+            "These are the verdicts of the full profile; this one is too small to judge, its figures are beside.\n"
+        )
+    lines.append(f"| paper | claim | {' | '.join(heads)} | figures | in |")
+    lines.append("|---" * (4 + len(heads)) + "|")
     for v in verdicts:
-        figures = "<br>".join(v.evidence)
-        cells = [
-            "–" if v.claim.paper == "beyond" else v.claim.paper,
-            v.claim.statement,
-            f"**{v.verdict}**" + (f" ({v.note})" if v.note else ""),
-            figures,
-        ]
+        shown = [f"**{v.verdict}**" + (f" ({v.note})" if v.note else "")]
+        if committed:
+            shown = [f"**{committed[v.claim.id].verdict}**", v.text]
+        paper = "–" if v.claim.paper == "beyond" else v.claim.paper
+        cells = [paper, v.claim.statement, *shown, "<br>".join(v.evidence)]
         text = " | ".join(c.replace("|", "\\|") for c in cells)
-        lines.append(f"| {text} | {_link(v.claim.notebook, root)} |")
+        lines.append(f"| {text} | {_link(v.claim.notebook, root, v.claim.notebook[:2])} |")
     lines.append("\nThe rules were fixed before the full run: notebooks/claims.yaml. Figures are mean ± std (seeds).\n")
     return "\n".join(lines)
 
 
-def _link(notebook: str, root: Path) -> str:
-    return f"[{notebook}]({notebook}.ipynb)" if (root / f"{notebook}.ipynb").exists() else notebook
+def _link(notebook: str, root: Path, text: str = "") -> str:
+    text = text or notebook
+    return f"[{text}]({notebook}.ipynb)" if (root / f"{notebook}.ipynb").exists() else text
 
 
 def _entry(entry: Entry, ours: dict[str, dict[str, Any]], above: set[str], store: Store) -> str:

@@ -6,25 +6,20 @@
 //
 // Exit status: 0 without a finding, 1 with some (a line each), 2 for a bad argument.
 
-import { createRequire } from "node:module";
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { SIZES, argument as folder, findings, launch, listen, option, report, shoot } from "./watch.mjs";
 
-const { chromium } = createRequire(join(process.cwd(), "look.js"))("playwright-core");
-const [folder, ...options] = process.argv.slice(2);
-const option = (name) => (options.includes(name) ? options[options.indexOf(name) + 1] : undefined);
 if (!folder || !existsSync(join(folder, "index.html"))) {
   console.error(`folder=${folder}: must be a built book, with an index.html`);
   process.exit(2);
 }
 
 const root = resolve(folder);
-const SIZES = { desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } };
 const pages = readdirSync(root, { recursive: true })
   .filter((name) => name.endsWith(".html") && !name.startsWith("_") && name.includes(option("--only") ?? ""))
   .sort();
-const findings = new Set();
 const targets = new Map(); // file -> anchors that are asked of it, and by whom
 const anchors = new Map(); // file -> the ids that it has
 
@@ -47,16 +42,13 @@ function look() {
   };
 }
 
-const browser = await chromium.launch({ executablePath: option("--chromium") ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await launch();
 for (const [size, viewport] of Object.entries(SIZES)) {
   const context = await browser.newContext({ viewport, isMobile: size === "phone", hasTouch: size === "phone" });
   const page = await context.newPage();
   let name = "";
   const say = (text) => findings.add(`${name} (${size}): ${text}`);
-  page.on("console", (message) => message.type() === "error" && say(`console: ${message.text()}`));
-  page.on("pageerror", (error) => say(`error: ${error.message}`));
-  page.on("request", (request) => /^https?:/.test(request.url()) && say(`from elsewhere: ${request.url()}`));
-  page.on("requestfailed", (request) => say(`not there: ${request.url()}`));
+  listen(page, say);
   for (name of pages) {
     await page.goto(pathToFileURL(join(root, name)).href, { waitUntil: "load" });
     await page.evaluate(() => document.querySelectorAll("img[loading=lazy]").forEach((i) => (i.loading = "eager")));
@@ -72,10 +64,7 @@ for (const [size, viewport] of Object.entries(SIZES)) {
       const at = fileURLToPath(url.origin === "null" ? `file://${url.pathname}` : url);
       targets.set(`${at}${url.hash}`, { at, hash: decodeURIComponent(url.hash.slice(1)), from: name });
     }
-    if (option("--shots")) {
-      mkdirSync(option("--shots"), { recursive: true });
-      await page.screenshot({ path: join(option("--shots"), `${name.replaceAll("/", "-")}.${size}.png`) });
-    }
+    await shoot(page, `${name}.${size}`);
   }
   await context.close();
 }
@@ -85,6 +74,4 @@ for (const { at, hash, from } of targets.values()) {
   if (!existsSync(at)) findings.add(`${from}: link to ${relative(root, at)}, which is not there`);
   else if (hash && anchors.has(at) && !anchors.get(at).has(hash)) findings.add(`${from}: no #${hash} in ${relative(root, at)}`);
 }
-[...findings].sort().forEach((text) => console.log(text));
-console.log(`${pages.length} pages, ${Object.keys(SIZES).length} widths: ${findings.size} findings`);
-process.exit(findings.size ? 1 : 0);
+report(`${pages.length} pages, ${Object.keys(SIZES).length} widths`);

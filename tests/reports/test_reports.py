@@ -439,8 +439,31 @@ def test_page(root: Path, tmp_path: Path) -> None:
         < text.index("| – | More. | **holds** |")
         < text.index("**extra.** Something more.")
     )
+    assert text.index("**holds**") < 500  # results first, what made them last
+    assert text.index("## Notebooks") < text.index("\n## Provenance\n") < text.index("| commit | c0ffee |")
+    assert "1 claims – holds: 1.\n" in text
     before = path.stat().st_mtime_ns
     assert page.write(where, notebooks).stat().st_mtime_ns == before  # nothing new, nothing written
+
+
+def test_a_small_profile_shows_the_committed_verdicts(root: Path, tmp_path: Path) -> None:
+    """Beside what it measured itself; alone where nothing is committed."""
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    (notebooks / "claims.yaml").write_text(GOOD)
+    where, full = grid.profile("quick"), grid.profile("full")
+    fill(where.store, "t", [{"x": 1, "m": 3.0, "seed": 0}])
+    alone = page.write(where, notebooks).read_text()
+    assert "| paper | claim | verdict | figures | in |" in alone
+    fill(full.store, "t", [{"x": 1, "m": 1.0 + s / 100, "seed": s} for s in range(3)])
+    text = page.write(where, notebooks).read_text()
+    assert "1 claims – holds: 1.\n\nThese are the verdicts of the full profile" in text
+    assert (
+        "| paper | claim | verdict, full profile | in this profile | figures | in |\n|---|---|---|---|---|---|\n"
+        in text
+    )
+    assert "| Figure 2 | S. | **holds** | holds partly (undecided) | m 3" in text
+    assert "verdict, full profile" not in page.write(full, notebooks).read_text()
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(48.2, "48 s"), (720, "12 min"), (7500, "2 h 05 min")])
