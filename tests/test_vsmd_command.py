@@ -153,6 +153,7 @@ def test_forecast_takes_the_estimator_s_defaults(
         (("points", "DATA", "--out", "o.csv", "--stpes", "3"), "did you mean --steps?"),
         (("points", "DATA"), "--out"),
         (("point", "DATA"), "command='point': must be one of 'points', 'forecast', 'check', 'images', 'reproduce'"),
+        (("forecast", "PANEL", "--freq", "h", "--horizon", "0", "--out", "o.csv"), "horizon=0: must be an integer"),
         (("forecast", "PANEL", "--freq", "q7", "--horizon", "2", "--out", "o.csv"), "freq='q7'"),
         (("forecast", "PANEL", "--freq", "D", "--horizon", "2", "--out", "o.csv"), "freq='D'"),
         (

@@ -120,6 +120,8 @@ class Forecast(Command):
     steps: int = 2_000  # of training
 
     def __call__(self) -> None:
+        for name in ("horizon", "windows", "paths", "steps"):
+            checks.positive_int(name, getattr(self, name))
         from vsmd.data.panels import from_wide
         from vsmd.forecasting import NaivePredictor, VSMDEstimator, accuracy, forecast
         from vsmd.forecasting.series import seasons
@@ -128,7 +130,6 @@ class Forecast(Command):
             from matplotlib.backend_bases import FigureCanvasBase
 
             checks.one_of("picture", self.picture.suffix[1:], FigureCanvasBase.get_supported_filetypes())
-        checks.positive_int("paths", self.paths)
         panel = from_wide(self.data, self.freq, self.horizon, windows=self.windows, csv=self.csv)
         options: dict[str, Any] = {"location": self.location, "steps": self.steps, "seed": self.seed, "progress": True}
         season = 5 if self.freq == "B" else (*seasons(self.freq), 1)[0]

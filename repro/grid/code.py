@@ -52,8 +52,21 @@ def _file_hash(path: str, mtime_ns: int, size: int) -> str:
     return source_hash(Path(path).read_bytes())
 
 
+_PATHS: dict[tuple[str, ...], Path] = {}  # by module and sys.path: a report asks for the same ones 100,000 times
+
+
 def module_path(module: str) -> Path | None:
     """The source file of `module`, found without importing anything; None where there is none."""
+    key = (module, *sys.path)
+    path = _PATHS.get(key)
+    if path is None or not path.exists():
+        path = _searched(module)
+        if path is not None:
+            _PATHS[key] = path
+    return path
+
+
+def _searched(module: str) -> Path | None:
     parts, origin, where = module.split("."), None, None
     for i in range(len(parts)):
         try:  # the top-level name through every finder (editable installs have their own), then down its path

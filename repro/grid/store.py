@@ -153,7 +153,8 @@ class Store:
 
         Modules of a package that cannot be found from here at all are not judged.
         """
-        judged = {m: digest for m, digest in entry["code"].items() if module_path(m.split(".")[0]) is not None}
+        packages = {p for p in {m.split(".")[0] for m in entry["code"]} if module_path(p) is not None}
+        judged = {m: digest for m, digest in entry["code"].items() if m.split(".")[0] in packages}
         return bool(differing(judged))
 
     def provenance(self, name: str, keys: Iterable[str] = ()) -> dict[str, Any]:
