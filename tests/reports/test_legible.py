@@ -76,7 +76,7 @@ def test_looks_and_names_are_judged(axes: Any) -> None:
     [
         SETTINGS,
         ["LSBDM", "CLD", "VSCLD", "VSULD", "VSDM", "steered VSCLD", "steered VSULD"],
-        ["exponential", "exponential+denoise", "heun", "heun+denoise", "euler-maruyama+denoise"],
+        ["exponential", "exponential, denoised", "heun", "heun, denoised", "euler-maruyama, denoised"],
         ["steered-2, mixture", "steered-2, heun", "i-cfm", "i-cfm-standardised", "ot-cfm", "ot-cfm-standardised"],
     ],
 )
