@@ -22,7 +22,7 @@ from repro.grid.store import Store
 from repro.studies import edm, flow_matching
 from repro.studies.plans import OPTIONS, line_of
 from repro.studies.points import COLUMNS, SETTING
-from repro.studies.unit_choices import BETAS, METHODS, edm_plan, family_plan, flow_plan, settings_of
+from repro.studies.unit_choices import METHODS, edm_plan, family_plan, flow_plan, settings_of
 
 Row = dict[str, Any]
 
@@ -31,6 +31,7 @@ USUAL = (2e-3, "unit")  # learning rate and weighting of the first round
 UNITS, VARIATIONAL_UNITS = ("whitened", "standardised"), ("standardised",)
 LEFT_OUT = "SGM"  # with a constant beta, as nobody uses it; "SGM-vp" stands for it
 SCORE_COMPONENTS = 8  # of a mixture score: its fit takes longer than training does
+BETAS = {"constant": (2, 5, 10), "vp": (5, 10, 20)}  # the largest one of a law that grows
 SEED = 7  # of the runs that choose; no reported run has it
 EVALUATIONS = [10, 20]
 COMPONENTS, NOISES = (1, 4, 16, 64), (0.05, 0.1, 0.2, 0.4)

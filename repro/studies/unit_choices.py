@@ -42,7 +42,7 @@ METHODS: dict[str, Row] = {  # beta constant as in the paper, or its VP law as m
 }
 COMPONENTS = (8, 50)  # of mixture scores
 SCALED = ("raw", "standardised")  # the axes of the toys are nearly their coordinates: whitened is the same
-BETAS = {"constant": (2, 5, 10), "vp": (5, 10, 20)}  # the largest one of a law that grows
+BETAS = {"constant": (1, 2, 5, 10), "vp": (2, 5, 10, 20)}  # the largest one of a law that grows
 RATES, WEIGHTINGS = (4e-3, 8e-3, 1.6e-2), ("score", "unit")
 USUAL = (8e-3, "score")  # learning rate and weighting of the first round
 SEED = 7  # of the development runs; no reported run has it

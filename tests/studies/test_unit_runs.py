@@ -91,7 +91,7 @@ def test_the_choice() -> None:
 def test_rounds_of_choices() -> None:
     """Every candidate once; what wins is run with its settings, two priors of one training in one run."""
     runs = unit_choices.first(10, 100)
-    assert len(runs) == (8 * 2 + 2) * 3 * 2
+    assert len(runs) == (8 * 2 + 2) * 4 * 2
     assert {run.config["components"] for run in runs if "components" in run.config} == {8, 50}
     assert len(set(runs)) == len(runs)
     setting = dict.fromkeys(units.SETTING) | {
