@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import importlib
+import importlib.metadata
 import inspect
 import io
+import platform
 import subprocess
 import sys
 import tarfile
@@ -37,6 +40,7 @@ from repro.grid.rows import is_timing
 from repro.grid.runs import Run
 from repro.grid.spool import Finished
 from repro.grid.store import Store
+from repro.grid.worker import device
 
 KIND = ("method", "a_mode", "basis", "name", "kind")  # settings by which runs of one function take different paths
 TIMED = (  # runs that measure nothing but time
@@ -161,31 +165,30 @@ def _compared(
         entry = entries[keys[0]]
         if (revision := history.holding(entry["code"], entry["commit"])) is not None:
             by_commit[revision].append((keys, shortened(entry)))
-    present = Store(store.cache / "verify" / "present", store.profile)
+    present = Store(shortened_in(store) / "present", store.profile)
     earlier = {result.run.key: result for result in present.finished() if isinstance(result, Finished)}
     runs = [run for pairs in by_commit.values() for _, run in pairs]
     execute(runs, present, refresh=True, scheduler="cores", **options)  # as the old code
     for revision, pairs in by_commit.items():
-        past = Store(store.cache / "verify" / revision, store.profile)
-        old = [(before(entries[keys[0]], run), entries[keys[0]]["code"], run) for keys, run in pairs]
-        past.add(*(earlier[o.key] for o, code, _ in old if o.key in earlier and _of_code(earlier[o.key].entry, code)))
-        there, now = past.entries(), present.entries()
-        left = [o for o, _, run in old if o.key not in there or not _alike(there[o.key], now[run.key])]
+        past = Store(shortened_in(store) / revision, store.profile)
+        old = {before(entries[keys[0]], run): entries[keys[0]]["code"] for keys, run in pairs}
+        past.add(*(earlier[o.key] for o, code in old.items() if o.key in earlier and _of_code(earlier[o.key], code)))
+        missing = [o for o in old if o.key not in past.entries()]
         with tempfile.TemporaryDirectory(prefix="vsmd-verify-") as folder:
-            source = history.extract(revision, Path(folder)) if left else None
-            past.remove(left)
-            execute(left, past, source=source, **options)
+            source = history.extract(revision, Path(folder)) if missing else None
+            execute(missing, past, source=source, **options)
         yield from ((keys, run, revision) for keys, run in pairs if same(run, past, present, entries[keys[0]]))
 
 
-def _of_code(entry: Mapping[str, Any], code: Mapping[str, str]) -> bool:
+def shortened_in(store: Store) -> Path:
+    """The folder of shortened runs made on this kind of machine: the last digits of another's cannot be compared."""
+    machine = f"{device()} {importlib.metadata.version('torch')} {platform.python_version()}"
+    return store.cache / "verify" / hashlib.sha256(machine.encode()).hexdigest()[:12]
+
+
+def _of_code(result: Finished, code: Mapping[str, str]) -> bool:
     """Whether a run, of an earlier verification, was made by sources with these hashes."""
-    return all(code.get(module) == digest for module, digest in entry["code"].items())
-
-
-def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs were made on machines of one kind, so that their last digits can be compared."""
-    return all(one.get(name) == other.get(name) for name in ("device", "torch", "python"))
+    return all(code.get(module) == digest for module, digest in result.entry["code"].items())
 
 
 def verify(
@@ -205,7 +208,7 @@ def verify(
             "run": dict(run.config), "against": against, "commit": commit(root),
             "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
         }  # fmt: skip
-        fresh = Store(store.cache / "verify" / "present").entries()[run.key]["code"]
+        fresh = Store(shortened_in(store) / "present").entries()[run.key]["code"]
         changed = {}
         for key in keys:
             used = sorted({*fresh, *entries[key]["code"]})

@@ -52,7 +52,8 @@ def _give_memory_back() -> None:
     threading.Thread(target=repeat, daemon=True).start()
 
 
-def _device() -> str:
+def device() -> str:
+    """The GPU that this process computes on, or the processor."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return str(torch.cuda.get_device_name())
@@ -110,7 +111,7 @@ def work(order: dict[str, Any]) -> None:
     torch = sys.modules.get("torch")
     provenance = {
         "commit": order["commit"],
-        "device": _device(),
+        "device": device(),
         "torch": str(getattr(torch, "__version__", "")),
         "python": platform.python_version(),
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",

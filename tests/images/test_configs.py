@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,6 +112,10 @@ def test_bad_configurations(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         Config().with_overrides(fields)
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Config().with_overrides({"learning_rate": np.float64(1e-3)}).training.learning_rate == 1e-3
 
 
 def test_unknown_names() -> None:

@@ -257,10 +257,11 @@ class Config:
 
 def _check_type(name: str, value: object, declared: str) -> None:
     """ValueError unless `value` is of the type that a field is declared with; a whole number is a float too."""
-    kinds = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,), "tuple[int, ...]": (tuple,)}
+    kinds: dict[str, Any] = {"bool": bool, "int": int, "float": (int, float), "str": str, "tuple[int, ...]": int}
     kind, *none = declared.split(" | ")
-    whole = not isinstance(value, tuple) or all(type(part) is int for part in value)
-    if not ((type(value) in kinds[kind] and whole) or (none and value is None)):
+    parts = value if isinstance(value, tuple) else (value,)
+    right = all(isinstance(part, kinds[kind]) and isinstance(part, bool) == (kind == "bool") for part in parts)
+    if not (right and isinstance(value, tuple) == ("tuple" in kind)) and not (none and value is None):
         said = "True or False" if kind == "bool" else declared.replace(" | ", " or ")
         raise ValueError(f"{name}={messages.told(value)}: must be {said}")
 
