@@ -30,8 +30,8 @@ def counted(network: nn.Module, asked: int, sample: Callable[[], Tensor]) -> tup
     return samples, round(rows / len(samples)) if bool(torch.isfinite(samples).all()) else asked
 
 
-def by_prior(model: Model, draws: list[Draw], points: Tensor, seed: int) -> Iterator[tuple[Model, list[Draw]]]:
-    """The model from each prior that draws name, fitted to `points` (n, *shape), and the draws that start there."""
+def by_prior(model: Model, draws: list[Draw], points: Any, seed: int) -> Iterator[tuple[Model, list[Draw]]]:
+    """The model from each prior that draws name, fitted to `points` (as `fit` takes them), and the draws from there."""
     for prior in dict.fromkeys(draw.prior for draw in draws):
         yield model.with_prior(prior, points, seed=seed), [draw for draw in draws if draw.prior == prior]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,6 +27,7 @@ from repro.studies.plans import Draw
 from vsmd import checks, random
 from vsmd.family import forward_process
 from vsmd.processes import ForwardProcess
+from vsmd.scores import in_directions
 from vsmd.training.data import Data
 from vsmd.training.pairs import Pairs, hybrid_pairs
 from vsmd.training.trainer import Trainer
@@ -57,7 +59,7 @@ class EDM:
         """E[xi | xi + sigma n = z] for one sigma, in units of deviation: c_skip z + c_out net(c_in z, log snr)."""
         norm = (1 + sigma.square()).sqrt()
         level = (-sigma.log()).expand(1, *z.shape[1:])
-        return z / norm.square() + sigma / norm * self.network(z / norm, level)
+        return z / norm.square() + sigma / norm * in_directions(self.network, self.process.basis, z / norm, level, None)
 
     @torch.no_grad()
     def sample(
@@ -145,14 +147,18 @@ def train(
     learning_rate: float = 4e-3,
     network: nn.Module | None = None,
     seed: int = 0,
+    looks: Collection[int] = (),
+    look: Callable[[int, EDM], object] | None = None,
+    **settings: Any,
 ) -> EDM:
     """Train one of `SCALINGS` on `data` (tensor or sampler, as `vsmd.fit` takes them), everything else as `fit` has it.
 
+    looks, look, settings: as of `flow_matching.train`.
     Raises ValueError for unknown names, FloatingPointError when the weights are not finite after training.
     """
     trainer = EDMTrainer(
         method, data, shape, network=network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-        seed=seed, **AS_FIT,
+        seed=seed, **AS_FIT | settings,
     )  # fmt: skip
-    advanced(trainer, method)
+    advanced(trainer, method, looks, lambda: look(trainer.step, trainer.trained()) if look else None)
     return trainer.trained()

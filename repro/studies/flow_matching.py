@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -29,6 +29,7 @@ from vsmd import checks, random
 from vsmd.family import forward_process
 from vsmd.priors import Mixture
 from vsmd.processes import ForwardProcess
+from vsmd.scores import in_directions
 from vsmd.training.data import Data
 from vsmd.training.pairs import Pairs
 from vsmd.training.trainer import Trainer
@@ -37,7 +38,7 @@ SCALINGS = {"": "coordinates", "-standardised": "coordinates", "-whitened": "pri
 METHODS = {c + s: (c == "ot-cfm", s) for c in ("i-cfm", "ot-cfm") for s in SCALINGS}
 SOURCES = ("gaussian", "mixture")
 PLAN = 256  # points a transport plan: 4 plans for a batch of 1,024; larger ones cost more than the network
-# what peers train with besides: `fit`'s defaults (tested)
+# what peers train with besides, unless told otherwise: `fit`'s defaults (tested)
 AS_FIT: dict[str, Any] = {"schedule": "cosine", "ema": 0.999, "clip": 1.0, "device": torch.device("cpu")}
 LEVEL = 7.0  # |log t/(1 - t)| <= 7: t between .001 and .999
 OPTIONS, GRID_POWER = ("grid_power",), 1.0  # of a plan's lines: times 1 - (1 - u)^p at uniform u
@@ -120,7 +121,7 @@ class Flow:
 
     def velocity(self, z: Tensor, t: Tensor) -> Tensor:
         """The network's velocity at z (n, *shape) and times t, one or (n,)."""
-        return self.network(z, level_of(t, self.process.shape))
+        return in_directions(self.network, self.process.basis, z, level_of(t, self.process.shape), None)
 
     def sample(
         self,
@@ -194,24 +195,33 @@ def train(
     network: nn.Module | None = None,
     source: str = "gaussian",
     seed: int = 0,
+    looks: Collection[int] = (),
+    look: Callable[[int, Flow], object] | None = None,
+    **settings: Any,
 ) -> Flow:
     """Train one of `METHODS` on `data` (tensor or sampler, as `vsmd.fit` takes them), everything else as `fit` has it.
 
-    source: N(0, I), or a 32-component "mixture" fitted to the (scaled) data. Raises ValueError for unknown names,
+    source: N(0, I), or a 32-component "mixture" fitted to the (scaled) data. look: shown the flow as it stands after
+    the steps `looks`. settings: others of the training than `AS_FIT`. Raises ValueError for unknown names,
     FloatingPointError when the weights are not finite after training.
     """
     trainer = FlowTrainer(
         method, data, shape, source, network=network, steps=steps, batch_size=batch_size, learning_rate=learning_rate,
-        seed=seed, **AS_FIT,
+        seed=seed, **AS_FIT | settings,
     )  # fmt: skip
-    advanced(trainer, method)
+    advanced(trainer, method, looks, lambda: look(trainer.step, trainer.flow()) if look else None)
     return trainer.flow()
 
 
-def advanced(trainer: Trainer, method: str) -> None:
-    """Take all steps of a peer's training; FloatingPointError when the weights are not finite after them."""
+def advanced(
+    trainer: Trainer, method: str, looks: Collection[int] = (), look: Callable[[], object] = lambda: None
+) -> None:
+    """Take all steps of a peer's training, `look` after those of `looks`; FloatingPointError when the weights are not
+    finite after them."""
     while trainer.step < trainer.steps:
         trainer.advance()
+        if trainer.step in looks:
+            look()
     if not all(bool(torch.isfinite(p).all()) for p in trainer.averages):
         raise FloatingPointError(f"{method}: weights are not finite after step {trainer.steps}")
 

@@ -16,6 +16,7 @@ from vsmd.metrics.frechet import EfficientNetFeatures, InceptionFeatures
 from vsmd.metrics.neighbours import memorisation
 
 Row = dict[str, Any]
+FAINT = 26  # of 255: what `cleared` sets to black
 _KIND = {"KID": "FD-EffNet"}  # whose features a distance takes, where they are not its own
 
 
@@ -25,7 +26,8 @@ def device() -> torch.device:
 
 
 @cache
-def _features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
+def features(kind: str) -> EfficientNetFeatures | InceptionFeatures:
+    """The extractor of a metric's features."""
     return METRICS[kind](device())
 
 
@@ -37,9 +39,9 @@ def reference_images(images: ImageSet, n: int) -> Tensor:
 @cache
 def real(metric: str, dataset: str, reference: int, n: int) -> tuple[Tensor, float]:
     """Features of `reference` training images, and the distance of n test images to them: the floor."""
-    images, features = load(dataset), _features(_KIND.get(metric, metric))
-    known = features(reference_images(images, reference))
-    return known, distance(metric, features(images.test[:n]), known)
+    images, of = load(dataset), features(_KIND.get(metric, metric))
+    known = of(reference_images(images, reference))
+    return known, distance(metric, of(images.test[:n]), known)
 
 
 def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> dict[str, float]:
@@ -47,8 +49,8 @@ def qualities(x: Tensor, dataset: str, metrics: list[str], reference: int) -> di
     if not bool(torch.isfinite(x).all()):
         return dict.fromkeys(metrics, math.nan)
     images = to_uint8(x.clone())
-    features = {kind: _features(kind)(images) for kind in {_KIND.get(m, m) for m in metrics}}
-    return {m: distance(m, features[_KIND.get(m, m)], real(m, dataset, reference, len(x))[0]) for m in metrics}
+    found = {kind: features(kind)(images) for kind in {_KIND.get(m, m) for m in metrics}}
+    return {m: distance(m, found[_KIND.get(m, m)], real(m, dataset, reference, len(x))[0]) for m in metrics}
 
 
 def nearest(x: Tensor, train: Tensor) -> Tensor:
@@ -67,3 +69,13 @@ def memorised(samples: Tensor, images: ImageSet) -> Row:
     """Cells on memorising: the share of samples nearer to training than to test images, 1/2 for new ones."""
     value = memorisation(samples, reference_images(images, len(images.test)), images.test)
     return {"metric": "memorised", "value": value, "n_samples": len(samples), "floor": 0.5}
+
+
+def on_black(images: Tensor) -> bool:
+    """Whether most of these uint8 images is black."""
+    return float((images == 0).double().mean()) > 0.5
+
+
+def cleared(images: Tensor) -> Tensor:
+    """Images on black with their faintest tenth of levels set to black, where a diffusion on pixels leaves a haze."""
+    return torch.where(images < FAINT, torch.zeros_like(images), images)

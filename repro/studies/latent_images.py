@@ -19,6 +19,7 @@ from torch import Tensor
 import vsmd
 from repro.grid.runs import Result
 from repro.studies.convergence import Row
+from repro.studies.image_quality import cleared, on_black
 from repro.studies.latent import bridge_of, checkpoint_in, denoisable, row, solver_of
 from vsmd import latent, random
 from vsmd.data import images
@@ -30,7 +31,6 @@ from vsmd.networks.unet import UNet
 from vsmd.training.data import Sampler
 
 SHOWN = 40  # pictures kept for the figures
-FAINT = 26  # of 255: what `cleared` sets to black
 CODE_NOISE = 0.1  # of pre-training, about what the early stop leaves
 BRIDGE: dict[str, Any] = {
     "batch_size": 256, "learning_rate": 2e-3, "adaptation": vsmd.Adaptation(rounds=10, paths=500, nodes=20),
@@ -68,11 +68,6 @@ def distance(pictures: Tensor, dataset: str, count: int) -> float:
     """FD-EffNet of `count` uint8 pictures to as many test pictures."""
     features = (v.double() for v in (_features()(pictures[:count]), _reference(dataset, count)))
     return frechet_distance(*(moment for v in features for moment in (v.mean(0), v.T.cov())))
-
-
-def cleared(pictures: Tensor) -> Tensor:
-    """Pictures on black with their faintest tenth of levels set to black, where a diffusion on pixels leaves a haze."""
-    return torch.where(pictures < FAINT, torch.zeros_like(pictures), pictures)
 
 
 def _shown(dataset: str, name: str, seed: int, pictures: Tensor) -> dict[str, Any]:
@@ -225,7 +220,7 @@ def run_pixels(
         return Result({"latent": [row(dataset, name, seed, **shared, fd=float("nan"))]})
     pictures = images.to_uint8(drawn)
     rows = [row(dataset, name, seed, **shared, fd=distance(pictures, dataset, samples))]
-    if float((train == 0).double().mean()) > 0.5:
+    if on_black(train):
         score = distance(cleared(pictures), dataset, samples)
         rows.append(row(dataset, f"{name}, cleared", seed, **shared, fd=score))
     return Result({"latent": rows}, _shown(dataset, name, seed, pictures))
