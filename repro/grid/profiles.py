@@ -42,6 +42,10 @@ class Profile:
         """A new `Store` at the report root."""
         return Store(self.root, profile=self.name)
 
+    def waits(self, study: str) -> bool:
+        """Whether a long study shows what is stored of it, its missing runs left for later: VSMD_STORED names it."""
+        return study in os.environ.get("VSMD_STORED", "").split()
+
     def pick(self, *, smoke: T, quick: T, full: T) -> T:
         """The value for this profile: `seeds = p.pick(smoke=[0], quick=[0], full=[0, 1, 2])`."""
         return {"smoke": smoke, "quick": quick, "full": full}[self.name]

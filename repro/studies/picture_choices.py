@@ -8,7 +8,7 @@ and grid are chosen with them. By FD-EffNet within 20 evaluations; no look at a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -115,13 +115,23 @@ def chosen(rows: pd.DataFrame) -> pd.DataFrame:
     return table.loc[best.tolist()].reset_index(drop=True)
 
 
-def final(best: pd.DataFrame, config: str, seeds: list[int], budget: Budget) -> list[Run]:
-    """Each row of `best` on its set's test part, at more evaluations, all of one seed before the next one's."""
+def final(
+    best: pd.DataFrame,
+    config: str,
+    seeds: list[int],
+    budget: Budget,
+    evaluations: Sequence[int] = EVALUATIONS,
+    **more: Any,
+) -> list[Run]:
+    """Each row of `best` on its set's test part, at more evaluations, all of one seed before the next one's.
+
+    more: other arguments of the runs.
+    """
     runs = list[Run]()
+    evaluations = [WITHIN, *(n for n in evaluations if n != WITHIN)]  # the first is looked at on the way
     for row in best.to_dict("records"):
         common: Row = {"config": config, "seed": seeds, "part": "test", "learning_rate": row["learning_rate"],
-                       "steps": budget.steps, "samples": budget.samples, "looks": budget.looks}  # fmt: skip
-        evaluations = [WITHIN, *(n for n in EVALUATIONS if n != WITHIN)]  # the first is looked at on the way
+                       "steps": budget.steps, "samples": budget.samples, "looks": budget.looks, **more}  # fmt: skip
         if row["a_mode"]:
             runs += product(
                 f"{RUN}:run", basis=row["basis"], beta=row["beta"], weighting=row["weighting"],
@@ -133,6 +143,19 @@ def final(best: pd.DataFrame, config: str, seeds: list[int], budget: Budget) -> 
             plan = [[line_of(row, evaluations, options)]]
             runs += product(f"{RUN}:{function}", method=row["method"], plan=plan, **common)
     return sorted(runs, key=lambda run: run.config["seed"])
+
+
+def brief(config: str, seeds: list[int], budget: Budget, **more: Any) -> list[Run]:
+    """What small profiles have in place of `study`: a few settings that nobody has chosen."""
+    ours = {"method": "CLD", "basis": "cosine", "beta": 10, "solver": "exponential+denoise", "grid_power": 2.0}
+    settings: list[Row] = [
+        ours | {"prior": "moments", "a_mode": "zero", "schedule": "constant", "weighting": USUAL},
+        {"method": "i-cfm", "a_mode": "", "solver": "midpoint", "grid_power": flow_matching.GRID_POWER},
+        {"method": "edm", "a_mode": "", "solver": "heun", "grid_power": edm.POWER, "sigma_max": 20},
+    ]
+    rate = CONFIGS[config].training.learning_rate
+    best = pd.DataFrame([{"dataset": config, "learning_rate": rate} | row for row in settings])
+    return final(best.reindex(columns=["dataset", *SETTING]), config, seeds, budget, [WITHIN], **more)
 
 
 def study(
