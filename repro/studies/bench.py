@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import torch
@@ -16,55 +12,20 @@ from torch import Tensor, nn
 import vsmd
 import vsmd.images
 from repro.grid.runs import Result
+from repro.studies.bench_images import images_scaling, images_solver_step, images_train_step
+from repro.studies.highdim import network_of
 from repro.studies.recurrent import Recurrent
+from repro.studies.sets.highdim import DIM, blocks_64
 from repro.studies.sets.toys import toy
-from repro.studies.throughput import bare_step
+from repro.studies.timing import bare_steps, paired, trainer_of
 from repro.studies.windows import Windows
 from vsmd import kernels, random
+from vsmd.couplings import MixtureFit
 from vsmd.forecasting.predictor import VSMDPredictor
 from vsmd.forecasting.series import Series
-from vsmd.images.pictures import Pictures
 from vsmd.networks.mlp import MLP
 from vsmd.samplers import as_solver, make_solver, time_grid
 from vsmd.samplers.base import no_noise
-from vsmd.training.data import Data
-from vsmd.training.distributed import launched
-from vsmd.training.trainer import Trainer
-
-
-def paired(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both and the median of their ratio, timed alternately so that both see the same machine."""
-    ours(), reference()
-    pairs = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        ours()
-        middle = time.perf_counter()
-        reference()
-        pairs.append((middle - begin, time.perf_counter() - middle))
-    first, second = zip(*pairs)
-    return statistics.median(first), statistics.median(second), statistics.median(a / b for a, b in pairs)
-
-
-def trainer_of(process: vsmd.ForwardProcess, data: Data, network: nn.Module, batch_size: int) -> Trainer:
-    """A training that is far from its adaptation of A, with the settings that every bench has."""
-    return Trainer(
-        process, data, network, steps=10_000, batch_size=batch_size, learning_rate=1e-3, schedule="cosine", ema=0.999,
-        clip=1.0, adaptation=vsmd.Adaptation(begin=0.9, end=1.0), seed=0, device=torch.device("cpu"),
-    )  # fmt: skip
-
-
-def bare_steps(network: nn.Module, arguments: tuple[Tensor, ...], target: Tensor, steps: int) -> Callable[[], object]:
-    """A function that takes steps of the network alone, all on one batch: forward, backward and optimiser."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
-
-    def run() -> None:
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            nn.functional.mse_loss(network(*arguments), target).backward()
-            optimizer.step()
-
-    return run
 
 
 def train_step(rounds: int) -> tuple[float, float, float]:
@@ -164,64 +125,30 @@ def kernel(times: int, dim: int, rounds: int) -> tuple[float, float, float]:
     return paired(lambda: ours(tau), lambda: matrix_exponential(tau, s, c, 2.0), rounds)
 
 
-def images_trainer() -> tuple[Trainer, Tensor]:
-    """The trainer of `cifar10-small` (VSULD, batches of 64) on grey noise, and a batch of its input."""
-    torch.set_num_threads(1)
-    chosen, shape = vsmd.images.config("cifar10-small"), (3, 32, 32)
-    values = torch.randint(256, (512, *shape), generator=random.generator(0, "bench"), dtype=torch.uint8)
-    size, process = chosen.training.batch_size, chosen.process(shape)
-    trainer = trainer_of(process, Pictures(values, flips=True), chosen.build(shape, 0), size)
-    return trainer, torch.randn(size, *shape, generator=random.generator(0, "bench"))
+COMPONENTS = MixtureFit(50, steps=20)  # fitted in no time: it is another one's, that costs as much
 
 
-def images_train_step(rounds: int) -> tuple[float, float, float]:
-    """A training step of 64 images 3 x 32 x 32 against forward, backward and optimiser of the bare U-Net."""
-    trainer, z = images_trainer()
-    chosen = vsmd.images.config("cifar10-small")
-    reference = bare_step(copy.deepcopy(trainer.network), chosen, len(z), tuple(z.shape[1:]))
-    return paired(trainer.advance, reference, rounds)
+def mixture_train_step(rounds: int) -> tuple[float, float, float]:
+    """Five training steps with a mixture score of 50 components, d = 64, against as many of the linear process."""
+
+    def steps(kind: str) -> Callable[[], object]:
+        process = vsmd.forward_process("VSCLD", (DIM,), variational_score=kind)
+        trainer = trainer_of(process, blocks_64(), MLP((DIM,), width=256, depth=6), 1024, COMPONENTS)
+        return lambda: [trainer.advance() for _ in range(5)]
+
+    return paired(steps("mixture"), steps("zero"), rounds)
 
 
-def images_solver_step(rounds: int) -> tuple[float, float, float]:
-    """A Heun step of 64 images 3 x 32 x 32 against its two calls of the bare U-Net."""
-    trainer, z = images_trainer()
-    network = trainer.average
-    solver = make_solver("heun", vsmd.scores.Score(trainer.process, network), time_grid(10))
-    a, image, level = torch.stack([z, z.flip(0)], 1), torch.cat([z, torch.zeros_like(z)], 1), torch.zeros(1)
+def mixture_solver_step(network: nn.Module, rounds: int) -> tuple[float, float, float]:
+    """An exponential step of 2,000 paths under a mixture score (50 components, d = 64) against a bare network call."""
+    points = blocks_64()(5_000, random.generator(0, "bench"))
+    process = vsmd.forward_process("VSCLD", (DIM,), variational_score="mixture").with_data(points)
+    score = vsmd.scores.Score(process.coupled(points.double(), COMPONENTS), network)
+    solver = make_solver("exponential", score, time_grid(10))
+    a = torch.randn(2_000, 2, DIM, generator=random.generator(0, "bench"))
+    z, level = a[:, 0].contiguous(), torch.zeros(1, DIM)
     with torch.no_grad():
-        return paired(
-            lambda: solver.step(a, 4, no_noise), lambda: (network(image, level), network(image, level)), rounds
-        )
-
-
-def images_rate() -> None:
-    """Print the seconds an image of training, of all processes that torchrun started; one thread each."""
-    with launched("cpu"):
-        trainer, _ = images_trainer()
-        trainer.advance()
-        times = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            trainer.advance()
-            times.append(time.perf_counter() - begin)
-        if trainer.world.first:
-            print(statistics.median(times) / trainer.batch_size)
-
-
-def images_scaling(rounds: int) -> tuple[float, float, float]:
-    """Seconds an image of two processes, one thread each and over gloo, against one: half, on two idle cores."""
-
-    def seconds(processes: int) -> float:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        command += ["--no-python", sys.executable, "-c", "from repro.studies.bench import images_rate as f; f()"]
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
-        return float(done.stdout)
-
-    pairs = [(seconds(2), seconds(1)) for _ in range(rounds)]
-    ours, reference = (statistics.median(v) for v in zip(*pairs))
-    return ours, reference, statistics.median(a / b for a, b in pairs)
+        return paired(lambda: solver.step(a, 4, no_noise), lambda: network(z, level), rounds)
 
 
 def importing(rounds: int) -> tuple[float, float, float]:
@@ -240,6 +167,9 @@ BENCHES: dict[str, Callable[[], tuple[float, float, float]]] = {
     "forecast_sampling": lambda: forecast_sampling(5),
     "kernel_2000x2": lambda: kernel(2_000, 2, 200),
     "kernel_64x3072": lambda: kernel(64, 3_072, 15),
+    "mixture_train_step": lambda: mixture_train_step(9),
+    "mixture_solver_step": lambda: mixture_solver_step(network_of(0), 15),  # the network of notebook 08's 64 dimensions
+    "mixture_solver_step_mlp": lambda: mixture_solver_step(MLP((DIM,), width=256, depth=6), 15),
     "images_train_step": lambda: images_train_step(9),
     "images_solver_step": lambda: images_solver_step(9),
     "images_scaling": lambda: images_scaling(3),

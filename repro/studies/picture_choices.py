@@ -54,7 +54,8 @@ class Budget(NamedTuple):
 def plan_of(function: str) -> list[Row]:
     """Every solver and grid that a run of this function may be drawn with, within as many evaluations."""
     if function == "run_flow":
-        return [{"solver": s, "evaluations": [WITHIN]} for s in flow_matching.EVALUATIONS]
+        flows = [(solver, power) for solver in flow_matching.EVALUATIONS for power in (1, 2)]
+        return [{"solver": s, "evaluations": [WITHIN], "grid_power": power} for s, power in flows]
     if function == "run_edm":
         grids = [(power, high) for power in (3, 7) for high in (20, 80)]
         return [{"solver": "heun", "evaluations": [WITHIN], "grid_power": p, "sigma_max": high} for p, high in grids]

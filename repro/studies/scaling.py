@@ -24,8 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 import vsmd
 import vsmd.images
 from repro.grid.runs import Result
-from repro.studies import bench
+from repro.studies.bench_images import images_trainer
 from repro.studies.sets.toys import toy
+from repro.studies.timing import paired, trainer_of
 from vsmd import adaptation as adapt
 from vsmd import checks, random
 from vsmd.adaptation import Adaptation
@@ -161,12 +162,12 @@ def shares(what: str, rounds: int = 7) -> Result:
     """
     if checks.one_of("what", what, ("A update", "cosine")) == "cosine":
         basis = Cosine((3, 32, 32), {"channels": cosines(3).contiguous()})
-        trainer, z = bench.images_trainer()
-        value = bench.paired(lambda: basis.back(basis.into(z)), trainer.advance, rounds)[2]
+        trainer, z = images_trainer()
+        value = paired(lambda: basis.back(basis.into(z)), trainer.advance, rounds)[2]
     else:
         process, settings = vsmd.forward_process("VSULD", (2,), beta=5.0), Adaptation()
-        small = bench.trainer_of(process, toy("spiral-8Y"), MLP((2,)), 1_024)
-        update, step, _ = bench.paired(lambda: small.adapt(0), small.advance, rounds)
+        small = trainer_of(process, toy("spiral-8Y"), MLP((2,)), 1_024)
+        update, step, _ = paired(lambda: small.adapt(0), small.advance, rounds)
         value = settings.rounds * update / (settings.rounds * update + 6_000 * step)
     row = {"what": what, "basis": "cosine" if what == "cosine" else "coordinates", "quantity": "share", "value": value}
     return Result({"scaling_fits": [row]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -61,5 +62,5 @@ def test_curves() -> None:
     fig = pictures.curves(pictures.reported(rows_of(VALUES), [10, 20]))
     (ax,) = fig.axes
     assert [line.get_label() for line in ax.lines] == ["CLD", "steered VSCLD", "edm", "test images"]
-    assert ax.lines[0].get_xdata().tolist() == [3_200, 6_400]
-    assert ax.lines[0].get_ydata().tolist() == pytest.approx([9.1, 5.1])
+    assert np.asarray(ax.lines[0].get_xdata()).tolist() == [3_200, 6_400]
+    assert np.asarray(ax.lines[0].get_ydata()).tolist() == pytest.approx([9.1, 5.1])

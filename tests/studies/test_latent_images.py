@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from repro.studies import latent_images as runs
+from repro.studies.image_quality import cleared
 from repro.studies.latent import LATENT_COLUMNS
 from vsmd import Adaptation
 from vsmd.random import generator
@@ -91,7 +92,7 @@ def test_cleared_pictures_on_black(monkeypatch: pytest.MonkeyPatch) -> None:
         k: v for k, v in plain.items() if k not in ("method", "fd")
     }
     some = torch.tensor([0, 25, 26, 255], dtype=torch.uint8)
-    assert runs.cleared(some).tolist() == [0, 0, 26, 255]
+    assert cleared(some).tolist() == [0, 0, 26, 255]
 
 
 def test_missing_sets_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

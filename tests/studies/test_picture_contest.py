@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from repro.studies import edm, flow_matching, picture_choices
 from repro.studies import picture_contest as contest
 from vsmd import forward_process
+from vsmd.data.images import ImageSet
 
 TINY: dict[str, Any] = {"network": {"width": 8}, "batch_size": 4, "rounds": 1, "paths": 4, "nodes": 3}
 SMALL: dict[str, Any] = {"samples": 6, "reference": 7, "settings": TINY}
@@ -68,7 +69,7 @@ def test_haze_is_measured_on_black(monkeypatch: pytest.MonkeyPatch) -> None:
     """A faint grey over black images is all of what the plain distance hears; cleared, nothing is left."""
     train = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
     train[:, :, 3] = torch.randint(100, 255, (40, 1, 8), generator=torch.Generator().manual_seed(0)).byte()
-    monkeypatch.setattr(contest, "part_of", lambda dataset, part: contest.ImageSet("black", train[:20], train[20:]))
+    monkeypatch.setattr(contest, "part_of", lambda dataset, part: ImageSet("black", train[:20], train[20:]))
     clean = contest.measures(train[20:], "black", "test", 20)
     hazy = contest.measures(torch.where(train[20:] == 0, 20, train[20:]).byte(), "black", "test", 20)
     assert (clean["haze"], hazy["haze"]) == (0, 7 / 8)
