@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from repro.reports import claims
@@ -10,7 +10,7 @@ from repro.reports import claims
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.grid import Store
+    from repro.grid import Run, Store
 
 PEERS = ("i-cfm", "ot-cfm", "edm")
 VARIATIONAL = ("VSDM", "VSCLD", "VSULD")
@@ -26,15 +26,15 @@ _WORDS = {
 NONE_OF_THE_SIX = {"steered": "steered {}", "mixture": "{} with a mixture score"}
 
 
-def stored(store: Store, table: str) -> pd.DataFrame:
-    """All rows of a table; none where the store has no such table yet, for which the notebook then waits."""
+def stored(store: Store, table: str, runs: Iterable[Run] | None = None) -> pd.DataFrame:
+    """All rows of a table, or those of some runs; none where there is no such table yet: the notebook waits for it."""
     import pandas as pd
 
     from repro.grid.store import READ
 
     READ.add(table)  # what it depends on, there or not
     try:
-        return store.table(table)
+        return store.table(table, runs)
     except FileNotFoundError:
         return pd.DataFrame()
 
