@@ -39,8 +39,10 @@ def few(rows: pd.DataFrame) -> pd.DataFrame:
 
 def paths(rows: pd.DataFrame) -> pd.DataFrame:
     """Bend on both axes and path energy, in the data's units and in the network's (net_…), of what has paths."""
-    rows = rows[rows.bend_x.notna()].drop_duplicates(["dataset", "name", "units", "prior", "seed"])
-    return mean_std(rows, ["dataset", "name", "units", "prior"], list(PATHS))
+    keys = ["dataset", "name", "components", "units", "prior"]
+    rows = families.with_columns(rows, keys)
+    rows = rows[rows.bend_x.notna()].drop_duplicates([*keys, "seed"])
+    return mean_std(rows, keys, list(PATHS)).fillna("")
 
 
 def left_over(rows: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from repro.reports import units
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -48,6 +50,23 @@ def steered(beta: float) -> list[str]:
     rows = toys(a_mode="steered", R=1, beta=beta, prior="mixture", solver="exponential")
     means = rows.groupby(["dataset", "nfe"]).x_floor.mean()
     return [text(means[name, nfe], 2) for name in SETS for nfe in (5, 10, 20, 60)]
+
+
+@cache
+def in_units() -> pd.DataFrame:
+    """The study of units on the sets that are reported, x_floor and numbers of evaluations in columns."""
+    return units.reported(table("units"), SETS, [5, 10, 20, 60])
+
+
+def chosen(name: str, prior: str, few: tuple[int, ...] = (5, 10, 20), components: int | None = None) -> list[str]:
+    """A method on standardised data at its best setting by development sets, after `few` evaluations of either set."""
+    rows = in_units()
+    rows = rows[(rows.name == name) & (rows.units == "standardised") & (rows.prior == prior)]
+    if components is not None:
+        rows = rows[rows.components == components]
+    assert set(rows.groupby(["dataset", "evaluations"]).seed.nunique()) == {3}
+    means = rows.groupby(["dataset", "evaluations"]).x_floor.mean()
+    return [text(means[dataset, n], 2) for dataset in SETS for n in few]
 
 
 def after_ten(dataset: str) -> list[str]:

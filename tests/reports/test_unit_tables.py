@@ -54,6 +54,14 @@ def test_tables() -> None:
     assert paths.net_path_energy.tolist() == ["– (0 of 3 finite)"] * 2
 
 
+def test_mixture_scores_of_different_sizes_have_rows_of_their_own() -> None:
+    rows = rows_of({("VSCLD", "mixture", "standardised"): 1.0, ("CLD", "zero", "standardised"): 2.0})
+    small, large = (rows.assign(components=rows.components.where(rows.a_mode != "mixture", n)) for n in (8.0, 50.0))
+    paths = units.paths(pd.concat([small, large.assign(path_energy=4.0)[large.a_mode == "mixture"]]))
+    assert paths.components.tolist() == ["", 8, 50]
+    assert paths.path_energy.tolist() == ["3.00 ± 0.00 (3)"] * 2 + ["4.00 ± 0.00 (3)"]
+
+
 def test_nothing_yet() -> None:
     rows = units.reported(pd.DataFrame(), ["s"], FEW)
     assert [len(table) for table in (rows, units.few(rows), units.paths(rows), units.left_over(rows))] == [0] * 4
