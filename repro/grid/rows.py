@@ -88,6 +88,9 @@ def sort_key(columns: list[str], row: Row) -> list[tuple[int, float, str]]:
     return parts
 
 
+SHARED = ("code", "columns")  # of a run's provenance: many have it alike, so it is written once and named by its place
+
+
 @dataclass
 class Table:
     """Rows, the order of their columns, and the provenance of the runs that own them, by key."""
@@ -97,8 +100,13 @@ class Table:
     runs: dict[str, dict[str, Any]]
 
     @classmethod
-    def read(cls, text: str, runs: dict[str, dict[str, Any]]) -> Table:
-        """The table that a CSV file holds."""
+    def read(cls, text: str, meta: Mapping[str, Any]) -> Table:
+        """The table that a CSV file holds, and what the file beside it says of its runs (`render`)."""
+        shared = meta.get("shared", [])
+        runs = {
+            key: {name: shared[v] if name in SHARED and isinstance(v, int) else v for name, v in entry.items()}
+            for key, entry in meta["runs"].items()
+        }
         lines = list(csv.reader(io.StringIO(text, newline="")))
         header = lines[0] if lines else []
         rows = [{c: v for c, v in zip(header, line, strict=False) if v} for line in lines[1:] if line]
@@ -143,9 +151,17 @@ class Table:
         columns = list(dict.fromkeys(declared + [c for c in self.header if c in filled]))
         measured = [c for c in columns if not is_timing(c)]
         rows = sorted(self.rows, key=lambda row: (sort_key(measured, row), row_digest(row)))
-        lines = ",\n".join(f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in runs.items())
-        meta = f'{{"kind": "runs", "table": {json.dumps(name)}, "runs": {{\n{lines}\n}}}}\n'
-        return csv_text(columns, rows), meta
+        places: dict[str, int] = {}
+
+        def line(entry: Mapping[str, Any]) -> str:
+            parts = {k: json.dumps(v, ensure_ascii=False) for k, v in entry.items()}
+            parts |= {k: str(places.setdefault(v, len(places))) for k, v in parts.items() if k in SHARED}
+            return "{" + ", ".join(f"{json.dumps(k)}: {v}" for k, v in parts.items()) + "}"
+
+        lines = ",\n".join(f" {json.dumps(k)}: {line(v)}" for k, v in runs.items())
+        shared = ",\n".join(f" {part}" for part in places)
+        head = f'"kind": "runs", "table": {json.dumps(name)}, "shared": [\n{shared}\n]'
+        return csv_text(columns, rows), f'{{{head}, "runs": {{\n{lines}\n}}}}\n'
 
 
 def _take(counts: Counter[str], row: Row) -> bool:

@@ -295,4 +295,4 @@ class Store:
             have = ", ".join(self.names())
             raise FileNotFoundError(f"table={name!r}: no rows stored yet (there are: {have or 'none'})")
         with files.refusing(path, f"CSV; {MEND}"):
-            return Table.read(files.regular(path).read_text(encoding="utf-8"), meta["runs"])
+            return Table.read(files.regular(path).read_text(encoding="utf-8"), meta)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -245,6 +246,27 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "tables/t.meta.json")
     with pytest.raises(ValueError, match=r"t\.meta\.json': is damaged or foreign \(is no file\); must be JSON"):
         store.table("t")
+
+
+def test_what_runs_have_alike_is_written_once(tmp_path: Path) -> None:
+    store, runs = Store(tmp_path), grid.product("m:f", seed=[0, 1, 2])
+    codes = [{"a": "1", "b": "2"}, {"a": "1", "b": "2"}, {"a": "1", "b": "3"}]
+    for run, made_by in zip(runs, codes, strict=True):
+        store.put(run, Result({"t": [{"v": run.config["seed"]}]}), code=made_by, provenance=PROVENANCE)
+    path = tmp_path / "tables/t.meta.json"
+    meta = json.loads(path.read_text())
+    assert meta["shared"] == [codes[0], ["v"], codes[2]]
+    assert [(entry["code"], entry["columns"]) for entry in meta["runs"].values()] == [(0, 1), (0, 1), (2, 1)]
+    assert [Store(tmp_path).entries("t")[run.key]["code"] for run in runs] == codes
+    for entry, whole in zip(meta["runs"].values(), codes, strict=True):  # as it was written before
+        entry |= {"code": whole, "columns": ["v"]}
+    path.write_text(json.dumps({name: part for name, part in meta.items() if name != "shared"}))
+    assert [Store(tmp_path).entries("t")[run.key]["code"] for run in runs] == codes
+    path.write_text(json.dumps(meta | {"shared": [], "runs": {"k": meta["runs"][runs[0].key] | {"code": 5}}}))
+    with pytest.raises(
+        ValueError, match=r"t\.csv': is damaged or foreign \([^\n]*\); must be CSV; restore it or delete it$"
+    ):
+        Store(tmp_path).table("t")
 
 
 def test_put_again_replaces_and_remove_removes(tmp_path: Path) -> None:
