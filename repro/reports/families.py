@@ -44,17 +44,18 @@ def with_columns(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return rows.reindex(columns=[*rows.columns, *(c for c in columns if c not in rows.columns)])
 
 
-def named(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
+def named(rows: pd.DataFrame, evaluations: Sequence[int], longest: bool = True) -> pd.DataFrame:
     """Rows with the columns name ("steered VSCLD"), kind (of `KINDS`), setting (words) and evaluations.
 
     evaluations: of those the least that a row's number of network calls fits into, as EDM and Heun may stay below one;
         0 of what needs no network.
-    Columns that a table leaves out because they are empty are there. Of a trained method's rows on a set those with the
-    longest training count.
+    longest: of a trained method's rows on a set those with the longest training alone (default), or all.
+    Columns that a table leaves out because they are empty are there.
     """
     rows = with_columns(rows, COLUMNS)
-    longest = rows.groupby(["dataset", "method"]).train_steps.transform("max")
-    rows = rows[rows.train_steps.isna() | (rows.train_steps == longest)]
+    if longest:
+        most = rows.groupby(["dataset", "method"]).train_steps.transform("max")
+        rows = rows[rows.train_steps.isna() | (rows.train_steps == most)]
     records = rows.to_dict("records")
     return rows.assign(
         name=[_name(row) for row in records],

@@ -24,9 +24,7 @@ def reported(rows: pd.DataFrame, evaluations: Sequence[int]) -> pd.DataFrame:
     """Rows of test parts, named (`families.named`), those on the way among them; last: of the training's end."""
     needed = ["part", "basis", "metric", "value", "floor", "images_seen", "train_steps"]
     rows = families.with_columns(rows, needed)
-    rows = rows[rows.part == "test"]
-    steps = rows.train_steps
-    rows = families.named(rows.assign(train_steps=math.nan), evaluations).assign(train_steps=steps)
+    rows = families.named(rows[rows.part == "test"], evaluations, longest=False)
     ends = rows.groupby(["dataset", "method"]).train_steps.transform("max")
     return rows.assign(last=rows.train_steps == ends, place=rows.kind.map(KINDS.index))
 

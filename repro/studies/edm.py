@@ -105,10 +105,11 @@ def steps_of(evaluations: int) -> int:
     return (checks.positive_int("evaluations", evaluations) + 1) // 2
 
 
-def drawn(model: EDM, samples: int, draw: Draw, seed: int) -> tuple[Tensor, int]:
+def drawn(model: EDM, samples: int, draw: Draw, seed: int, batch_size: int = 20_000) -> tuple[Tensor, int]:
     """Samples (n, *shape) of a plan's draw and the network's calls a path."""
     high = HIGH if draw.sigma_max is None else draw.sigma_max
-    sample = partial(model.sample, samples, steps_of(draw.evaluations), seed, high=high, power=draw.grid_power)
+    grids: dict[str, Any] = {"high": high, "power": draw.grid_power, "batch_size": batch_size}
+    sample = partial(model.sample, samples, steps_of(draw.evaluations), seed, **grids)
     return counted(model.network, draw.evaluations, sample)
 
 

@@ -69,8 +69,14 @@ class Notes:
 # --- samples --------------------------------------------------------------------------------------------------------
 
 
-def drawn(painter: Painter, n: int) -> Tensor:
-    """The images of seeds 0 … n - 1 as the solver leaves them, float32 (n, C, H, W)."""
+def drawn(model: Model, config: Config, draw: Draw, n: int) -> Tensor:
+    """The images of seeds 0 … n - 1 as a plan's draw leaves them, float32 (n, C, H, W); on the GPU, if there is one."""
+    where, compute = device(), dataclasses.replace(config.compute, compile=False)
+    model.network.to(where)
+    painter = Painter(
+        model, draw.solver, draw.evaluations, grid_power=draw.grid_power, denoise=draw.denoise,
+        batch_size=DRAWN[where.type], compute=compute, checked=False,
+    )  # fmt: skip
     size = painter.batch_size
     return torch.cat([painter.floats(range(i, min(i + size, n))) for i in range(0, n, size)])
 
@@ -211,26 +217,17 @@ class Measured:
     def shown(self) -> Tensor:
         """Samples of the final model for the figures, float32 (n, C, H, W)."""
         if self.of_best is None:
-            self.of_best = self._drawn(self.final, self.best, min(MEMORY, self.samples))
+            self.of_best = drawn(self.final, self.config, self.best, min(MEMORY, self.samples))
         return self.of_best
 
     def _file(self, step: int) -> Path:
         return self.folder / f"model-{step}.safetensors"
 
     def _qualities(self, model: Model, draw: Draw) -> dict[str, float]:
-        x = self._drawn(model, draw, self.samples)
+        x = drawn(model, self.config, draw, self.samples)
         if model is self.final and draw == self.best:
             self.of_best = x[:MEMORY]
         return qualities(x, self.config.data.images, self.metrics, self.reference)
-
-    def _drawn(self, model: Model, draw: Draw, n: int) -> Tensor:
-        where, compute = device(), dataclasses.replace(self.config.compute, compile=False)
-        model.network.to(where)
-        painter = Painter(
-            model, draw.solver, draw.evaluations, grid_power=self.config.sampling.grid_power, denoise=draw.denoise,
-            batch_size=DRAWN[where.type], compute=compute, checked=False,
-        )  # fmt: skip
-        return drawn(painter, n)
 
 
 def gallery(samples: Tensor, images: ImageSet, name: str) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from repro.grid.runs import Run, product
 from repro.grid.store import Store
 from repro.studies import edm, flow_matching
 from repro.studies.picture_contest import COLUMNS, SETTING
+from repro.studies.picture_contest import PEERS as PEER_RUNS
 from repro.studies.plans import OPTIONS, line_of
 from repro.studies.unit_choices import METHODS, settings_of
 from vsmd.images.configs import CONFIGS
@@ -37,7 +38,7 @@ BASES: dict[str, tuple[str, ...]] = {  # pixel by pixel the steered A leaves the
 BETAS: dict[str, tuple[float, ...]] = {
     "SGM": (10,), "SGM-vp": (10, 20), "CLD": (5, 10), "VSCLD": (5, 10), "steered": (2, 5, 10),
 }  # fmt: skip
-PEERS = {"run_flow": ("i-cfm", "ot-cfm"), "run_edm": ("edm",)}
+PEERS = ("i-cfm", "ot-cfm", "edm")
 WITHIN, METRIC = 20, "FD-EffNet"  # evaluations, and what is chosen by
 EVALUATIONS = [10, 20, 40]  # that are reported
 BY = ("dataset", "method", "a_mode", "schedule")
@@ -51,14 +52,14 @@ class Budget(NamedTuple):
     looks: int = 1
 
 
-def plan_of(function: str) -> list[Row]:
-    """Every solver and grid that a run of this function may be drawn with, within as many evaluations."""
-    if function == "run_flow":
-        flows = [(solver, power) for solver in flow_matching.EVALUATIONS for power in (1, 2)]
-        return [{"solver": s, "evaluations": [WITHIN], "grid_power": power} for s, power in flows]
-    if function == "run_edm":
+def plan_of(peer: str = "") -> list[Row]:
+    """Every solver and grid that a peer, or else one of the family, may be drawn with, within as many evaluations."""
+    if peer in edm.SCALINGS:
         grids = [(power, high) for power in (3, 7) for high in (20, 80)]
         return [{"solver": "heun", "evaluations": [WITHIN], "grid_power": p, "sigma_max": high} for p, high in grids]
+    if peer:
+        flows = [(solver, power) for solver in flow_matching.EVALUATIONS for power in (1, 2)]
+        return [{"solver": s, "evaluations": [WITHIN], "grid_power": power} for s, power in flows]
     line: Row = {"prior": "moments", "solver": "exponential", "evaluations": [WITHIN], "denoise": True}
     return [line | {"grid_power": power} for power in (1, 2, 3)] + [line | {"solver": "heun"}]
 
@@ -70,7 +71,7 @@ def first(config: str, budget: Budget) -> list[Run]:
         for name, bases in BASES.items()
         for run in product(
             f"{RUN}:run", config=config, basis=bases, beta=BETAS[name], weighting=USUAL, seed=SEED, steps=budget.steps,
-            samples=budget.samples, plan=[plan_of("run")], **METHODS[name],
+            samples=budget.samples, plan=[plan_of()], **METHODS[name],
         )
     ]  # fmt: skip
 
@@ -80,10 +81,10 @@ def peers(config: str, budget: Budget) -> list[Run]:
     rate = CONFIGS[config].training.learning_rate
     return [
         run
-        for function, methods in PEERS.items()
+        for method in PEERS
         for run in product(
-            f"{RUN}:{function}", config=config, method=methods, learning_rate=[rate * f for f in (1.0, *FACTORS)],
-            seed=SEED, steps=budget.steps, samples=budget.samples, plan=[plan_of(function)],
+            f"{RUN}:run_peer", config=config, method=method, learning_rate=[rate * f for f in (1.0, *FACTORS)],
+            seed=SEED, steps=budget.steps, samples=budget.samples, plan=[plan_of(method)],
         )
     ]  # fmt: skip
 
@@ -99,7 +100,7 @@ def second(best: pd.DataFrame, config: str, budget: Budget) -> list[Run]:
         for run in product(
             f"{RUN}:run", config=config, basis=row["basis"], beta=row["beta"], weighting=weighting,
             learning_rate=learning_rate, seed=SEED, steps=budget.steps, samples=budget.samples,
-            plan=[plan_of("run")], **settings_of(row),
+            plan=[plan_of()], **settings_of(row),
         )
     ]  # fmt: skip
 
@@ -139,10 +140,8 @@ def final(
                 plan=[[line_of(row, evaluations, ("prior", *OPTIONS))]], **settings_of(row), **common,
             )  # fmt: skip
         else:
-            function = next(name for name, methods in PEERS.items() if row["method"] in methods)
-            options = {"run_flow": flow_matching.OPTIONS, "run_edm": edm.OPTIONS}[function]
-            plan = [[line_of(row, evaluations, options)]]
-            runs += product(f"{RUN}:{function}", method=row["method"], plan=plan, **common)
+            plan = [[line_of(row, evaluations, PEER_RUNS[row["method"]].options)]]
+            runs += product(f"{RUN}:run_peer", method=row["method"], plan=plan, **common)
     return sorted(runs, key=lambda run: run.config["seed"])
 
 
@@ -152,7 +151,6 @@ def brief(config: str, seeds: list[int], budget: Budget, **more: Any) -> list[Ru
     settings: list[Row] = [
         ours | {"prior": "moments", "a_mode": "zero", "schedule": "constant", "weighting": USUAL},
         {"method": "i-cfm", "a_mode": "", "solver": "midpoint", "grid_power": flow_matching.GRID_POWER},
-        {"method": "edm", "a_mode": "", "solver": "heun", "grid_power": edm.POWER, "sigma_max": 20},
     ]
     rate = CONFIGS[config].training.learning_rate
     best = pd.DataFrame([{"dataset": config, "learning_rate": rate} | row for row in settings])

@@ -7,11 +7,10 @@ settings are chosen on training images kept apart ("validation", `picture_choice
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ from torch import Tensor
 import vsmd
 from repro.grid.runs import Result
 from repro.studies import edm, flow_matching
-from repro.studies.drawing import by_prior, counted, peer_columns
+from repro.studies.drawing import by_prior, peer_columns
 from repro.studies.image_quality import FAINT, cleared, features, on_black, reference_images
-from repro.studies.images import configured, drawn
+from repro.studies.images import configured, drawn, evaluations
 from repro.studies.plans import Draw, draws_of
 from repro.studies.toys import process_of
 from vsmd import checks, random
@@ -29,12 +28,12 @@ from vsmd.data.images import ImageSet, load, to_uint8
 from vsmd.images.configs import Config
 from vsmd.images.evaluation import distance
 from vsmd.images.pictures import Pictures
-from vsmd.images.sampling import FIXED, Painter
+from vsmd.images.sampling import FIXED
 from vsmd.model import Model
 
 PARTS = ("validation", "test")
 APART = 1_000  # training images kept apart to choose by, at most a fifth of them
-BATCH = 100  # images drawn at once
+BATCH = 100  # images of a peer drawn at once
 CLEARED = "FD-EffNet, cleared"  # where most of a set is black: without a diffusion's faint haze
 HAZE = "haze"  # there, too: the share of pixels that are faint and not black
 SETTING = ("method", "a_mode", "basis", "units", "beta", "R", "schedule", "prior", "weighting", "learning_rate",
@@ -82,8 +81,12 @@ def measures(images: Tensor, dataset: str, part: str, reference: int) -> dict[st
 class Contest:
     """A run's part of its set and its configuration; the rows of what is trained in it."""
 
-    def __init__(self, config: str, part: str, seed: int, steps: int, settings: Row, samples: int, reference: int):
-        self.config: Config = configured(config, "SGM", seed, {**settings, "steps": steps, "held_out": 0})
+    def __init__(
+        self, config: str, part: str, seed: int, steps: int, learning_rate: float | None, settings: Row, samples: int,
+        reference: int,
+    ) -> None:  # fmt: skip
+        rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+        self.config: Config = configured(config, "SGM", seed, {**settings, **rate, "steps": steps, "held_out": 0})
         self.dataset, self.part, self.seed = self.config.data.images, part, seed
         self.set = part_of(self.dataset, part)
         self.samples = min(checks.positive_int("samples", samples), len(self.set.test))
@@ -149,7 +152,7 @@ def run(
     its end included. settings: other fields of the configuration that differ.
     """
     draws = draws_of(plan, FIXED, priors=True)
-    contest = Contest(config, part, seed, steps, _with_rate(settings, learning_rate), samples, reference)
+    contest = Contest(config, part, seed, steps, learning_rate, settings, samples, reference)
     process = process_of(method, beta, R, schedule, basis, a_mode, contest.set.shape)
     columns: Row = {
         "method": method, "a_mode": process.variational_score, "basis": basis, "units": "raw", "beta": beta, "R": R,
@@ -159,7 +162,7 @@ def run(
     def look(step: int, model: Model) -> None:
         shown = draws if step == steps else draws[:1]
         for started, its in by_prior(model, shown, contest.pictures, seed):
-            contest.measure(step, columns | {"prior": its[0].prior}, its, partial(_painted, contest, started))
+            contest.measure(step, columns | {"prior": its[0].prior}, its, partial(_drawn, contest, started))
 
     fitting = contest.config.fitting | {"weighting": weighting}
     marks = contest.marks(looks)
@@ -169,21 +172,28 @@ def run(
     return Result({"pictures": contest.rows})
 
 
-def _with_rate(settings: Row, learning_rate: float | None) -> Row:
-    return settings if learning_rate is None else {**settings, "learning_rate": learning_rate}
+def _drawn(contest: Contest, model: Model, draw: Draw) -> tuple[Tensor, int]:
+    """Images by the family's solvers, and the network's calls an image."""
+    return drawn(model, contest.config, draw, contest.samples), evaluations(draw)
 
 
-def _painted(contest: Contest, model: Model, draw: Draw) -> tuple[Tensor, int]:
-    """Images of seeds 0, 1, … by the family's solvers."""
-    compute = dataclasses.replace(contest.config.compute, compile=False)
-    painter = Painter(
-        model, draw.solver, draw.evaluations, grid_power=draw.grid_power, denoise=draw.denoise, batch_size=BATCH,
-        compute=compute, checked=False,
-    )  # fmt: skip
-    return drawn(painter, contest.samples), painter.evaluations
+class Peer(NamedTuple):
+    """How a peer is trained, and drawn by a plan: solvers, what a line may leave out, the power of its grid."""
+
+    train: Callable[..., Any]
+    drawn: Callable[..., tuple[Tensor, int]]
+    solvers: Collection[str]
+    options: tuple[str, ...]
+    power: float
 
 
-def run_flow(
+_FLOW = Peer(flow_matching.train, flow_matching.drawn, flow_matching.EVALUATIONS, flow_matching.OPTIONS,
+             flow_matching.GRID_POWER)  # fmt: skip
+_EDM = Peer(edm.train, edm.drawn, {"heun"}, edm.OPTIONS, edm.POWER)
+PEERS = {**dict.fromkeys(flow_matching.METHODS, _FLOW), **dict.fromkeys(edm.SCALINGS, _EDM)}
+
+
+def run_peer(
     config: str,
     method: str,
     seed: int,
@@ -196,62 +206,22 @@ def run_flow(
     reference: int = 4_000,
     settings: Row = {},  # noqa: B006
 ) -> Result:
-    """Flow matching (`flow_matching.METHODS`), with the same network and budget; arguments as of `run`."""
-    draws = draws_of(plan, flow_matching.EVALUATIONS, options=flow_matching.OPTIONS, power=flow_matching.GRID_POWER)
-    contest = Contest(config, part, seed, steps, _with_rate(settings, learning_rate), samples, reference)
-
-    def sampled(flow: flow_matching.Flow, draw: Draw) -> tuple[Tensor, int]:
-        return flow_matching.drawn(flow, contest.samples, draw, seed, BATCH)
-
-    _train_peer(contest, flow_matching.train, method, draws, sampled, looks)
-    return Result({"pictures": contest.rows})
-
-
-def run_edm(
-    config: str,
-    method: str,
-    seed: int,
-    plan: list[Row],
-    steps: int,
-    part: str = "validation",
-    learning_rate: float | None = None,
-    looks: int = 1,
-    samples: int = 1_000,
-    reference: int = 4_000,
-    settings: Row = {},  # noqa: B006
-) -> Result:
-    """EDM (`edm.SCALINGS`), with the same network and budget; arguments as of `run`."""
-    draws = draws_of(plan, {"heun"}, options=edm.OPTIONS, power=edm.POWER)
-    contest = Contest(config, part, seed, steps, _with_rate(settings, learning_rate), samples, reference)
-
-    def sampled(model: edm.EDM, draw: Draw) -> tuple[Tensor, int]:
-        high = edm.HIGH if draw.sigma_max is None else draw.sigma_max
-        n, count = edm.steps_of(draw.evaluations), contest.samples
-        sample = partial(model.sample, count, n, seed, high=high, power=draw.grid_power, batch_size=BATCH)
-        return counted(model.network, draw.evaluations, sample)
-
-    _train_peer(contest, edm.train, method, draws, sampled, looks)
-    return Result({"pictures": contest.rows})
-
-
-def _train_peer(
-    contest: Contest,
-    train: Callable[..., Any],
-    method: str,
-    draws: list[Draw],
-    sampled: Callable[[Any, Draw], tuple[Tensor, int]],
-    looks: int,
-) -> None:
-    """Train a peer as the configuration has it, and measure it on the way and at its end."""
-    chosen, steps = contest.config.training, contest.config.training.steps
+    """Flow matching or EDM (`PEERS`), with the same network and budget; arguments as of `run`."""
+    peer = PEERS[checks.one_of("method", method, PEERS)]
+    draws = draws_of(plan, peer.solvers, options=peer.options, power=peer.power)
+    contest = Contest(config, part, seed, steps, learning_rate, settings, samples, reference)
+    chosen = contest.config.training
     columns = peer_columns(method, chosen.learning_rate, steps, contest.began)
 
     def look(step: int, model: Any) -> None:
-        contest.measure(step, columns, draws if step == steps else draws[:1], partial(sampled, model))
+        def sampled(draw: Draw) -> tuple[Tensor, int]:
+            return peer.drawn(model, contest.samples, draw, seed, BATCH)
 
-    settings = {"schedule": chosen.schedule, "ema": chosen.ema, "clip": chosen.clip, "compute": contest.config.compute}
-    train(
+        contest.measure(step, columns, draws if step == steps else draws[:1], sampled)
+
+    peer.train(
         method, contest.pictures, contest.set.shape, steps=steps, batch_size=chosen.batch_size,
-        learning_rate=chosen.learning_rate, network=contest.network, seed=contest.seed, looks=contest.marks(looks),
-        look=look, **settings,
+        learning_rate=chosen.learning_rate, network=contest.network, seed=seed, looks=contest.marks(looks), look=look,
+        schedule=chosen.schedule, ema=chosen.ema, clip=chosen.clip, compute=contest.config.compute,
     )  # fmt: skip
+    return Result({"pictures": contest.rows})

@@ -55,12 +55,12 @@ def test_the_family_in_a_basis() -> None:
 
 def test_peers() -> None:
     plan = [{"solver": "midpoint", "evaluations": [4]}]
-    rows = contest.run_flow("digits", "ot-cfm", 0, plan, 4, part="test", looks=2, learning_rate=1e-4, **SMALL).tables
+    rows = contest.run_peer("digits", "ot-cfm", 0, plan, 4, part="test", looks=2, learning_rate=1e-4, **SMALL).tables
     assert [(r["train_steps"], r["nfe"], r["method"], r["units"], r["learning_rate"]) for r in rows["pictures"]] == [
         (step, 4, "ot-cfm", "raw", 1e-4) for step in (2, 2, 4, 4)
     ]
     levels = [{"solver": "heun", "evaluations": [5], "grid_power": 3, "sigma_max": 20}]
-    row, _ = contest.run_edm("digits", "edm", 0, levels, 2, part="test", **SMALL).tables["pictures"]
+    row, _ = contest.run_peer("digits", "edm", 0, levels, 2, part="test", **SMALL).tables["pictures"]
     assert (row["method"], row["nfe"], row["grid_power"], row["sigma_max"], row["part"]) == ("edm", 5, 3, 20, "test")
     assert math.isfinite(row["value"])
 
@@ -152,7 +152,7 @@ def test_the_choice() -> None:
     }  # fmt: skip
     runs = picture_choices.final(best, "digits", [0, 1], picture_choices.Budget(5, 6, 3))
     assert [(r.function.split(":")[1], r.config["seed"]) for r in runs] == [
-        ("run", 0), ("run_flow", 0), ("run", 1), ("run_flow", 1),
+        ("run", 0), ("run_peer", 0), ("run", 1), ("run_peer", 1),
     ]  # fmt: skip
     assert runs[0].config["plan"] == [
         {"prior": "moments", "solver": "exponential", "evaluations": [20, 10, 40], "denoise": True, "grid_power": 3.0}
